@@ -1,0 +1,238 @@
+"""The model in torch: a transformers backbone with pooling, dense layers and normalisation in one module.
+
+Teacher, student and the source of every export are this one class, so that what is trained, exported and compared is
+the same computation. Pooling follows sentence-transformers; see Reimers and Gurevych 2019, arXiv:1908.10084.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from edgebert.batching import length_batches, pad
+from edgebert.bundle import Bundle
+from edgebert.errors import BundleError
+from edgebert.manifest import PoolingMode
+from edgebert.tokenizer import Tokenizer
+
+
+class Encoded(NamedTuple):
+    """Shapes: `last_hidden_state` (batch, seq_len, width), `sentence_embedding` (batch, dimension)."""
+
+    last_hidden_state: Tensor
+    sentence_embedding: Tensor
+
+
+class SentenceEncoder(nn.Module):
+    """Token ids to hidden states and sentence vectors.
+
+    backbone: a transformers encoder without a head. pooling: modes, concatenated. dense: layers with their activation.
+    """
+
+    def __init__(
+        self, backbone: nn.Module, *, pooling: Sequence[PoolingMode], dense: Sequence[nn.Module], normalize: bool
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.pooling = tuple(pooling)
+        self.dense = nn.ModuleList(dense)
+        self.normalize = normalize
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Encoded:
+        """Shapes: both inputs (batch, seq_len), int64; the mask is 1 on tokens and 0 on padding."""
+        hidden = self.backbone(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+        vector = torch.cat([pool(mode, hidden, attention_mask) for mode in self.pooling], dim=-1)
+        for layer in self.dense:
+            vector = layer(vector)
+        if self.normalize:
+            vector = nn.functional.normalize(vector, p=2.0, dim=-1)
+        return Encoded(hidden, vector)
+
+
+def pool(mode: PoolingMode, hidden: Tensor, attention_mask: Tensor) -> Tensor:
+    """One vector a text out of its tokens' hidden states.
+
+    Shape: hidden (batch, seq_len, width), attention_mask (batch, seq_len) -> (batch, width).
+    """
+    mask = attention_mask.unsqueeze(-1).to(hidden.dtype)
+    if mode == "cls":
+        return hidden[:, 0]
+    if mode == "max":
+        return hidden.masked_fill(mask == 0, torch.finfo(hidden.dtype).min).amax(dim=1)
+    if mode == "lasttoken":
+        last = attention_mask.sum(dim=1) - 1
+        return hidden[torch.arange(hidden.shape[0], device=hidden.device), last]
+    if mode == "weightedmean":
+        mask = mask * torch.arange(1, hidden.shape[1] + 1, device=hidden.device, dtype=hidden.dtype)[None, :, None]
+    total, weight = (hidden * mask).sum(dim=1), mask.sum(dim=1).clamp(min=1e-9)
+    return total / weight.sqrt() if mode == "mean_sqrt_len_tokens" else total / weight
+
+
+class TorchEmbedder:
+    """`encode` as the runtime has it, computed by torch: for models that have no engine files yet, and as reference."""
+
+    engine = "torch"
+
+    def __init__(self, bundle: Bundle, *, threads: int | None = None) -> None:
+        if threads is not None:
+            torch.set_num_threads(threads)
+        self.bundle = bundle
+        self.encoder = load_encoder(bundle)
+        self.tokenizer = load_tokenizer(bundle)
+
+    def encode(self, sentences: Sequence[str], *, batch_size: int = 32, prompt: str = "") -> NDArray[np.float32]:
+        """Shape: (len(sentences), dimension), float32."""
+        ids = [tokens.ids for tokens in self.tokenizer([prompt + s for s in sentences])]
+        return self.encode_ids(ids, batch_size=batch_size)
+
+    def encode_ids(self, ids: Sequence[Sequence[int]], *, batch_size: int = 32) -> NDArray[np.float32]:
+        """The vectors of token id lists, special tokens included. Shape: (len(ids), dimension), float32."""
+        out = np.zeros((len(ids), self.bundle.manifest.dimension), dtype=np.float32)
+        for rows in length_batches([len(i) for i in ids], batch_size):
+            input_ids, mask = pad([ids[r] for r in rows], self.bundle.manifest.pad_token_id)
+            with torch.inference_mode():
+                encoded = self.encoder(torch.from_numpy(input_ids), torch.from_numpy(mask))
+            out[rows] = encoded.sentence_embedding.numpy()
+        return out
+
+
+def load_encoder(bundle: Bundle) -> SentenceEncoder:
+    """The bundle's model in float32, in eval mode, with eager attention (which every exporter follows).
+
+    Safetensors first; pickles are read with `weights_only`; code from the model's repository is never run.
+    Raises: BundleError when weights are missing, do not fit or are not finite.
+    """
+    from transformers import AutoModel
+
+    manifest = bundle.manifest
+    try:
+        backbone, report = AutoModel.from_pretrained(
+            bundle.root, dtype=torch.float32, attn_implementation="eager", trust_remote_code=False,
+            local_files_only=True, output_loading_info=True, **_without_pooler(manifest.architecture),
+        )
+    except (OSError, RuntimeError, ValueError) as problem:
+        raise BundleError(f"{bundle.source}: the weights cannot be loaded: {_first_line(problem)}") from None
+    missing = sorted(name for name in report["missing_keys"] if "position_ids" not in name)
+    if missing:
+        raise BundleError(f"{bundle.source}: {len(missing)} weights are missing, the first is {missing[0]}")
+    dense = [_load_dense(bundle.root / name) for name in manifest.dense]
+    encoder = SentenceEncoder(backbone, pooling=manifest.pooling, dense=dense, normalize=manifest.normalize).eval()
+    for name, weight in encoder.named_parameters():
+        if not bool(torch.isfinite(weight).all()):
+            raise BundleError(f"{bundle.source}: the weight {name} holds NaN or infinite values")
+    return encoder
+
+
+def load_tokenizer(bundle: Bundle) -> Tokenizer:
+    """The bundle's tokenizer, checked against its model's vocabulary."""
+    config = json.loads((bundle.root / "config.json").read_text(encoding="utf-8"))
+    path = bundle.root / "tokenizer.json"
+    if not path.exists():
+        raise BundleError(f"{bundle.source} has no tokenizer.json: convert it with `save_tokenizer`")
+    return Tokenizer(path, max_length=bundle.manifest.max_length, vocab_size=config["vocab_size"])
+
+
+def save_encoder(encoder: SentenceEncoder, folder: Path) -> None:
+    """Writes the weights: `config.json`, `model.safetensors` and a folder for every dense layer."""
+    from safetensors.torch import save_file
+
+    encoder.backbone.save_pretrained(folder)
+    for i, layer in enumerate(encoder.dense, start=2):
+        dense = folder / f"{i}_Dense"
+        dense.mkdir()
+        linear, activation = layer.linear, type(layer.activation_function)
+        settings = {
+            "in_features": linear.in_features,
+            "out_features": linear.out_features,
+            "bias": linear.bias is not None,
+            "activation_function": f"{activation.__module__}.{activation.__qualname__}",
+        }
+        (dense / "config.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+        save_file({k: v.contiguous() for k, v in layer.state_dict().items()}, dense / "model.safetensors")
+
+
+def save_tokenizer(bundle: Bundle, folder: Path, *, max_length: int) -> None:
+    """Writes the tokenizer of `bundle` into `folder` in the form that transformers 4.57 and 5 both read.
+
+    `tokenizer.json` without stored truncation and padding; the other files as they were, with `max_length` and a class
+    name that exists in both versions. A folder without `tokenizer.json` is converted by transformers once, here.
+    """
+    if not (bundle.root / "tokenizer.json").exists():
+        from transformers import AutoTokenizer
+
+        AutoTokenizer.from_pretrained(bundle.root, local_files_only=True, trust_remote_code=False).save_pretrained(folder)
+    for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt"):
+        if (bundle.root / name).exists():
+            shutil.copyfile(bundle.root / name, folder / name)
+    path = folder / "tokenizer.json"
+    content = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(
+        json.dumps(content | {"truncation": None, "padding": None}, ensure_ascii=False, indent=2), encoding="utf-8"
+    )
+    path = folder / "tokenizer_config.json"
+    settings = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    settings["model_max_length"] = max_length
+    for key in ("name_or_path", "special_tokens_map_file", "tokenizer_file", "backend"):
+        settings.pop(key, None)
+    if settings.get("tokenizer_class", "TokenizersBackend") == "TokenizersBackend":
+        settings["tokenizer_class"] = "PreTrainedTokenizerFast"
+    path.write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+class Dense(nn.Module):
+    """A linear layer and its activation, named as sentence-transformers names them. Shape: (batch, in) -> (batch, out)."""
+
+    def __init__(self, linear: nn.Linear, activation_function: nn.Module) -> None:
+        super().__init__()
+        self.linear = linear
+        self.activation_function = activation_function
+
+    def forward(self, vector: Tensor) -> Tensor:
+        """Shape: (batch, in_features) -> (batch, out_features)."""
+        return cast(Tensor, self.activation_function(self.linear(vector)))
+
+
+_ACTIVATIONS: dict[str, type[nn.Module]] = {
+    name: getattr(nn, name) for name in ("Identity", "Tanh", "ReLU", "GELU", "Sigmoid", "SiLU")
+}
+
+
+def _load_dense(folder: Path) -> Dense:
+    settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    activation = str(settings.get("activation_function", "torch.nn.modules.activation.Tanh")).rsplit(".", 1)[-1]
+    if activation not in _ACTIVATIONS:
+        raise BundleError(f"{folder}: activation {activation!r} is not supported; known: {', '.join(_ACTIVATIONS)}")
+    layer = Dense(
+        nn.Linear(settings["in_features"], settings["out_features"], bias=settings.get("bias", True)),
+        _ACTIVATIONS[activation](),
+    )
+    layer.load_state_dict(read_weights(folder))
+    return layer
+
+
+def read_weights(folder: Path) -> dict[str, Tensor]:
+    """The tensors of `model.safetensors`, else of `pytorch_model.bin` read with `weights_only`."""
+    from safetensors.torch import load_file
+
+    if (folder / "model.safetensors").exists():
+        return load_file(folder / "model.safetensors")
+    if (folder / "pytorch_model.bin").exists():
+        return cast("dict[str, Tensor]", torch.load(folder / "pytorch_model.bin", map_location="cpu", weights_only=True))
+    raise BundleError(f"{folder} has no weights: model.safetensors or pytorch_model.bin is needed")
+
+
+def _without_pooler(architecture: str) -> dict[str, Any]:
+    """BERT's and RoBERTa's own pooler is not part of a sentence encoder; the other classes have none."""
+    return {"add_pooling_layer": False} if architecture in ("bert", "roberta", "xlm-roberta", "mpnet") else {}
+
+
+def _first_line(problem: Exception) -> str:
+    return str(problem).strip().splitlines()[0]

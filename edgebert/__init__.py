@@ -1,0 +1,34 @@
+"""EdgeBERT: from a BERT teacher to a small, fast, verified model on a device.
+
+    encoder = edgebert.load("bundle/")       a bundle, a package or a Hub id
+    vectors = encoder.encode(["one text", "another"])
+
+The workshop (`edgebert.distill`, `edgebert.quantize`, `edgebert.targets`) is imported by name and needs its extra.
+"""
+
+from __future__ import annotations
+
+from importlib import metadata
+from typing import TYPE_CHECKING, Any
+
+from edgebert.errors import EdgeBertError
+
+if TYPE_CHECKING:
+    from edgebert.bundle import Bundle
+    from edgebert.embedder import Embedder
+    from edgebert.loading import load
+
+__all__ = ["Bundle", "EdgeBertError", "Embedder", "__version__", "load"]
+
+_HOMES = {"Bundle": "edgebert.bundle", "Embedder": "edgebert.embedder", "load": "edgebert.loading"}
+
+
+def __getattr__(name: str) -> Any:
+    """Public names are imported on first use, so that `import edgebert` costs nothing."""
+    if name == "__version__":
+        return metadata.version("edgebert")
+    if name in _HOMES:
+        from importlib import import_module
+
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'edgebert' has no attribute {name!r}")

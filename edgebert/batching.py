@@ -1,0 +1,34 @@
+"""Which texts go together: batches of like length, so that padding is nearly nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def length_batches(lengths: Sequence[int], batch_size: int) -> Iterator[NDArray[np.int64]]:
+    """Row numbers in batches of at most `batch_size`, longest texts first.
+
+    Every row appears once. The longest come first so that memory is at its peak at once, not at the end.
+    """
+    order = np.argsort(-np.asarray(lengths, dtype=np.int64), kind="stable")
+    for start in range(0, len(order), batch_size):
+        yield order[start : start + batch_size]
+
+
+def pad(
+    ids: Sequence[Sequence[int]], pad_token_id: int, *, to: int | None = None
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Token ids and attention mask of one batch, padded on the right to the longest row or to `to` tokens.
+
+    Shape: two arrays (len(ids), seq_len), int64; the mask is 1 on tokens and 0 on padding.
+    """
+    width = max((len(row) for row in ids), default=0) if to is None else to
+    input_ids = np.full((len(ids), width), pad_token_id, dtype=np.int64)
+    mask = np.zeros((len(ids), width), dtype=np.int64)
+    for i, row in enumerate(ids):
+        input_ids[i, : len(row)] = row
+        mask[i, : len(row)] = 1
+    return input_ids, mask

@@ -1,0 +1,119 @@
+"""A bundle: a folder with a model in every form, and the manifest that says what it is.
+
+`Bundle.from_pretrained` is the one way in: a bundle, a package, a Hugging Face folder or a Hub id. A stage of the
+workshop is a function `bundle -> new bundle in a new folder` (`edgebert.files.new_folder`), closed by `seal`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from edgebert.errors import BundleError
+from edgebert.files import sha256
+from edgebert.hub import resolve
+from edgebert.manifest import MANIFEST_NAME, FileFact, Manifest, manifest_bytes, read_manifest
+from edgebert.pretrained import read_pretrained
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A model folder and the facts about it.
+
+    `source`: the name it was asked for by (path or Hub id), for messages and lineage.
+    """
+
+    root: Path
+    manifest: Manifest
+    source: str
+
+    @classmethod
+    def open(cls, root: str | Path) -> Bundle:
+        """The bundle in the folder `root`, its manifest read and its files' presence and sizes checked.
+
+        Contents are hashed by `check`, which reads every byte.
+        Raises: BundleError when it is no bundle, or files are missing, of another size or outside the folder.
+        """
+        root = Path(root)
+        bundle = cls(root, read_manifest(root), str(root))
+        for name, fact in bundle.manifest.files.items():
+            path = bundle.path(name)
+            if not path.is_file():
+                raise BundleError(f"{root}: the file {name} is missing")
+            if path.stat().st_size != fact.size:
+                raise BundleError(f"{root}: {name} has {path.stat().st_size} bytes and must have {fact.size}")
+        bundle._check_references()
+        return bundle
+
+    @classmethod
+    def from_pretrained(cls, name_or_path: str | Path, *, revision: str | None = None) -> Bundle:
+        """The model `name_or_path`: a bundle, a package, a Hugging Face folder or a Hub id at `revision`.
+
+        A Hugging Face folder gives a bundle without artifacts, its facts read from the sentence-transformers files.
+        Raises: BundleError, see `resolve`, `open` and `read_pretrained`.
+        """
+        path = resolve(name_or_path, revision=revision)
+        if path.is_file():
+            from edgebert.package import unpack
+
+            path = unpack(path)
+        bundle = cls.open(path) if (path / MANIFEST_NAME).exists() else cls(path, read_pretrained(path), str(path))
+        lineage = {"source": str(name_or_path), **bundle.manifest.lineage}
+        if revision is not None:
+            lineage["revision"] = revision
+        manifest = bundle.manifest if bundle.is_sealed else dataclasses.replace(bundle.manifest, lineage=lineage)
+        return cls(path, manifest, str(name_or_path))
+
+    @property
+    def is_sealed(self) -> bool:
+        """Whether it has a manifest on disk, so that its files can be checked."""
+        return bool(self.manifest.files)
+
+    def path(self, name: str) -> Path:
+        """The path of the bundle's file `name`, a relative name with forward slashes.
+
+        Raises: BundleError when the name leads outside the folder.
+        """
+        pure = PurePosixPath(name)
+        if pure.is_absolute() or ".." in pure.parts or "\\" in name or ":" in name or not pure.parts:
+            raise BundleError(f"{self.root}: the file name {name!r} leads outside the bundle")
+        return self.root / pure
+
+    def check(self) -> None:
+        """Hashes every file and looks for ones the manifest does not name.
+
+        Raises: BundleError naming every file that was changed, is missing or is extra.
+        """
+        wrong = []
+        for name, fact in self.manifest.files.items():
+            path = self.path(name)
+            if not path.is_file():
+                wrong.append(f"{name} is missing")
+            elif sha256(path) != fact.sha256:
+                wrong.append(f"{name} was changed")
+        wrong += [f"{name} is extra" for name in _names(self.root) if name not in self.manifest.files]
+        if wrong:
+            raise BundleError(f"{self.root} is damaged: {'; '.join(wrong)}")
+
+    def _check_references(self) -> None:
+        named = [name for artifact in self.manifest.artifacts.values() for name in artifact.files]
+        if self.manifest.golden:
+            named += [self.manifest.golden.cases, self.manifest.golden.vectors]
+        for name in named:
+            if name not in self.manifest.files:
+                raise BundleError(f"{self.root}: the manifest uses {name}, which is not among its files")
+
+
+def seal(folder: Path, manifest: Manifest) -> Bundle:
+    """The bundle in `folder`, after writing `manifest` with the size and hash of every file that lies there."""
+    files = {name: FileFact(sha256(folder / name), (folder / name).stat().st_size) for name in _names(folder)}
+    manifest = dataclasses.replace(manifest, files=files)
+    (folder / MANIFEST_NAME).write_bytes(manifest_bytes(manifest))
+    return Bundle.open(folder)
+
+
+def _names(folder: Path) -> list[str]:
+    """All files below `folder` but the manifest, sorted, with forward slashes."""
+    names = (p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file() or p.is_symlink())
+    return sorted(name for name in names if name != MANIFEST_NAME)

@@ -1,0 +1,90 @@
+"""Writing whole or not at all: outputs appear under their name only when they are complete."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from edgebert.errors import BudgetError, BundleError, EdgeBertError
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file in lower-case hex, read in blocks of 1 MiB."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+@contextlib.contextmanager
+def disk_errors(out: Path) -> Iterator[None]:
+    """Turns a full disk or a forbidden folder into one clear error about `out`."""
+    try:
+        yield
+    except OSError as problem:
+        if problem.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise BudgetError(f"the disk is full while writing {out}: free some space; nothing was kept") from None
+        if problem.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise EdgeBertError(f"cannot write {out}: {problem.strerror}") from None
+        raise
+
+
+@contextlib.contextmanager
+def new_folder(out: Path) -> Iterator[Path]:
+    """A temporary folder beside `out`, renamed to `out` when the block ends well and removed when it does not.
+
+    Raises: BundleError when `out` exists; BudgetError when the disk is full.
+    """
+    refuse_existing(out)
+    with disk_errors(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".partial", dir=out.parent))
+        try:
+            yield partial
+            partial.chmod(0o777 & ~_umask())
+            refuse_existing(out)
+            partial.rename(out)
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+
+
+@contextlib.contextmanager
+def new_file(out: Path, *, replace: bool = False) -> Iterator[Path]:
+    """A temporary path beside `out`, moved to `out` when the block ends well and removed when it does not.
+
+    Raises: BundleError when `out` exists and `replace` is false; BudgetError when the disk is full.
+    """
+    if not replace:
+        refuse_existing(out)
+    with disk_errors(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{out.name}.", suffix=".partial", dir=out.parent)
+        os.close(handle)
+        partial = Path(name)
+        try:
+            yield partial
+            partial.chmod(0o666 & ~_umask())
+            partial.replace(out)
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
+
+
+def refuse_existing(out: Path) -> None:
+    """Raises BundleError when `out` exists: EdgeBERT never writes over a result."""
+    if out.exists() or out.is_symlink():
+        raise BundleError(f"the output {out} exists already: choose another name or remove it first")
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,145 @@
+"""The manifest `edgebert.json`: the facts about a bundle, one schema, validated on read.
+
+Facts never change after a bundle is written. What one machine finds out about a bundle is a stamp (`edgebert.stamps`).
+The format is described in docs/bundle.md.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from edgebert.errors import BundleError
+from edgebert.schema import parse, plain
+
+MANIFEST_NAME = "edgebert.json"
+SCHEMA_VERSION = 1
+
+EngineName = Literal["onnxruntime", "openvino"]
+Precision = Literal["fp32", "int8"]
+PoolingMode = Literal["cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken"]
+
+
+@dataclass(frozen=True)
+class FileFact:
+    """What a file must be: sha256 in lower-case hex, size in bytes."""
+
+    sha256: str
+    size: int
+
+
+@dataclass(frozen=True)
+class Parity:
+    """How near an artifact came to torch fp32 when it was built.
+
+    Cosines are the smallest and the mean over all checked lengths and batches; `agreement` is the Spearman correlation
+    of pairwise similarities with those of fp32.
+    """
+
+    ordinary_min: float
+    ordinary_mean: float
+    degenerate_min: float
+    degenerate_mean: float
+    agreement: float | None = None
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """One compiled form of the model.
+
+    `files`: names in the bundle, the one to open first. `inputs`: the graph's input names, each int64 of Shape:
+    (batch, seq_len). `shapes`: "dynamic", or "static" for a graph with fixed sizes. `min_cosine`: the gate it passed,
+    which every device asks for again (keys "ordinary" and "degenerate").
+    """
+
+    engine: EngineName
+    precision: Precision
+    files: tuple[str, ...]
+    inputs: tuple[str, ...]
+    shapes: Literal["dynamic", "static"] = "dynamic"
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+    parity: Parity | None = None
+    min_cosine: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Golden:
+    """Inputs and the reference outputs of torch fp32, by which a device proves itself.
+
+    `cases`: a JSON file, a list of {"text", "input_ids", "kind": "ordinary" | "degenerate"}; `vectors`: an .npy file,
+    float32, Shape: (cases, dimension). `max_error`: largest distance (1 - cosine) an fp32 engine may have.
+    """
+
+    cases: str
+    vectors: str
+    max_error: float = 1e-4
+
+
+@dataclass(frozen=True)
+class Quality:
+    """A measured score with the data it was measured on."""
+
+    metric: str
+    value: float
+    data: str
+    artifact: str | None = None
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Everything the runtime must know about a model.
+
+    `architecture`: the `model_type` of config.json. `pooling`: one or several modes, concatenated in this order.
+    `dense`: folders of Dense modules between pooling and normalisation. `dimension`: width of the vectors.
+    `max_length`: tokens, special ones included. `prompts`: name -> text put before the input. `files`: every file of
+    the bundle except the manifest. `lineage`: teacher, recipe, seed, versions, and under "assumed" what had to be
+    assumed about the source because its files did not say.
+    """
+
+    schema: int
+    task: Literal["embedding"]
+    architecture: str
+    pooling: tuple[PoolingMode, ...]
+    normalize: bool
+    dimension: int
+    max_length: int
+    dense: tuple[str, ...] = ()
+    include_prompt: bool = True
+    pad_token_id: int = 0
+    prompts: Mapping[str, str] = field(default_factory=dict)
+    default_prompt_name: str | None = None
+    files: Mapping[str, FileFact] = field(default_factory=dict)
+    artifacts: Mapping[str, Artifact] = field(default_factory=dict)
+    golden: Golden | None = None
+    quality: tuple[Quality, ...] = ()
+    lineage: Mapping[str, Any] = field(default_factory=dict)
+    target: str | None = None
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of the bundle in `folder`.
+
+    Raises: BundleError when it is missing, is not JSON, or has an unknown schema version, key or value.
+    """
+    path = folder / MANIFEST_NAME
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise BundleError(f"{folder} is not a bundle: it has no {MANIFEST_NAME}") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as problem:
+        raise BundleError(f"{path} is damaged, it is not JSON: {problem}") from None
+    version = data.get("schema") if isinstance(data, dict) else None
+    if version != SCHEMA_VERSION:
+        raise BundleError(
+            f"{path} has schema version {version!r}; this edgebert reads {SCHEMA_VERSION}: "
+            "install the edgebert that wrote it, or build the bundle again"
+        )
+    return parse(Manifest, data, where=str(path), error=BundleError)
+
+
+def manifest_bytes(manifest: Manifest) -> bytes:
+    """`manifest` as it stands on disk: sorted, indented UTF-8 JSON, the same bytes for the same facts."""
+    return (json.dumps(plain(manifest), indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode("utf-8")

@@ -1,0 +1,198 @@
+"""The sentence-transformers conventions, read into a manifest and written back.
+
+`read_pretrained` is what every model passes on its way in: pooling, normalisation, prompts and maximum length come from
+`modules.json` and its neighbours; what they leave open is assumed by the rules below and stated in
+`lineage["assumed"]`. `write_sentence_files` writes the same facts in the form that sentence-transformers of both the
+old (5.x) and the new (6.x) layout read.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, cast, get_args
+
+from edgebert.errors import BundleError
+from edgebert.manifest import SCHEMA_VERSION, Manifest, PoolingMode
+
+ARCHITECTURES = ("bert", "mpnet", "roberta", "xlm-roberta", "distilbert", "electra")
+WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json", "sentencepiece.bpe.model")
+
+_POOLING_FLAGS: dict[str, PoolingMode] = {
+    "pooling_mode_cls_token": "cls",
+    "pooling_mode_max_tokens": "max",
+    "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_mean_sqrt_len_tokens": "mean_sqrt_len_tokens",
+    "pooling_mode_weightedmean_tokens": "weightedmean",
+    "pooling_mode_lasttoken": "lasttoken",
+}
+# These models number positions from the padding id + 1, so two of their positions are never used.
+_OFFSET_POSITIONS = ("roberta", "xlm-roberta", "mpnet")
+
+
+def read_pretrained(folder: Path) -> Manifest:
+    """The facts about the Hugging Face model folder `folder`, as a manifest without files and artifacts.
+
+    Raises: BundleError for a folder that is no model, lacks weights or a tokenizer, or has an unsupported architecture
+    or sentence-transformers module.
+    """
+    config = read_config(folder)
+    _require_one(folder, TOKENIZERS, "tokenizer")
+    if not (folder / "onnx").is_dir() and not (folder / "openvino").is_dir():
+        _require_one(folder, WEIGHTS, "weights")
+    assumed: list[str] = []
+    modules = _modules(folder, config, assumed)
+    prompts = _read_json(folder / "config_sentence_transformers.json") or {}
+    return Manifest(
+        schema=SCHEMA_VERSION,
+        task="embedding",
+        architecture=config["model_type"],
+        max_length=_max_length(folder, config, assumed),
+        prompts={k: v for k, v in (prompts.get("prompts") or {}).items() if v},
+        default_prompt_name=prompts.get("default_prompt_name"),
+        pad_token_id=config.get("pad_token_id") or 0,
+        lineage={"assumed": assumed},
+        **modules,
+    )
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The folder's `config.json`, of a supported architecture.
+
+    Raises: BundleError when the folder or file is missing or damaged, or the architecture is not supported.
+    """
+    if not folder.is_dir():
+        raise BundleError(f"{folder} is not a model folder")
+    config = _read_json(folder / "config.json")
+    if config is None:
+        raise BundleError(f"{folder} is not a model folder: it has no config.json")
+    if config.get("model_type") not in ARCHITECTURES:
+        raise BundleError(
+            f"{folder}: architecture {config.get('model_type')!r} is not supported; "
+            f"supported are {', '.join(ARCHITECTURES)}"
+        )
+    return config
+
+
+def position_limit(config: dict[str, Any]) -> int:
+    """The longest input, in tokens, that the position table of a model with this `config.json` can number."""
+    positions = int(config.get("max_position_embeddings", 512))
+    return positions - 2 if config["model_type"] in _OFFSET_POSITIONS else positions
+
+
+def write_sentence_files(folder: Path, manifest: Manifest) -> None:
+    """Writes modules.json, pooling, normalisation, length and prompts of `manifest` into `folder`.
+
+    The class paths in modules.json are the old ones, which every version of sentence-transformers reads. The Dense
+    folders themselves are the caller's.
+    """
+    steps = [("", "Transformer"), ("1_Pooling", "Pooling"), *((name, "Dense") for name in manifest.dense)]
+    if manifest.normalize:
+        steps.append((f"{len(steps)}_Normalize", "Normalize"))
+    modules = [
+        {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{kind}"}
+        for i, (path, kind) in enumerate(steps)
+    ]
+    config = read_config(folder)
+    pooling: dict[str, Any] = {"word_embedding_dimension": hidden_size(config)}
+    pooling |= {flag: mode in manifest.pooling for flag, mode in _POOLING_FLAGS.items()}
+    pooling["include_prompt"] = manifest.include_prompt
+    _write_json(folder / "modules.json", modules)
+    _write_json(folder / "1_Pooling" / "config.json", pooling)
+    _write_json(folder / "sentence_bert_config.json", {"max_seq_length": manifest.max_length, "do_lower_case": False})
+    _write_json(
+        folder / "config_sentence_transformers.json",
+        {
+            "prompts": dict(manifest.prompts),
+            "default_prompt_name": manifest.default_prompt_name,
+            "similarity_fn_name": "cosine",
+        },
+    )
+    if manifest.normalize:
+        (folder / steps[-1][0]).mkdir(exist_ok=True)
+        # An empty folder would be lost by git and by the Hub.
+        _write_json(folder / steps[-1][0] / "config.json", {})
+
+
+def hidden_size(config: dict[str, Any]) -> int:
+    """The width of the last hidden state of a model with this `config.json`."""
+    return int(config["dim"] if config["model_type"] == "distilbert" else config["hidden_size"])
+
+
+def _modules(folder: Path, config: dict[str, Any], assumed: list[str]) -> dict[str, Any]:
+    """Pooling, dense, normalisation and dimension out of modules.json."""
+    modules = _read_json(folder / "modules.json")
+    facts: dict[str, Any] = {"pooling": (), "dense": (), "include_prompt": True, "normalize": False}
+    width = hidden_size(config)
+    if modules is None:
+        assumed += ["pooling: mean over tokens (no modules.json)", "normalisation: L2 (no modules.json)"]
+        return facts | {"pooling": ("mean",), "normalize": True, "dimension": width}
+    for module in modules:
+        kind = str(module.get("type", "")).rsplit(".", 1)[-1]
+        if kind == "Pooling":
+            settings = _read_json(folder / module["path"] / "config.json") or {}
+            facts["pooling"] = _pooling(settings, folder)
+            facts["include_prompt"] = bool(settings.get("include_prompt", True))
+            width *= len(facts["pooling"])
+        elif kind == "Dense":
+            settings = _read_json(folder / module["path"] / "config.json") or {}
+            facts["dense"] += (module["path"],)
+            width = int(settings.get("out_features", width))
+        elif kind == "Normalize":
+            facts["normalize"] = True
+        elif kind not in ("Transformer", "Dropout"):
+            raise BundleError(
+                f"{folder}: sentence-transformers module {module.get('type')!r} is not supported; "
+                "supported are Transformer, Pooling, Dense, Dropout, Normalize"
+            )
+    if not facts["pooling"]:
+        assumed.append("pooling: mean over tokens (modules.json names none)")
+        facts["pooling"] = ("mean",)
+    return facts | {"dimension": width}
+
+
+def _pooling(settings: dict[str, Any], folder: Path) -> tuple[PoolingMode, ...]:
+    """Modes in the order in which sentence-transformers concatenates them; new key first, then the old flags."""
+    modes = settings.get("pooling_mode")
+    if modes is None:
+        modes = [mode for flag, mode in _POOLING_FLAGS.items() if settings.get(flag)] or ["mean"]
+    modes = (modes,) if isinstance(modes, str) else tuple(modes)
+    for mode in modes:
+        if mode not in get_args(PoolingMode):
+            raise BundleError(f"{folder}: pooling {mode!r} is not supported; known: {', '.join(get_args(PoolingMode))}")
+    return cast("tuple[PoolingMode, ...]", modes)
+
+
+def _max_length(folder: Path, config: dict[str, Any], assumed: list[str]) -> int:
+    """The sentence-transformers length, else the tokenizer's, else what the positions allow."""
+    limit = position_limit(config)
+    stated = (_read_json(folder / "sentence_bert_config.json") or {}).get("max_seq_length")
+    if stated is None:
+        stated = (_read_json(folder / "tokenizer_config.json") or {}).get("model_max_length")
+        if stated is None or stated > limit:
+            stated = limit
+        assumed.append(f"maximum length: {stated} tokens (no sentence_bert_config.json)")
+    if not isinstance(stated, int) or not 2 < stated <= limit:
+        raise BundleError(f"{folder}: maximum length {stated!r} is not within 3 to {limit}, the model's positions")
+    return stated
+
+
+def _require_one(folder: Path, names: tuple[str, ...], what: str) -> None:
+    if not any((folder / name).is_file() for name in names):
+        raise BundleError(f"{folder} has no {what}: one of {', '.join(names)} is needed")
+
+
+def _read_json(path: Path) -> Any:
+    """The JSON in `path`, or None when there is no such file."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (json.JSONDecodeError, UnicodeDecodeError) as problem:
+        raise BundleError(f"{path} is damaged, it is not JSON: {problem}") from None
+
+
+def _write_json(path: Path, data: object) -> None:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -1,0 +1,49 @@
+"""Text to token ids, the same on every device: `tokenizer.json` and nothing beside it.
+
+The length and the padding that some models store in their `tokenizer.json` are set aside: the manifest's maximum length
+holds, and padding is the batch's business (`edgebert.batching`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import tokenizers
+
+from edgebert.errors import BundleError
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """The token ids of one text, special tokens included; `truncated` when the text went on."""
+
+    ids: list[int]
+    truncated: bool
+
+
+class Tokenizer:
+    """Callable that turns texts into `Tokens`, one to one.
+
+    Raises: BundleError when `path` is missing, is no tokenizer or does not fit a vocabulary of `vocab_size`.
+    """
+
+    def __init__(self, path: Path, *, max_length: int, vocab_size: int | None = None) -> None:
+        try:
+            self.backend = tokenizers.Tokenizer.from_file(str(path))
+        except Exception as problem:  # the library raises bare Exception for every fault
+            raise BundleError(f"{path} is not a tokenizer that can be read: {problem}") from None
+        size = self.backend.get_vocab_size(with_added_tokens=True)
+        if vocab_size is not None and size > vocab_size:
+            raise BundleError(f"{path} has {size} tokens and the model's vocabulary {vocab_size}: they do not match")
+        self.backend.no_padding()
+        self.backend.enable_truncation(max_length)
+
+    def __call__(self, texts: Sequence[str]) -> list[Tokens]:
+        """The tokens of each text. Lone surrogates, which UTF-8 cannot hold, are read as U+FFFD."""
+        clean = [text if text.isascii() else _SURROGATE.sub("\N{REPLACEMENT CHARACTER}", text) for text in texts]
+        return [Tokens(e.ids, bool(e.overflowing)) for e in self.backend.encode_batch_fast(clean)]

@@ -1,0 +1,1 @@
+"""Device profiles (TOML) and the packages that are built for them."""
