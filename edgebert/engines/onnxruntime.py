@@ -1,0 +1,47 @@
+"""ONNX Runtime on the CPU."""
+
+from __future__ import annotations
+
+from edgebert.bundle import Bundle
+from edgebert.engines.base import OUTPUT, Ids, Vectors, feed
+from edgebert.errors import EngineError, MissingExtraError
+from edgebert.manifest import Artifact
+
+
+class OnnxRuntimeEngine:
+    """An `Engine` over one ONNX file. `threads`: intra-op threads, 0 lets ONNX Runtime choose."""
+
+    name = "onnxruntime"
+
+    def __init__(self, bundle: Bundle, artifact: Artifact, *, threads: int = 0) -> None:
+        try:
+            import onnxruntime as ort
+            from onnxruntime.capi import onnxruntime_pybind11_state as faults
+        except ImportError:
+            raise MissingExtraError("onnxruntime", "onnxruntime", "this bundle's ONNX file") from None
+        # The library's faults have no common base of their own.
+        self._faults = tuple(v for v in vars(faults).values() if isinstance(v, type) and issubclass(v, Exception))
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        self.precision = artifact.precision
+        self._inputs = artifact.inputs
+        try:
+            self._session = ort.InferenceSession(
+                str(bundle.path(artifact.files[0])), options, providers=["CPUExecutionProvider"]
+            )
+        except self._faults as problem:
+            raise EngineError(f"{bundle.source}: ONNX Runtime cannot load {artifact.files[0]}: {problem}") from None
+
+    def embed(self, input_ids: Ids, attention_mask: Ids) -> Vectors:
+        """See `Engine.embed`."""
+        try:
+            (vectors,) = self._session.run([OUTPUT], feed(self._inputs, input_ids, attention_mask))
+        except self._faults as problem:
+            raise EngineError(f"ONNX Runtime failed on a batch of shape {input_ids.shape}: {problem}") from None
+        return vectors
+
+    def close(self) -> None:
+        """See `Engine.close`."""
+        del self._session
