@@ -6,9 +6,10 @@ the same computation. Pooling follows sentence-transformers; see Reimers and Gur
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -38,7 +39,7 @@ class SentenceEncoder(nn.Module):
     """
 
     def __init__(
-        self, backbone: nn.Module, *, pooling: Sequence[PoolingMode], dense: Sequence[nn.Module], normalize: bool
+        self, backbone: Any, *, pooling: Sequence[PoolingMode], dense: Sequence[nn.Module], normalize: bool
     ) -> None:
         super().__init__()
         self.backbone = backbone
@@ -48,7 +49,7 @@ class SentenceEncoder(nn.Module):
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Encoded:
         """Shapes: both inputs (batch, seq_len), int64; the mask is 1 on tokens and 0 on padding."""
-        hidden = self.backbone(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+        hidden: Tensor = self.backbone(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
         vector = torch.cat([pool(mode, hidden, attention_mask) for mode in self.pooling], dim=-1)
         for layer in self.dense:
             vector = layer(vector)
@@ -95,29 +96,52 @@ class TorchEmbedder:
 
     def encode_ids(self, ids: Sequence[Sequence[int]], *, batch_size: int = 32) -> NDArray[np.float32]:
         """The vectors of token id lists, special tokens included. Shape: (len(ids), dimension), float32."""
-        out = np.zeros((len(ids), self.bundle.manifest.dimension), dtype=np.float32)
-        for rows in length_batches([len(i) for i in ids], batch_size):
-            input_ids, mask = pad([ids[r] for r in rows], self.bundle.manifest.pad_token_id)
-            with torch.inference_mode():
-                encoded = self.encoder(torch.from_numpy(input_ids), torch.from_numpy(mask))
-            out[rows] = encoded.sentence_embedding.numpy()
-        return out
+        return encode_ids(self.encoder, ids, self.bundle.manifest.pad_token_id, batch_size=batch_size)
 
 
-def load_encoder(bundle: Bundle) -> SentenceEncoder:
-    """The bundle's model in float32, in eval mode, with eager attention (which every exporter follows).
+def encode_ids(
+    encoder: SentenceEncoder,
+    ids: Sequence[Sequence[int] | NDArray[np.int32]],
+    pad_token_id: int,
+    *,
+    batch_size: int = 32,
+) -> NDArray[np.float32]:
+    """The sentence vectors of token id lists, in their order, computed in eval mode. Shape: (len(ids), dimension)."""
+    device, training = next(encoder.parameters()).device, encoder.training
+    encoder.eval()
+    out: list[NDArray[np.float32]] = [np.empty(0, np.float32)] * len(ids)
+    for rows in length_batches([len(i) for i in ids], batch_size):
+        input_ids, mask = pad([ids[r] for r in rows], pad_token_id)
+        with torch.inference_mode():
+            encoded = encoder(torch.from_numpy(input_ids).to(device), torch.from_numpy(mask).to(device))
+        for row, vector in zip(rows, encoded.sentence_embedding.cpu().numpy(), strict=True):
+            out[row] = vector
+    encoder.train(training)
+    return np.stack(out)
 
-    Safetensors first; pickles are read with `weights_only`; code from the model's repository is never run.
+
+def load_encoder(bundle: Bundle, *, fused_attention: bool = False) -> SentenceEncoder:
+    """The bundle's model in float32, in eval mode.
+
+    fused_attention: torch's own attention kernel where the architecture has it, which is faster; the plain one is what
+    every exporter follows. Safetensors first; pickles are read with `weights_only`; code from the model's repository is
+    never run.
     Raises: BundleError when weights are missing, do not fit or are not finite.
     """
     from transformers import AutoModel
 
     manifest = bundle.manifest
     try:
-        backbone, report = AutoModel.from_pretrained(
-            bundle.root, dtype=torch.float32, attn_implementation="eager", trust_remote_code=False,
-            local_files_only=True, output_loading_info=True, **_without_pooler(manifest.architecture),
-        )
+        with quiet_transformers():
+            backbone, report = AutoModel.from_pretrained(
+                bundle.root,
+                dtype=torch.float32,
+                attn_implementation=None if fused_attention else "eager",
+                trust_remote_code=False,
+                local_files_only=True,
+                output_loading_info=True,
+                **without_pooler(manifest.architecture),
+            )
     except (OSError, RuntimeError, ValueError) as problem:
         raise BundleError(f"{bundle.source}: the weights cannot be loaded: {_first_line(problem)}") from None
     missing = sorted(name for name in report["missing_keys"] if "position_ids" not in name)
@@ -131,23 +155,25 @@ def load_encoder(bundle: Bundle) -> SentenceEncoder:
     return encoder
 
 
-def load_tokenizer(bundle: Bundle) -> Tokenizer:
-    """The bundle's tokenizer, checked against its model's vocabulary."""
+def load_tokenizer(bundle: Bundle, *, max_length: int | None = None) -> Tokenizer:
+    """The bundle's tokenizer, checked against its model's vocabulary; max_length: by default the manifest's."""
     config = json.loads((bundle.root / "config.json").read_text(encoding="utf-8"))
     path = bundle.root / "tokenizer.json"
     if not path.exists():
         raise BundleError(f"{bundle.source} has no tokenizer.json: convert it with `save_tokenizer`")
-    return Tokenizer(path, max_length=bundle.manifest.max_length, vocab_size=config["vocab_size"])
+    return Tokenizer(path, max_length=max_length or bundle.manifest.max_length, vocab_size=config["vocab_size"])
 
 
 def save_encoder(encoder: SentenceEncoder, folder: Path) -> None:
     """Writes the weights: `config.json`, `model.safetensors` and a folder for every dense layer."""
     from safetensors.torch import save_file
 
-    encoder.backbone.save_pretrained(folder)
+    with quiet_transformers():
+        encoder.backbone.save_pretrained(folder)
     for i, layer in enumerate(encoder.dense, start=2):
         dense = folder / f"{i}_Dense"
         dense.mkdir()
+        assert isinstance(layer, Dense)
         linear, activation = layer.linear, type(layer.activation_function)
         settings = {
             "in_features": linear.in_features,
@@ -168,7 +194,9 @@ def save_tokenizer(bundle: Bundle, folder: Path, *, max_length: int) -> None:
     if not (bundle.root / "tokenizer.json").exists():
         from transformers import AutoTokenizer
 
-        AutoTokenizer.from_pretrained(bundle.root, local_files_only=True, trust_remote_code=False).save_pretrained(folder)
+        AutoTokenizer.from_pretrained(bundle.root, local_files_only=True, trust_remote_code=False).save_pretrained(
+            folder
+        )
     for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt"):
         if (bundle.root / name).exists():
             shutil.copyfile(bundle.root / name, folder / name)
@@ -188,7 +216,7 @@ def save_tokenizer(bundle: Bundle, folder: Path, *, max_length: int) -> None:
 
 
 class Dense(nn.Module):
-    """A linear layer and its activation, named as sentence-transformers names them. Shape: (batch, in) -> (batch, out)."""
+    """A linear layer and its activation, named as sentence-transformers names them."""
 
     def __init__(self, linear: nn.Linear, activation_function: nn.Module) -> None:
         super().__init__()
@@ -225,11 +253,30 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
     if (folder / "model.safetensors").exists():
         return load_file(folder / "model.safetensors")
     if (folder / "pytorch_model.bin").exists():
-        return cast("dict[str, Tensor]", torch.load(folder / "pytorch_model.bin", map_location="cpu", weights_only=True))
+        return cast(
+            "dict[str, Tensor]", torch.load(folder / "pytorch_model.bin", map_location="cpu", weights_only=True)
+        )
     raise BundleError(f"{folder} has no weights: model.safetensors or pytorch_model.bin is needed")
 
 
-def _without_pooler(architecture: str) -> dict[str, Any]:
+@contextlib.contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Keeps transformers' bars and load reports off the screen: what matters of them is checked and raised here."""
+    from transformers.utils import logging
+
+    quiet: Any = logging
+    level, bars = quiet.get_verbosity(), quiet.is_progress_bar_enabled()
+    quiet.set_verbosity_error()
+    quiet.disable_progress_bar()
+    try:
+        yield
+    finally:
+        quiet.set_verbosity(level)
+        if bars:
+            quiet.enable_progress_bar()
+
+
+def without_pooler(architecture: str) -> dict[str, Any]:
     """BERT's and RoBERTa's own pooler is not part of a sentence encoder; the other classes have none."""
     return {"add_pooling_layer": False} if architecture in ("bert", "roberta", "xlm-roberta", "mpnet") else {}
 

@@ -19,7 +19,7 @@ def length_batches(lengths: Sequence[int], batch_size: int) -> Iterator[NDArray[
 
 
 def pad(
-    ids: Sequence[Sequence[int]], pad_token_id: int, *, to: int | None = None
+    ids: Sequence[Sequence[int] | NDArray[np.int32]], pad_token_id: int, *, to: int | None = None
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Token ids and attention mask of one batch, padded on the right to the longest row or to `to` tokens.
 

@@ -45,4 +45,6 @@ class MissingExtraError(EdgeBertError):
     """A command needs packages that the device install leaves out."""
 
     def __init__(self, package: str, extra: str, what: str) -> None:
-        super().__init__(f"{what} needs the package {package!r}, which is not installed: pip install 'edgebert[{extra}]'")
+        super().__init__(
+            f"{what} needs the package {package!r}, which is not installed: pip install 'edgebert[{extra}]'"
+        )

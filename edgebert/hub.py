@@ -43,7 +43,11 @@ def _snapshot(repo_id: str, revision: str | None) -> Path:
     from huggingface_hub.errors import HFValidationError
 
     def fetch(allow: tuple[str, ...] | None, ignore: tuple[str, ...] = ()) -> Path:
-        return Path(snapshot_download(repo_id, revision=revision, allow_patterns=allow, ignore_patterns=list(ignore)))
+        return Path(
+            snapshot_download(
+                repo_id, revision=revision, allow_patterns=list(allow) if allow else None, ignore_patterns=list(ignore)
+            )
+        )
 
     try:
         folder = fetch(_DESCRIPTION, _ELSEWHERE)

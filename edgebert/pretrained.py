@@ -64,7 +64,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     """
     if not folder.is_dir():
         raise BundleError(f"{folder} is not a model folder")
-    config = _read_json(folder / "config.json")
+    config: dict[str, Any] | None = _read_json(folder / "config.json")
     if config is None:
         raise BundleError(f"{folder} is not a model folder: it has no config.json")
     if config.get("model_type") not in ARCHITECTURES:

@@ -35,7 +35,7 @@ class Tokenizer:
     def __init__(self, path: Path, *, max_length: int, vocab_size: int | None = None) -> None:
         try:
             self.backend = tokenizers.Tokenizer.from_file(str(path))
-        except Exception as problem:  # the library raises bare Exception for every fault
+        except Exception as problem:  # noqa: BLE001 - the library raises bare Exception for every fault
             raise BundleError(f"{path} is not a tokenizer that can be read: {problem}") from None
         size = self.backend.get_vocab_size(with_added_tokens=True)
         if vocab_size is not None and size > vocab_size:

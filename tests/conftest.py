@@ -8,11 +8,67 @@ from pathlib import Path
 
 import pytest
 
-WORDS = (
-    "the a one old new small big red blue green quick slow warm cold dog cat bird horse child man woman river house "
-    "street garden city bread water music letter answer question runs sleeps plays reads writes opens closes finds "
-    "sees hears eats drinks walks under over near behind with without and or but today yesterday often never always"
-).split()
+WORDS = [
+    "the",
+    "a",
+    "one",
+    "old",
+    "new",
+    "small",
+    "big",
+    "red",
+    "blue",
+    "green",
+    "quick",
+    "slow",
+    "warm",
+    "cold",
+    "dog",
+    "cat",
+    "bird",
+    "horse",
+    "child",
+    "man",
+    "woman",
+    "river",
+    "house",
+    "street",
+    "garden",
+    "city",
+    "bread",
+    "water",
+    "music",
+    "letter",
+    "answer",
+    "question",
+    "runs",
+    "sleeps",
+    "plays",
+    "reads",
+    "writes",
+    "opens",
+    "closes",
+    "finds",
+    "sees",
+    "hears",
+    "eats",
+    "drinks",
+    "walks",
+    "under",
+    "over",
+    "near",
+    "behind",
+    "with",
+    "without",
+    "and",
+    "or",
+    "but",
+    "today",
+    "yesterday",
+    "often",
+    "never",
+    "always",
+]
 HAN = "今天我们在城市里看书听音乐喝水写信狗猫鸟马孩子河流花园街道面包问题回答红蓝绿大小冷热快慢新旧"
 
 
@@ -35,7 +91,7 @@ def sentences(count: int, *, seed: int = 0, shortest: int = 3, longest: int = 14
 
 
 def make_teacher(folder: Path, *, layers: int = 4, width: int = 64, heads: int = 4, seed: int = 0) -> Path:
-    """A seeded BERT with a WordPiece tokenizer of English words and Chinese characters, as sentence-transformers folder."""
+    """A seeded BERT that reads English words and Chinese characters, as a sentence-transformers folder."""
     import torch
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
     from transformers import BertConfig, BertModel
@@ -58,14 +114,25 @@ def make_teacher(folder: Path, *, layers: int = 4, width: int = 64, heads: int =
     BertModel(config, add_pooling_layer=False).save_pretrained(folder)
     tokenizer.save(str(folder / "tokenizer.json"))
     (folder / "vocab.txt").write_text("\n".join(pieces) + "\n", encoding="utf-8")
-    special = {"unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]", "pad_token": "[PAD]", "mask_token": "[MASK]"}
+    special = {
+        "unk_token": "[UNK]",
+        "cls_token": "[CLS]",
+        "sep_token": "[SEP]",
+        "pad_token": "[PAD]",
+        "mask_token": "[MASK]",
+    }
     _write(folder / "special_tokens_map.json", special)
-    _write(folder / "tokenizer_config.json", {"tokenizer_class": "BertTokenizer", "do_lower_case": True, "model_max_length": 64, **special})
+    _write(
+        folder / "tokenizer_config.json",
+        {"tokenizer_class": "BertTokenizer", "do_lower_case": True, "model_max_length": 64, **special},
+    )
     _write(
         folder / "modules.json",
         [
             {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{kind}"}
-            for i, (path, kind) in enumerate([("", "Transformer"), ("1_Pooling", "Pooling"), ("2_Normalize", "Normalize")])
+            for i, (path, kind) in enumerate(
+                [("", "Transformer"), ("1_Pooling", "Pooling"), ("2_Normalize", "Normalize")]
+            )
         ],
     )
     _write(folder / "1_Pooling" / "config.json", {"word_embedding_dimension": width, "pooling_mode_mean_tokens": True})

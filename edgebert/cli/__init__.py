@@ -10,7 +10,6 @@ from importlib import import_module
 
 import click
 
-
 from edgebert.errors import EdgeBertError
 
 COMMANDS = {
@@ -52,7 +51,9 @@ def cli(verbose: bool) -> None:
     """From a BERT teacher to a small, fast, verified model on a device."""
     import logging
 
-    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    logging.basicConfig(
+        level=logging.INFO if verbose else logging.WARNING, format="%(levelname)s %(name)s: %(message)s"
+    )
 
 
 def main() -> None:

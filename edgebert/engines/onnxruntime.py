@@ -37,7 +37,7 @@ class OnnxRuntimeEngine:
     def embed(self, input_ids: Ids, attention_mask: Ids) -> Vectors:
         """See `Engine.embed`."""
         try:
-            (vectors,) = self._session.run([OUTPUT], feed(self._inputs, input_ids, attention_mask))
+            vectors: Vectors = self._session.run([OUTPUT], feed(self._inputs, input_ids, attention_mask))[0]
         except self._faults as problem:
             raise EngineError(f"ONNX Runtime failed on a batch of shape {input_ids.shape}: {problem}") from None
         return vectors

@@ -1,0 +1,47 @@
+"""How far a student agrees with its teacher on text that neither training nor tuning saw."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import spearmanr
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How two models' vectors of the same sentences agree.
+
+    spearman: rank correlation of the two models' pairwise cosines. mean_cosine: of the vectors themselves, None where
+    the spaces differ. sentences: how many were compared.
+    """
+
+    spearman: float
+    mean_cosine: float | None
+    sentences: int
+
+
+def agreement(student: NDArray[np.float32], teacher: NDArray[np.float32], *, pairs: int = 200_000) -> Agreement:
+    """Shape: student (sentences, its dimension), teacher (sentences, its dimension).
+
+    pairs: at most this many of all pairs are compared, always the same ones.
+    """
+    student, teacher = _unit(student), _unit(teacher)
+    first, second = np.triu_indices(len(student), k=1)
+    if len(first) > pairs:
+        chosen = np.random.default_rng(0).choice(len(first), pairs, replace=False)
+        first, second = first[chosen], second[chosen]
+    ours = np.einsum("ij,ij->i", student[first], student[second])
+    theirs = np.einsum("ij,ij->i", teacher[first], teacher[second])
+    same_space = student.shape == teacher.shape
+    return Agreement(
+        spearman=float(spearmanr(ours, theirs).statistic),
+        mean_cosine=float(np.einsum("ij,ij->i", student, teacher).mean()) if same_space else None,
+        sentences=len(student),
+    )
+
+
+def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    unit: NDArray[np.float32] = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    return unit

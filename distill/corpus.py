@@ -1,0 +1,149 @@
+"""The training text: read once as a stream, cleaned, counted, and kept on disk under a key of what went in."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from edgebert.texts import read_texts
+from numpy.typing import NDArray
+
+from edgebert.cache import cache_folder
+from edgebert.distill.ragged import Ragged, RaggedWriter
+from edgebert.errors import BudgetError, DataError
+from edgebert.files import new_folder
+
+_GZIP_RATIO = 5  # English text unpacks to three to four times its gzip size
+
+
+@dataclass(frozen=True)
+class CorpusCounts:
+    """Lines read, left out as blank or as repeats of an earlier line, and kept."""
+
+    read: int
+    blank: int
+    duplicate: int
+    kept: int
+
+
+class Corpus:
+    """Distinct lines of text on disk. `texts[i]` is line i; `fingerprint` is the SHA-256 of all that was kept."""
+
+    def __init__(self, folder: Path) -> None:
+        facts = json.loads((folder / "corpus.json").read_text(encoding="utf-8"))
+        self.counts = CorpusCounts(**facts["counts"])
+        self.fingerprint: str = facts["fingerprint"]
+        self._bytes = Ragged(folder / "text")
+
+    def __len__(self) -> int:
+        return len(self._bytes)
+
+    def __getitem__(self, row: int) -> str:
+        return self._bytes[row].tobytes().decode("utf-8")
+
+
+def open_corpus(paths: Sequence[str | Path], *, column: str | None = None) -> Corpus:
+    """The corpus of `paths`, read now or taken from the cache when the same files were read before.
+
+    Raises: DataError when a file cannot be read as text or no usable line is found; BudgetError when the disk is too
+    small for a copy.
+    """
+    require_disk(cache_folder("corpora"), _unpacked_size(paths), "the corpus")
+    key = None if any(str(p) == "-" for p in paths) else _key(paths, column)
+    folder = cache_folder("corpora") / (key or "standard-input")
+    if key is None and folder.exists():
+        shutil.rmtree(folder)
+    if not folder.exists():
+        with new_folder(folder) as partial:
+            _write(partial, read_texts(paths, column=column, keep_blank=True), ", ".join(map(str, paths)))
+    return Corpus(folder)
+
+
+def require_disk(folder: Path, needed: int, what: str) -> None:
+    """Raises BudgetError unless the disk that holds `folder` has `needed` bytes free, and a tenth more."""
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    if free < needed * 1.1:
+        raise BudgetError(
+            f"{what} needs {needed / 1e9:.2f} GB of disk in {folder}, and {free / 1e9:.2f} GB are free: free some, "
+            "set EDGEBERT_CACHE to a larger disk, or use fewer sentences (--max-sentences)"
+        )
+
+
+class Seen:
+    """A set of 64-bit keys in sorted arrays: 8 bytes a key, so that ten million lines take 80 MB.
+
+    New keys gather in a Python set; full sets become sorted runs, and runs of like size are merged.
+    """
+
+    def __init__(self, *, buffer: int = 1 << 16) -> None:
+        self._buffer = buffer
+        self._fresh: set[int] = set()
+        self._runs: list[NDArray[np.uint64]] = []
+
+    def add(self, key: int) -> bool:
+        """Whether `key` is new; it is in the set afterwards."""
+        if key in self._fresh or any(self._holds(run, key) for run in self._runs):
+            return False
+        self._fresh.add(key)
+        if len(self._fresh) >= self._buffer:
+            self._runs.append(np.sort(np.fromiter(self._fresh, np.uint64, len(self._fresh))))
+            self._fresh.clear()
+            while len(self._runs) > 1 and len(self._runs[-2]) < 2 * len(self._runs[-1]):
+                last = self._runs.pop()
+                self._runs[-1] = np.sort(np.concatenate([self._runs[-1], last]), kind="stable")
+        return True
+
+    @staticmethod
+    def _holds(run: NDArray[np.uint64], key: int) -> bool:
+        at = int(np.searchsorted(run, np.uint64(key)))
+        return at < len(run) and int(run[at]) == key
+
+
+def _write(folder: Path, lines: Iterable[str], source: str) -> None:
+    seen, whole = Seen(), hashlib.sha256()
+    read = blank = duplicate = 0
+    with RaggedWriter(folder / "text", np.uint8) as texts:
+        for text in _stripped(lines):
+            read += 1
+            if not text:
+                blank += 1
+                continue
+            data = text.encode("utf-8", "replace")
+            if not seen.add(int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little")):
+                duplicate += 1
+                continue
+            whole.update(len(data).to_bytes(8, "little") + data)
+            texts.append(np.frombuffer(data, np.uint8))
+    if not texts.rows:
+        raise DataError(f"{source}: no usable line: {read} lines were read and {blank} of them are blank")
+    counts = CorpusCounts(read=read, blank=blank, duplicate=duplicate, kept=texts.rows)
+    facts = {"counts": dataclasses.asdict(counts), "fingerprint": whole.hexdigest()}
+    (folder / "corpus.json").write_text(json.dumps(facts, indent=2), encoding="utf-8")
+
+
+def _stripped(lines: Iterable[str]) -> Iterator[str]:
+    return (" ".join(line.split()) for line in lines)
+
+
+def _key(paths: Sequence[str | Path], column: str | None) -> str:
+    """A key that changes with the files' names, sizes and times: reading gigabytes again only to hash them is dear."""
+    facts = []
+    for path in map(Path, paths):
+        if not path.is_file():
+            raise DataError(f"no such file: {path}")
+        status = path.stat()
+        facts.append([str(path.resolve()), status.st_size, status.st_mtime_ns])
+    return hashlib.sha256(json.dumps([facts, column]).encode()).hexdigest()[:32]
+
+
+def _unpacked_size(paths: Sequence[str | Path]) -> int:
+    sizes = [(p.stat().st_size, p.suffix == ".gz") for p in map(Path, paths) if p.is_file()]
+    return sum(size * (_GZIP_RATIO if packed else 1) for size, packed in sizes)

@@ -1,0 +1,94 @@
+"""From text to token ids on disk: the sample, what is held out, and the ids that teacher and student read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgebert.bundle import Bundle
+from edgebert.distill.corpus import Corpus
+from edgebert.distill.encoder import load_tokenizer
+from edgebert.distill.ragged import Ragged, RaggedWriter
+from edgebert.distill.recipe import Recipe
+from edgebert.distill.students import StudentPlan, same_tokenizer
+from edgebert.errors import DataError
+from edgebert.progress import Progress
+
+_CHUNK = 8192
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """The sampled text as tokens, one row a text.
+
+    rows: rows to train on. held_out: rows kept back. truncated: texts that were cut at the maximum length. shared:
+    whether teacher and student read the same ids, so that their states can be compared token by token.
+    """
+
+    rows: NDArray[np.int64]
+    held_out: NDArray[np.int64]
+    student_ids: Ragged
+    teacher_ids: Ragged
+    truncated: int
+    shared: bool
+
+
+def prepare(
+    text: Corpus, teacher: Bundle, plan: StudentPlan, recipe: Recipe, folder: Path, progress: Progress
+) -> Prepared:
+    """The text of `recipe.data`, drawn by the seed and tokenized into `folder`; what is there already is kept.
+
+    A teacher with prompts ("query: ", "passage: ") sees the lines with each of its prompts in turn, so that the student
+    learns all of them.
+    Raises: DataError when there is too little text.
+    """
+    rng = np.random.default_rng(recipe.training.seed)
+    chosen = np.arange(len(text))
+    if recipe.data.max_sentences is not None and recipe.data.max_sentences < len(text):
+        chosen = np.sort(rng.choice(len(text), recipe.data.max_sentences, replace=False))
+    held = min(recipe.data.held_out, len(chosen) // 5)
+    if held < 2 or len(chosen) - held < recipe.training.batch_size:
+        raise DataError(
+            f"{len(chosen)} distinct sentences are too few: one in five is held out (at least 2), and the rest must "
+            f"fill a batch of {recipe.training.batch_size}; give more text or a smaller batch size"
+        )
+    order = rng.permutation(len(chosen))
+    length = min(plan.manifest.max_length, teacher.manifest.max_length)
+    shared = same_tokenizer(plan.tokenizer_of, teacher) and plan.manifest.max_length == length
+    folder.mkdir(parents=True, exist_ok=True)
+    prompts = tuple(dict.fromkeys(teacher.manifest.prompts.values())) or ("",)
+    writer = _Writer(text, chosen, prompts, progress)
+    truncated = writer.write(plan.tokenizer_of, plan.manifest.max_length, folder / "student")
+    if not shared:
+        writer.write(teacher, length, folder / "teacher")
+    student_ids = Ragged(folder / "student")
+    teacher_ids = student_ids if shared else Ragged(folder / "teacher")
+    return Prepared(np.sort(order[held:]), np.sort(order[:held]), student_ids, teacher_ids, truncated, shared)
+
+
+@dataclass(frozen=True)
+class _Writer:
+    text: Corpus
+    rows: NDArray[np.int64]
+    prompts: tuple[str, ...]
+    progress: Progress
+
+    def write(self, model: Bundle, max_length: int, path: Path) -> int:
+        """Writes the ids of all rows to `path`; returns how many texts were cut."""
+        done = path.with_suffix(".done")
+        if done.exists():
+            return int(done.read_text(encoding="ascii"))
+        tokenizer, truncated = load_tokenizer(model, max_length=max_length), 0
+        self.progress.start("tokenizing", len(self.rows))
+        with RaggedWriter(path, np.int32) as ids:
+            for start in range(0, len(self.rows), _CHUNK):
+                chunk = self.rows[start : start + _CHUNK].tolist()
+                for tokens in tokenizer([self.prompts[r % len(self.prompts)] + self.text[r] for r in chunk]):
+                    ids.append(tokens.ids)
+                    truncated += tokens.truncated
+                self.progress.advance(len(chunk))
+        done.write_text(str(truncated), encoding="ascii")
+        return truncated

@@ -1,0 +1,155 @@
+"""A recipe: all that decides what a student becomes. TOML in, frozen dataclasses out; the CLI sets the same fields."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from edgebert.errors import RecipeError
+from edgebert.schema import parse
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+
+@dataclass(frozen=True)
+class Student:
+    """The student's shape and start. None means: as the start has it.
+
+    start: "teacher" copies teacher layers, "fresh" draws weights at random, anything else is a folder or Hub id.
+    take_layers: which layers of the start to keep, counted from 0; by default `layers` of them, evenly spread.
+    projection: what becomes of the linear map into the teacher's space where the dimensions differ: "keep" makes it
+    part of the student, whose vectors then lie in the teacher's space; "drop" uses it in training only.
+    """
+
+    start: str = "teacher"
+    layers: int | None = None
+    take_layers: tuple[int, ...] | None = None
+    width: int | None = None
+    heads: int | None = None
+    feed_forward: int | None = None
+    activation: Literal["gelu", "relu", "silu", "gelu_new"] | None = None
+    max_length: int | None = None
+    projection: Literal["keep", "drop"] = "keep"
+
+
+@dataclass(frozen=True)
+class Objectives:
+    """Weights of the losses in `edgebert.distill.objectives`; 0 leaves one out.
+
+    hidden needs the teacher's tokenizer; None means 1 where the tokenizers are the same, else 0.
+    """
+
+    vector: float = 1.0
+    similarity: float = 1.0
+    hidden: float | None = None
+
+
+@dataclass(frozen=True)
+class Training:
+    """How long and how the student is trained.
+
+    learning_rate: peak, after `warmup` (a share of all steps), falling to 0 along a cosine. batch_size: sentences per
+    process and step. precision: "auto" is bf16 where the processor computes it, else fp32. freeze_embeddings: keep the
+    word vectors as they are; None means: when they come from the teacher.
+    """
+
+    epochs: float = 3.0
+    batch_size: int = 64
+    learning_rate: float = 3e-4
+    warmup: float = 0.05
+    weight_decay: float = 0.01
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    freeze_embeddings: bool | None = None
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Data:
+    """max_sentences: a random sample of that many, by the seed. held_out: sentences kept back to measure agreement."""
+
+    max_sentences: int | None = None
+    held_out: int = 1000
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Student, objectives, training and data. Raises: RecipeError for values out of range."""
+
+    student: Student = field(default_factory=Student)
+    objectives: Objectives = field(default_factory=Objectives)
+    training: Training = field(default_factory=Training)
+    data: Data = field(default_factory=Data)
+
+    def __post_init__(self) -> None:
+        t, s, o, d = self.training, self.student, self.objectives, self.data
+        _at_least("training.epochs", t.epochs, 0)
+        _at_least("training.learning_rate", t.learning_rate, 0)
+        _at_least("training.batch_size", t.batch_size, 2)
+        _at_least("training.weight_decay", t.weight_decay, 0)
+        _at_least("data.held_out", d.held_out, 2)
+        if d.max_sentences is not None:
+            _at_least("data.max_sentences", d.max_sentences, 4)
+        for name in ("layers", "width", "heads", "feed_forward", "max_length"):
+            if (value := getattr(s, name)) is not None:
+                _at_least(f"student.{name}", value, 3 if name == "max_length" else 1)
+        if not 0 <= t.warmup < 1:
+            raise RecipeError(f"training.warmup is {t.warmup}; it must be at least 0 and below 1")
+        for name in ("vector", "similarity", "hidden"):
+            _at_least(f"objectives.{name}", getattr(o, name) or 0, 0)
+        if not (o.vector or o.similarity or o.hidden is None or o.hidden):
+            raise RecipeError("all objectives have weight 0: give one of vector, similarity, hidden a weight above 0")
+        if s.layers is not None and s.take_layers is not None and s.layers != len(s.take_layers):
+            raise RecipeError(f"student.layers is {s.layers} and student.take_layers names {len(s.take_layers)}")
+
+
+PRESETS: dict[str, Student] = {
+    "2-layer": Student(layers=2),
+    "3-layer": Student(layers=3),
+    "4-layer": Student(layers=4),
+    "6-layer": Student(layers=6),
+    "minilm-6x384": Student(start="fresh", layers=6, width=384, heads=12, feed_forward=1536),
+    "tinybert-4x312": Student(start="fresh", layers=4, width=312, heads=12, feed_forward=1200),
+    "wide-3x512": Student(start="fresh", layers=3, width=512, heads=8, feed_forward=2048),
+}
+DEFAULT_PRESET = "3-layer"
+
+
+def preset(name: str) -> Student:
+    """The student shape called `name`.
+
+    Raises: RecipeError naming the known ones.
+    """
+    if name not in PRESETS:
+        raise RecipeError(f"unknown preset {name!r}; known are {', '.join(PRESETS)}")
+    return PRESETS[name]
+
+
+def read_recipe(path: Path) -> Recipe:
+    """The recipe in the TOML file `path`.
+
+    Raises: RecipeError when it is missing, is not TOML, or has an unknown key or a value out of range.
+    """
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RecipeError(f"no such recipe: {path}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as problem:
+        raise RecipeError(f"{path} is not TOML: {problem}") from None
+    return parse(Recipe, data, where=str(path), error=RecipeError)
+
+
+def override(recipe: Recipe, part: str, **values: object) -> Recipe:
+    """`recipe` with those fields of `part` ("student", "training", ...) replaced whose value is not None."""
+    given = {name: value for name, value in values.items() if value is not None}
+    return dataclasses.replace(recipe, **{part: dataclasses.replace(getattr(recipe, part), **given)})
+
+
+def _at_least(name: str, value: float, least: float) -> None:
+    if value < least or (least == 0 and value != value):
+        raise RecipeError(f"{name} is {value}; it must be at least {least}")

@@ -1,0 +1,171 @@
+"""The stage: teacher and text in, a student bundle out."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import torch
+from accelerate import PartialState
+from edgebert.card import model_card
+
+from edgebert.bundle import Bundle, seal
+from edgebert.cache import cache_folder
+from edgebert.distill.agreement import Agreement, agreement
+from edgebert.distill.batches import Collator, LengthSampler, Rows
+from edgebert.distill.corpus import Corpus, open_corpus
+from edgebert.distill.encoder import Dense, encode_ids, save_encoder, save_tokenizer
+from edgebert.distill.model import DistillationModel, build_model
+from edgebert.distill.prepare import Prepared, prepare
+from edgebert.distill.recipe import Recipe
+from edgebert.distill.students import StudentPlan, build_student
+from edgebert.distill.teacher import SHARD_ROWS, TeacherCache, fingerprint
+from edgebert.distill.training import TrainingRun, best_precision, train
+from edgebert.errors import RecipeError
+from edgebert.files import new_folder, refuse_existing
+from edgebert.manifest import Quality
+from edgebert.pretrained import write_sentence_files
+from edgebert.progress import Progress
+from edgebert.schema import plain
+
+
+def distill(
+    teacher: Bundle,
+    corpus: Sequence[str | Path],
+    out: Path,
+    recipe: Recipe,
+    *,
+    column: str | None = None,
+    work: Path | None = None,
+    progress: Progress | None = None,
+) -> Bundle:
+    """A student of `teacher`, trained on the text files `corpus`, as a new bundle in the folder `out`.
+
+    column: the text's column in JSONL, CSV, TSV and Parquet. work: where checkpoints lie, by default a folder of the
+    cache named by teacher, text and recipe, so that the same call goes on after a break; it is removed at the end.
+    Raises: BundleError, DataError, RecipeError, BudgetError; see the functions called here.
+    """
+    progress, began = progress or Progress(), time.monotonic()
+    state = PartialState(cpu=not torch.cuda.is_available())
+    if not state.is_main_process:
+        progress = Progress()
+    if state.is_main_process:
+        refuse_existing(out)
+    plan = build_student(teacher, recipe.student, seed=recipe.training.seed)
+    with state.main_process_first():
+        text = open_corpus(corpus, column=column)
+    folder = work or cache_folder("runs") / _run_key(teacher, text, recipe)
+    with state.main_process_first():
+        prepared = prepare(text, teacher, plan, recipe, folder, progress)
+    weights = _weights(recipe, prepared)
+    cache = TeacherCache(
+        teacher, prepared.teacher_ids, hidden=weights["hidden"] > 0, precision=best_precision(recipe.training.precision)
+    )
+    _fill(cache, state, progress)
+    model = build_model(plan, recipe, weights, prepared, cache)
+    held_out_vectors = cache.vectors(prepared.held_out).astype(np.float32)
+
+    def measure() -> Agreement:
+        ids = [prepared.student_ids[r] for r in prepared.held_out]
+        return agreement(encode_ids(model.encoder, ids, plan.manifest.pad_token_id), held_out_vectors)
+
+    before = measure()
+    progress.say(f"before training: {_words(before)}")
+    sampler = LengthSampler(
+        prepared.student_ids.lengths[prepared.rows], batch_size=recipe.training.batch_size, seed=recipe.training.seed
+    )
+    collator = Collator(
+        prepared.student_ids, cache, pad_token_id=plan.manifest.pad_token_id, hidden=weights["hidden"] > 0
+    )
+    run = TrainingRun(
+        model, Rows(prepared.rows), sampler, collator, recipe.training, cache.precision, folder, measure, progress
+    )
+    train(run, processes=state.num_processes)
+    after = measure()
+    progress.say(f"after training: {_words(after)}")
+    if state.is_main_process:
+        lineage = {
+            "teacher": teacher.manifest.lineage.get("source", teacher.source),
+            "teacher_sha256": fingerprint(teacher),
+            "student": plan.start,
+            "corpus": plain(text.counts) | {"truncated": prepared.truncated, "sha256": text.fingerprint},
+            "objectives": weights,
+            "recipe": plain(recipe),
+            "agreement_before_training": before.spearman,
+            "training_seconds": round(time.monotonic() - began, 1),
+            "versions": {name: metadata.version(name) for name in ("edgebert", "torch", "transformers")},
+        }
+        _write(plan, model, out, lineage, after)
+        shutil.rmtree(folder, ignore_errors=True)
+    state.wait_for_everyone()
+    return Bundle.open(out)
+
+
+def _weights(recipe: Recipe, prepared: Prepared) -> dict[str, float]:
+    """The objectives' weights, the one of hidden states decided.
+
+    Raises: RecipeError when hidden states are asked for and teacher and student do not read the same tokens.
+    """
+    hidden = recipe.objectives.hidden
+    if hidden and not prepared.shared:
+        raise RecipeError(
+            "objectives.hidden compares token by token, and the student's tokenizer or maximum length differs from the "
+            "teacher's: set it to 0, or keep the teacher's tokenizer and length"
+        )
+    return {
+        "vector": recipe.objectives.vector,
+        "similarity": recipe.objectives.similarity,
+        "hidden": float(prepared.shared) if hidden is None else hidden,
+    }
+
+
+def _fill(cache: TeacherCache, state: PartialState, progress: Progress) -> None:
+    """Each process computes its share of the missing shards, then all wait."""
+    missing = cache.missing()
+    state.wait_for_everyone()
+    rows = sum(min(SHARD_ROWS, len(cache.ids) - SHARD_ROWS * s) for s in missing)
+    progress.start("teacher vectors", len(cache.ids))
+    progress.advance(len(cache.ids) - rows, note="from the cache" if rows < len(cache.ids) else "")
+    cache.fill(missing[state.process_index :: state.num_processes], lambda n: progress.advance(n * state.num_processes))
+    state.wait_for_everyone()
+
+
+def _write(
+    plan: StudentPlan, model: DistillationModel, out: Path, lineage: dict[str, object], found: Agreement
+) -> None:
+    """The student bundle: weights, tokenizer, sentence-transformers files, golden vectors, card and manifest."""
+    dense = tuple(f"{i}_Dense" for i in range(2, 2 + len(model.encoder.dense)))
+    dimension = plan.manifest.dimension
+    if dense:
+        dimension = cast("Dense", model.encoder.dense[-1]).linear.out_features
+    data = f"{found.sentences} held-out sentences of the training text"
+    quality = [Quality("agreement_spearman", round(found.spearman, 6), data)]
+    if found.mean_cosine is not None:
+        quality.append(Quality("teacher_mean_cosine", round(found.mean_cosine, 6), data))
+    manifest = dataclasses.replace(
+        plan.manifest, dense=dense, dimension=dimension, quality=tuple(quality), lineage=lineage
+    )
+    with new_folder(out) as partial:
+        save_encoder(model.encoder.cpu(), partial)
+        save_tokenizer(plan.tokenizer_of, partial, max_length=manifest.max_length)
+        write_sentence_files(partial, manifest)
+        (partial / "README.md").write_text(model_card(manifest, out.name), encoding="utf-8")
+        seal(partial, manifest)
+
+
+def _run_key(teacher: Bundle, text: Corpus, recipe: Recipe) -> str:
+    facts = [fingerprint(teacher), text.fingerprint, plain(recipe)]
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _words(found: Agreement) -> str:
+    cosine = "" if found.mean_cosine is None else f", mean cosine {found.mean_cosine:.4f}"
+    return f"agreement with the teacher {found.spearman:.4f}{cosine} on {found.sentences} held-out sentences"

@@ -1,0 +1,208 @@
+"""The training loop: transformers' Trainer, with our batches, our figures and checkpoints that can be trusted.
+
+Being the Trainer, it runs under `torchrun` on several processes or GPUs as it stands.
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+import signal
+import threading
+import time
+import types
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Dataset, Sampler
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from edgebert.distill.agreement import Agreement
+from edgebert.distill.batches import Collator, LengthSampler, Rows
+from edgebert.distill.model import DistillationModel
+from edgebert.distill.recipe import Training
+from edgebert.errors import EdgeBertError
+from edgebert.progress import Progress
+
+_COMPLETE = "complete"
+
+
+class DivergedError(EdgeBertError):
+    """The loss is no number any more."""
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """What `train` needs: the model, its data, the recipe's part, a folder for checkpoints and a measure of success."""
+
+    model: DistillationModel
+    rows: Rows
+    sampler: LengthSampler
+    collator: Collator
+    settings: Training
+    precision: str
+    folder: Path
+    measure: Callable[[], Agreement]
+    progress: Progress
+
+
+def train(run: TrainingRun, *, processes: int = 1) -> None:
+    """Trains `run.model` in place, from the newest complete checkpoint in `run.folder` if there is one.
+
+    Raises: DivergedError when the loss becomes NaN or infinite; KeyboardInterrupt, after a last checkpoint, when the
+    user interrupts.
+    """
+    steps_per_epoch = math.ceil(math.ceil(len(run.rows) / run.settings.batch_size) / processes)
+    steps = max(1, round(run.settings.epochs * steps_per_epoch))
+    figures = Figures(run, steps, processes)
+    trainer = DistillationTrainer(
+        model=run.model,
+        args=_arguments(run, steps),
+        train_dataset=run.rows,
+        data_collator=run.collator,
+        callbacks=[figures],
+        sampler=run.sampler,
+        figures=figures,
+    )
+    trainer.remove_callback(PrinterCallback)
+    checkpoint = newest_checkpoint(run.folder)
+    with interrupts(figures):
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    if figures.interrupted:
+        raise KeyboardInterrupt
+
+
+def newest_checkpoint(folder: Path) -> Path | None:
+    """The checkpoint with the highest step that was written to its end; half-written ones are removed."""
+    found = sorted(folder.glob("checkpoint-*"), key=lambda p: int(p.name.rsplit("-", 1)[1]))
+    for path in found:
+        if not (path / _COMPLETE).exists():
+            shutil.rmtree(path, ignore_errors=True)
+    return next((path for path in reversed(found) if path.exists()), None)
+
+
+def best_precision(wanted: str) -> str:
+    """ "bf16" where the processor or GPU computes it in hardware, else "fp32"; a plain wish is granted."""
+    if wanted != "auto":
+        return wanted
+    if torch.cuda.is_available():
+        return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
+    has = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    return "bf16" if has() else "fp32"
+
+
+class Figures(TrainerCallback):
+    """Keeps count for the screen, marks complete checkpoints, and stops on NaN or on an interrupt."""
+
+    def __init__(self, run: TrainingRun, steps: int, processes: int) -> None:
+        self.run, self.steps, self.sentences = run, steps, run.settings.batch_size * processes
+        self.loss, self.agreement, self.interrupted = math.nan, "", False
+        self.begun = time.monotonic()
+        self.first_step = 0
+        self.measure_every = max(1, steps // 8)
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Starts the bar where the checkpoint left it."""
+        self.first_step, self.begun = state.global_step, time.monotonic()
+        self.run.progress.start("training", self.steps)
+        self.run.progress.advance(state.global_step)
+
+    def see(self, loss: Tensor) -> None:
+        """Takes note of a step's loss.
+
+        Raises: DivergedError when it is NaN or infinite.
+        """
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            kept = newest_checkpoint(self.run.folder)
+            raise DivergedError(
+                f"the loss became {value}: try a lower learning rate than {self.run.settings.learning_rate} or "
+                f"precision fp32; the last good checkpoint is {kept or 'none, it was too early'}"
+            )
+        self.loss = value if math.isnan(self.loss) else 0.95 * self.loss + 0.05 * value
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Shows the figures; asks for a checkpoint at the end and on an interrupt."""
+        done = state.global_step - self.first_step
+        if state.global_step % self.measure_every == 0 and state.is_world_process_zero:
+            found = self.run.measure()
+            self.agreement = f"agreement {found.spearman:.4f}"
+        speed = done * self.sentences / max(time.monotonic() - self.begun, 1e-9)
+        self.run.progress.advance(1, note=f"{speed:.0f} sentences/s, loss {self.loss:.4f} {self.agreement}")
+        if self.interrupted:
+            control.should_training_stop = True
+        control.should_save |= self.interrupted or state.global_step == self.steps
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Marks the checkpoint that was just written as complete."""
+        if state.is_world_process_zero:
+            (self.run.folder / f"checkpoint-{state.global_step}" / _COMPLETE).touch()
+
+
+class DistillationTrainer(Trainer):
+    """Trainer with a given sampler and the model's own loss."""
+
+    def __init__(self, *, sampler: LengthSampler, figures: Figures, **trainer_arguments: Any) -> None:
+        self.given_sampler, self.figures = sampler, figures
+        super().__init__(**trainer_arguments)
+
+    def _get_train_sampler(self, train_dataset: Dataset[Any] | None = None) -> Sampler[Any]:
+        return self.given_sampler
+
+    def compute_loss(self, model: nn.Module, inputs: dict[str, Tensor], return_outputs: bool = False, **_: Any) -> Any:
+        """The weighted sum of the objectives."""
+        losses = model(**inputs)
+        self.figures.see(losses["loss"])
+        return (losses["loss"], losses) if return_outputs else losses["loss"]
+
+
+class interrupts:
+    """While open, the first Ctrl-C asks for a checkpoint and a stop; a second one stops at once."""
+
+    def __init__(self, figures: Figures) -> None:
+        self.figures = figures
+
+    def __enter__(self) -> None:
+        self.main = threading.current_thread() is threading.main_thread()
+        if self.main:
+            self.before = signal.signal(signal.SIGINT, self._ask)
+
+    def __exit__(self, *_: object) -> None:
+        if self.main:
+            signal.signal(signal.SIGINT, self.before)
+
+    def _ask(self, number: int, frame: types.FrameType | None) -> None:
+        if self.figures.interrupted:
+            raise KeyboardInterrupt
+        self.figures.interrupted = True
+        self.figures.run.progress.say("interrupted: writing a checkpoint (Ctrl-C again stops at once)")
+
+
+def _arguments(run: TrainingRun, steps: int) -> TrainingArguments:
+    settings = run.settings
+    return TrainingArguments(
+        output_dir=str(run.folder),
+        max_steps=steps,
+        per_device_train_batch_size=settings.batch_size,
+        learning_rate=settings.learning_rate,
+        lr_scheduler_type="cosine",
+        warmup_steps=round(settings.warmup * steps),
+        weight_decay=settings.weight_decay,
+        bf16=run.precision == "bf16",
+        use_cpu=not torch.cuda.is_available(),
+        seed=settings.seed,
+        save_strategy="steps",
+        save_steps=max(10, steps // 10),
+        save_total_limit=2,
+        logging_strategy="no",
+        report_to=[],
+        disable_tqdm=True,
+        remove_unused_columns=False,
+        dataloader_pin_memory=torch.cuda.is_available(),
+        ddp_find_unused_parameters=False,
+        label_names=[],
+    )

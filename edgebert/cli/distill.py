@@ -1,0 +1,121 @@
+"""`edgebert distill`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from edgebert.errors import MissingExtraError, RecipeError
+
+if TYPE_CHECKING:
+    from edgebert.bundle import Bundle
+
+
+def _numbers(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[int, ...] | None:
+    """The layer numbers in a comma-separated list."""
+    try:
+        return None if value is None else tuple(int(part) for part in value.split(","))
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is not a list of layer numbers such as 0,3,5") from None
+
+
+@click.command("distill")
+@click.argument("teacher")
+@click.option("--corpus", multiple=True, required=True, metavar="FILE", help="Training text: lines, JSONL, CSV, TSV or "
+              "Parquet, gzip or not; - is standard input. Give it several times for several files.")  # fmt: skip
+@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="The student's folder, a new one.")
+@click.option("--column", help="The text's column in JSONL, CSV, TSV and Parquet.")
+@click.option("--revision", help="The teacher's revision on the Hub.")
+@click.option("--recipe", "recipe_file", type=click.Path(path_type=Path), help="A TOML recipe; options override it.")
+@click.option("--preset", help="The student's shape by name: 2-layer, 3-layer, ...; see docs/distillation.md.")
+@click.option("--start", help="The student's start: teacher, fresh, or another model's folder or Hub id.")
+@click.option("--layers", type=int, help="Depth.")
+@click.option("--take-layers", callback=_numbers, metavar="I,J,...", help="Which layers of the start to copy, from 0.")
+@click.option("--width", type=int, help="Width (fresh students).")
+@click.option("--heads", type=int, help="Attention heads.")
+@click.option("--feed-forward", type=int, help="Width of the feed-forward layers (fresh students).")
+@click.option("--activation", type=click.Choice(["gelu", "relu", "silu", "gelu_new"]), help="Activation.")
+@click.option("--max-length", type=int, help="Longest input in tokens.")
+@click.option("--projection", type=click.Choice(["keep", "drop"]), help="Where the dimensions differ: keep the "
+              "map into the teacher's space, or use it in training only.")  # fmt: skip
+@click.option("--vector", type=float, help="Weight of the sentence vector objective.")
+@click.option("--similarity", type=float, help="Weight of the similarity structure objective.")
+@click.option("--hidden", type=float, help="Weight of the last hidden state objective.")
+@click.option("--epochs", type=float, help="Passes over the text.")
+@click.option("--batch-size", type=int, help="Sentences per process and step.")
+@click.option("--learning-rate", type=float, help="Peak learning rate.")
+@click.option("--precision", type=click.Choice(["auto", "fp32", "bf16"]), help="Of training and teacher.")
+@click.option("--freeze-embeddings/--train-embeddings", default=None, help="Keep the word vectors as they are.")
+@click.option("--max-sentences", type=int, help="Train on a random sample of that many.")
+@click.option("--held-out", type=int, help="Sentences kept back to measure agreement.")
+@click.option("--seed", type=int, help="Of sample, order and fresh weights.")
+@click.option("--work", type=click.Path(path_type=Path), help="Folder for checkpoints instead of the cache's.")
+@click.option("--threads", type=click.IntRange(min=1), help="Processor threads.")
+@click.option("--json", "as_json", is_flag=True, help="Print the student's manifest as JSON.")
+def command(
+    teacher: str, corpus: tuple[str, ...], out: Path, column: str | None, revision: str | None,
+    recipe_file: Path | None, preset: str | None, start: str | None, layers: int | None,
+    take_layers: tuple[int, ...] | None, width: int | None, heads: int | None, feed_forward: int | None,
+    activation: str | None, max_length: int | None, projection: str | None, vector: float | None,
+    similarity: float | None, hidden: float | None, epochs: float | None, batch_size: int | None,
+    learning_rate: float | None, precision: str | None, freeze_embeddings: bool | None, max_sentences: int | None,
+    held_out: int | None, seed: int | None, work: Path | None, threads: int | None, as_json: bool,
+) -> None:  # fmt: skip
+    """Train a compact student encoder from TEACHER: a bundle, a Hugging Face folder or a Hub id.
+
+    The same command goes on where it was interrupted. Several processes: torchrun --nproc-per-node N -m edgebert
+    distill ...
+    """
+    try:
+        import accelerate  # noqa: F401
+        import torch
+    except ImportError as problem:
+        raise MissingExtraError(problem.name or "torch", "workshop", "edgebert distill") from None
+    from edgebert import bundle as bundles
+    from edgebert.distill.recipe import DEFAULT_PRESET, Recipe, override, read_recipe
+    from edgebert.distill.recipe import preset as preset_named
+    from edgebert.distill.stage import distill
+    from edgebert.files import refuse_existing
+    from edgebert.progress import TerminalProgress
+
+    if preset is not None and recipe_file is not None:
+        raise RecipeError(f"--preset {preset} and --recipe {recipe_file} both give the student's shape: use one")
+    if threads:
+        torch.set_num_threads(threads)
+    shaped = any(v is not None for v in (start, layers, take_layers))
+    recipe = read_recipe(recipe_file) if recipe_file else Recipe()
+    if preset is not None or not (recipe_file or shaped):
+        recipe = override(recipe, "student", **vars(preset_named(preset or DEFAULT_PRESET)))
+    recipe = override(
+        recipe, "student", start=start, layers=layers, take_layers=take_layers, width=width, heads=heads,
+        feed_forward=feed_forward, activation=activation, max_length=max_length, projection=projection,
+    )  # fmt: skip
+    recipe = override(recipe, "objectives", vector=vector, similarity=similarity, hidden=hidden)
+    recipe = override(
+        recipe, "training", epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, precision=precision,
+        freeze_embeddings=freeze_embeddings, seed=seed,
+    )  # fmt: skip
+    recipe = override(recipe, "data", max_sentences=max_sentences, held_out=held_out)
+    refuse_existing(out)
+    with TerminalProgress() as progress:
+        bundle = bundles.Bundle.from_pretrained(teacher, revision=revision)
+        student = distill(bundle, corpus, out, recipe, column=column, work=work, progress=progress)
+    _show(student, as_json)
+
+
+def _show(student: Bundle, as_json: bool) -> None:
+    from edgebert.manifest import manifest_bytes
+
+    if as_json:
+        click.echo(manifest_bytes(student.manifest).decode("utf-8"), nl=False)
+        return
+    corpus = student.manifest.lineage["corpus"]
+    click.echo(
+        f"text: {corpus['read']} lines read, {corpus['blank']} blank and {corpus['duplicate']} repeated left out, "
+        f"{corpus['truncated']} longer than {student.manifest.max_length} tokens and cut"
+    )
+    for quality in student.manifest.quality:
+        click.echo(f"{quality.metric}: {quality.value:.4f} ({quality.data})")
+    click.echo(f"student: {student.root} ({student.manifest.lineage['student']})")
