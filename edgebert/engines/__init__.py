@@ -7,6 +7,7 @@ from importlib import import_module
 from edgebert.bundle import Bundle
 from edgebert.engines.base import Engine
 from edgebert.errors import EngineError
+from edgebert.threads import checked_threads
 
 ENGINES = {
     "onnxruntime": ("edgebert.engines.onnxruntime", "OnnxRuntimeEngine"),
@@ -14,10 +15,10 @@ ENGINES = {
 }
 
 
-def open_engine(bundle: Bundle, artifact_name: str, *, threads: int = 0) -> Engine:
+def open_engine(bundle: Bundle, artifact_name: str, *, threads: int | None = None) -> Engine:
     """The artifact `artifact_name` of `bundle`, such as "openvino-int8", loaded into its engine.
 
-    threads: 0 lets the engine choose.
+    threads: by default as many as this process may use.
     Raises: EngineError when the bundle has no such artifact or the engine cannot load it; MissingExtraError when the
     engine is not installed.
     """
@@ -26,7 +27,7 @@ def open_engine(bundle: Bundle, artifact_name: str, *, threads: int = 0) -> Engi
         known = ", ".join(sorted(bundle.manifest.artifacts)) or "none: run `edgebert quantize` first"
         raise EngineError(f"{bundle.source} has no artifact {artifact_name!r}; it has {known}")
     module, name = ENGINES[artifact.engine]
-    engine: Engine = getattr(import_module(module), name)(bundle, artifact, threads=threads)
+    engine: Engine = getattr(import_module(module), name)(bundle, artifact, threads=checked_threads(threads))
     return engine
 
 

@@ -9,28 +9,32 @@ from edgebert.manifest import Artifact
 
 
 class OnnxRuntimeEngine:
-    """An `Engine` over one ONNX file. `threads`: intra-op threads, 0 lets ONNX Runtime choose."""
+    """An `Engine` over one ONNX file. threads: intra-op threads.
+
+    Only `sentence_embedding` is asked for, so nothing else is copied. The memory arena is off: with texts of every
+    length it would grow for as long as it runs.
+    """
 
     name = "onnxruntime"
 
-    def __init__(self, bundle: Bundle, artifact: Artifact, *, threads: int = 0) -> None:
+    def __init__(self, bundle: Bundle, artifact: Artifact, *, threads: int) -> None:
         try:
             import onnxruntime as ort
             from onnxruntime.capi import onnxruntime_pybind11_state as faults
         except ImportError:
-            raise MissingExtraError("onnxruntime", "onnxruntime", "this bundle's ONNX file") from None
+            raise MissingExtraError("onnxruntime", "onnxruntime", "the engine 'onnxruntime'") from None
         # The library's faults have no common base of their own.
         self._faults = tuple(v for v in vars(faults).values() if isinstance(v, type) and issubclass(v, Exception))
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
+        options.enable_cpu_mem_arena = False
         options.log_severity_level = 3
         self.precision = artifact.precision
         self._inputs = artifact.inputs
+        path = bundle.path(artifact.files[0])
         try:
-            self._session = ort.InferenceSession(
-                str(bundle.path(artifact.files[0])), options, providers=["CPUExecutionProvider"]
-            )
+            self._session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except self._faults as problem:
             raise EngineError(f"{bundle.source}: ONNX Runtime cannot load {artifact.files[0]}: {problem}") from None
 

@@ -1,0 +1,158 @@
+"""Reading text files as streams: lines, JSONL, CSV, TSV and Parquet, gzip or not, and standard input.
+
+The format is told by the name: `.jsonl`, `.csv`, `.tsv`, `.parquet`, each also with `.gz` behind it; anything else is
+one text a line. A file of any size is read in constant memory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import gzip
+import io
+import json
+import sys
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+from edgebert.errors import DataError, MissingExtraError
+
+DEFAULT_COLUMN = "text"
+_PARQUET_ROWS = 8192
+
+
+def read_texts(
+    paths: Sequence[str | Path], *, column: str | None = None, keep_blank: bool = False
+) -> Iterator[str]:
+    """The texts of all files, in order.
+
+    column: where the text stands in JSONL, CSV, TSV and Parquet; by default "text", or the only column there is.
+    keep_blank: give blank texts too, so that texts and lines stay one to one.
+    Raises: DataError for a file that is missing, is no text or lacks the column, naming file and line.
+    """
+    for path in paths:
+        for text in _texts(str(path), column):
+            if keep_blank or text.strip():
+                yield text
+
+
+def read_rows(path: str | Path) -> Iterator[dict[str, Any]]:
+    """The rows of a JSONL, CSV, TSV or Parquet file as dictionaries, column name to value.
+
+    Raises: DataError, see `read_texts`; a file of plain lines has no columns.
+    """
+    name = str(path)
+    kind = _format(name)
+    if kind == "lines":
+        raise DataError(f"{name}: a file with columns is needed: .jsonl, .csv, .tsv or .parquet, also with .gz")
+    if kind == "parquet":
+        yield from _parquet_rows(name)
+        return
+    with contextlib.closing(_lines(name)) as lines:
+        yield from _json_rows(name, lines) if kind == "jsonl" else _table_rows(name, lines, kind)
+
+
+def _texts(name: str, column: str | None) -> Iterator[str]:
+    if _format(name) == "lines":
+        yield from _lines(name)
+        return
+    for number, row in enumerate(read_rows(name), start=1):
+        key = column or (DEFAULT_COLUMN if DEFAULT_COLUMN in row or len(row) != 1 else next(iter(row)))
+        if key not in row:
+            raise DataError(f"{name}: row {number} has no column {key!r}; it has {', '.join(map(repr, row))}")
+        if not isinstance(row[key], str):
+            raise DataError(f"{name}: row {number}, column {key!r} holds {row[key]!r} and must hold text")
+        yield row[key]
+
+
+def _format(name: str) -> str:
+    suffix = Path(name.removesuffix(".gz")).suffix.lower()
+    return {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".tsv": "tsv", ".parquet": "parquet"}.get(
+        suffix, "lines"
+    )
+
+
+def _lines(name: str) -> Iterator[str]:
+    """The lines of a text file without their ends; a byte order mark is dropped."""
+    with _open(name) as stream:
+        try:
+            for number, data in enumerate(stream, start=1):
+                if b"\0" in data:
+                    raise DataError(f"{name}: line {number} holds NUL bytes: this is a binary file, not text")
+                try:
+                    line = data.decode("utf-8-sig" if number == 1 else "utf-8")
+                except UnicodeDecodeError as problem:
+                    raise DataError(f"{name}: line {number} is not UTF-8: {problem}") from None
+                yield line.rstrip("\r\n")
+        except (EOFError, gzip.BadGzipFile, zlib.error) as problem:
+            raise DataError(f"{name} is not a whole gzip file: {problem}") from None
+
+
+@contextlib.contextmanager
+def _open(name: str) -> Iterator[IO[bytes]]:
+    if name == "-":
+        yield sys.stdin.buffer
+        return
+    path = Path(name)
+    if path.is_dir():
+        raise DataError(f"{name} is a folder; a file is needed")
+    try:
+        with path.open("rb") as stream:
+            if name.endswith(".gz"):
+                with gzip.open(stream) as unpacked:
+                    yield io.BufferedReader(unpacked)  # type: ignore[arg-type]
+            else:
+                yield stream
+    except FileNotFoundError:
+        raise DataError(f"no such file: {name}") from None
+    except PermissionError:
+        raise DataError(f"{name} cannot be read: permission denied") from None
+
+
+def _json_rows(name: str, lines: Iterable[str]) -> Iterator[dict[str, Any]]:
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as problem:
+            raise DataError(f"{name}: line {number} is not JSON: {problem}") from None
+        if not isinstance(row, dict):
+            raise DataError(f"{name}: line {number} is not a JSON object but {line[:40]!r}")
+        yield row
+
+
+def _table_rows(name: str, lines: Iterable[str], kind: str) -> Iterator[dict[str, Any]]:
+    """CSV with its quotes (RFC 4180); TSV without, where a quote is a character like any other."""
+    ended = (line + "\n" for line in lines)
+    reader = csv.reader(ended) if kind == "csv" else (line.rstrip("\n").split("\t") for line in ended)
+    header: list[str] | None = None
+    try:
+        for number, cells in enumerate(reader, start=1):
+            if header is None:
+                header = cells
+            elif len(cells) != len(header):
+                if cells:
+                    raise DataError(f"{name}: row {number} has {len(cells)} cells and the header {len(header)}")
+            else:
+                yield dict(zip(header, cells, strict=True))
+    except csv.Error as problem:
+        raise DataError(f"{name} is not a {kind.upper()} table: {problem}") from None
+
+
+def _parquet_rows(name: str) -> Iterator[dict[str, Any]]:
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ImportError:
+        raise MissingExtraError("pyarrow", "parquet", f"reading {name}") from None
+    if not Path(name).is_file():
+        raise DataError(f"no such file: {name}")
+    try:
+        with parquet.ParquetFile(name) as table:
+            for batch in table.iter_batches(batch_size=_PARQUET_ROWS):
+                yield from batch.to_pylist()
+    except pyarrow.ArrowException as problem:
+        raise DataError(f"{name} is not a Parquet file: {problem}") from None
