@@ -3,47 +3,41 @@
 from __future__ import annotations
 
 from edgebert.bundle import Bundle
-from edgebert.engines.base import OUTPUT, Ids, Vectors, feed
-from edgebert.errors import EngineError, MissingExtraError
+from edgebert.engines.base import OUTPUT, Ids, Vectors, engine_errors, feed
 from edgebert.manifest import Artifact
 
 
 class OnnxRuntimeEngine:
     """An `Engine` over one ONNX file. threads: intra-op threads.
 
-    Only `sentence_embedding` is asked for, so nothing else is copied. The memory arena is off: with texts of every
-    length it would grow for as long as it runs.
+    Only `sentence_embedding` is asked for, so nothing else is copied. The memory arena and the memory patterns are off:
+    with texts of every length both would grow for as long as it runs.
     """
 
     name = "onnxruntime"
 
     def __init__(self, bundle: Bundle, artifact: Artifact, *, threads: int) -> None:
-        try:
+        with engine_errors((ImportError,), "ONNX Runtime is installed and cannot be imported"):
             import onnxruntime as ort
-            from onnxruntime.capi import onnxruntime_pybind11_state as faults
-        except ImportError:
-            raise MissingExtraError("onnxruntime", "onnxruntime", "the engine 'onnxruntime'") from None
-        # The library's faults have no common base of their own.
-        self._faults = tuple(v for v in vars(faults).values() if isinstance(v, type) and issubclass(v, Exception))
+            from onnxruntime.capi import onnxruntime_pybind11_state as state
+        # The library's exceptions have no common base of their own.
+        self._faults = tuple(v for v in vars(state).values() if isinstance(v, type) and issubclass(v, Exception))
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.enable_cpu_mem_arena = False
+        options.enable_mem_pattern = False
         options.log_severity_level = 3
         self.precision = artifact.precision
         self._inputs = artifact.inputs
         path = bundle.path(artifact.files[0])
-        try:
+        with engine_errors(self._faults, f"ONNX Runtime cannot load {path}"):
             self._session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        except self._faults as problem:
-            raise EngineError(f"{bundle.source}: ONNX Runtime cannot load {artifact.files[0]}: {problem}") from None
 
     def embed(self, input_ids: Ids, attention_mask: Ids) -> Vectors:
         """See `Engine.embed`."""
-        try:
+        with engine_errors(self._faults, f"ONNX Runtime failed on a batch of shape {input_ids.shape}"):
             vectors: Vectors = self._session.run([OUTPUT], feed(self._inputs, input_ids, attention_mask))[0]
-        except self._faults as problem:
-            raise EngineError(f"ONNX Runtime failed on a batch of shape {input_ids.shape}: {problem}") from None
         return vectors
 
     def close(self) -> None:

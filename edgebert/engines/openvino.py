@@ -6,28 +6,26 @@ import threading
 from typing import Any
 
 from edgebert.bundle import Bundle
-from edgebert.engines.base import OUTPUT, Ids, Vectors, feed
-from edgebert.errors import EngineError, MissingExtraError
+from edgebert.engines.base import OUTPUT, Ids, Vectors, engine_errors, feed
 from edgebert.manifest import Artifact
 
 # On processors with AMX the default hint (bf16) gave wrong vectors from int8 models at some lengths.
 PRECISION_HINT = "f32"
+_FAULTS = (RuntimeError, ValueError, TypeError)  # all that its bindings raise
 
 
 class OpenVinoEngine:
     """An `Engine` over one OpenVINO model. threads: inference threads.
 
-    Only `sentence_embedding` is computed; the other outputs are taken out before compiling. Each calling thread keeps an
-    inference request of its own.
+    Only `sentence_embedding` is computed; the other outputs are taken out before compiling. Each calling thread keeps
+    an inference request of its own, because making one costs as much as a short text.
     """
 
     name = "openvino"
 
     def __init__(self, bundle: Bundle, artifact: Artifact, *, threads: int) -> None:
-        try:
+        with engine_errors((ImportError,), "OpenVINO is installed and cannot be imported"):
             import openvino as ov
-        except ImportError:
-            raise MissingExtraError("openvino", "openvino", "the engine 'openvino'") from None
         self.precision = artifact.precision
         self._inputs = artifact.inputs
         self._requests = threading.local()
@@ -35,27 +33,26 @@ class OpenVinoEngine:
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_PRECISION_HINT": PRECISION_HINT,
             "INFERENCE_NUM_THREADS": threads,
+            # Two processes that pin their threads pin them to the same cores.
+            "ENABLE_CPU_PINNING": False,
         }
-        try:
+        path = bundle.path(artifact.files[0])
+        with engine_errors(_FAULTS, f"OpenVINO cannot load {path}"):
             core = ov.Core()
-            model = core.read_model(bundle.path(artifact.files[0]))
+            model = core.read_model(path)
             for result in model.get_results():
                 if OUTPUT not in result.output(0).get_tensor().get_names():
                     model.remove_result(result)
             self._compiled = core.compile_model(model, "CPU", config)
-        except RuntimeError as problem:
-            raise EngineError(f"{bundle.source}: OpenVINO cannot load {artifact.files[0]}: {problem}") from None
 
     def embed(self, input_ids: Ids, attention_mask: Ids) -> Vectors:
         """See `Engine.embed`."""
-        try:
+        with engine_errors(_FAULTS, f"OpenVINO failed on a batch of shape {input_ids.shape}"):
             request = getattr(self._requests, "own", None)
             if request is None:
                 request = self._requests.own = self._compiled.create_infer_request()
-            result = request.infer(feed(self._inputs, input_ids, attention_mask), share_inputs=True)
-        except RuntimeError as problem:
-            raise EngineError(f"OpenVINO failed on a batch of shape {input_ids.shape}: {problem}") from None
-        vectors: Vectors = result[OUTPUT]
+            # Outputs are not shared: the next call would overwrite them.
+            vectors: Vectors = request.infer(feed(self._inputs, input_ids, attention_mask), share_inputs=True)[0]
         return vectors
 
     def close(self) -> None:

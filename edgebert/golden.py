@@ -1,0 +1,131 @@
+"""Golden inputs and outputs: what a bundle must answer, and by which every engine on every machine proves itself.
+
+They are written when a bundle is quantized, from torch in fp32, and read wherever it is loaded or verified.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgebert.batching import ladder, pad
+from edgebert.bundle import Bundle
+from edgebert.engines.base import Engine, Vectors
+from edgebert.errors import BundleError
+from edgebert.manifest import Artifact
+from edgebert.tokenizer import Tokenizer
+
+Kind = Literal["ordinary", "degenerate"]
+MIN_COSINE: Mapping[str, float] = {"ordinary": 0.97, "degenerate": 0.93}
+
+
+@dataclass(frozen=True)
+class Case:
+    """A text, the token ids it must give, special tokens included, and what kind of text it is."""
+
+    text: str
+    input_ids: tuple[int, ...]
+    kind: Kind
+
+
+@dataclass(frozen=True)
+class Golden:
+    """The cases and their vectors by torch in fp32. Shape: vectors (len(cases), dimension), float32."""
+
+    cases: tuple[Case, ...]
+    vectors: Vectors
+    max_error: float
+
+
+def read_golden(bundle: Bundle) -> Golden:
+    """The golden cases of `bundle`.
+
+    Raises: BundleError when it has none or they cannot be read.
+    """
+    fact = bundle.manifest.golden
+    if fact is None:
+        raise BundleError(f"{bundle.source} has no golden vectors to prove an engine with: run `edgebert quantize`")
+    path = bundle.path(fact.cases)
+    try:
+        cases = tuple(
+            Case(str(case["text"]), tuple(map(int, case["input_ids"])), _kind(case["kind"]))
+            for case in json.loads(path.read_text(encoding="utf-8"))
+        )
+        path = bundle.path(fact.vectors)
+        vectors = np.load(path, allow_pickle=False)
+    except (OSError, EOFError, ValueError, KeyError, TypeError) as problem:
+        raise BundleError(f"{path} holds no golden cases that can be read: {problem}") from None
+    if vectors.shape != (len(cases), bundle.manifest.dimension) or not cases:
+        raise BundleError(
+            f"{path}: vectors of shape {vectors.shape} do not fit {len(cases)} golden cases "
+            f"of dimension {bundle.manifest.dimension}"
+        )
+    if not np.isfinite(vectors).all():
+        raise BundleError(f"{path}: the golden vectors hold NaN or infinite values")
+    return Golden(cases, vectors.astype(np.float32), fact.max_error)
+
+
+def gate(artifact: Artifact, kind: Kind, *, max_error: float) -> float:
+    """The least cosine to torch fp32 that vectors of `artifact` must have on texts of that kind."""
+    if artifact.precision == "fp32":
+        return 1.0 - max_error
+    return artifact.min_cosine.get(kind, MIN_COSINE[kind])
+
+
+def tokenizer_fault(tokenizer: Tokenizer, golden: Golden) -> str:
+    """What `tokenizer` reads otherwise than the golden cases say, "" when nothing."""
+    for case, tokens in zip(golden.cases, tokenizer([c.text for c in golden.cases]), strict=True):
+        if tuple(tokens.ids) != case.input_ids:
+            return f"the tokenizer gives {tokens.ids[:12]} for {case.text[:40]!r} and must give {[*case.input_ids[:12]]}"
+    return ""
+
+
+def engine_fault(engine: Engine, artifact: Artifact, golden: Golden, bundle: Bundle) -> str:
+    """What is wrong with the vectors that `engine` gives for the golden cases, "" when nothing.
+
+    Every case alone, padded as the runtime pads, then all of them in one batch.
+    Raises: EngineError when the engine fails.
+    """
+    manifest = bundle.manifest
+    ids = [case.input_ids for case in golden.cases]
+    for i, case in enumerate(golden.cases):
+        width = ladder(len(case.input_ids), manifest.max_length)
+        vectors = engine.embed(*pad([case.input_ids], manifest.pad_token_id, to=width))
+        if fault := vectors_fault(vectors, golden.vectors[i : i + 1], [case.kind], artifact, golden.max_error):
+            return f"{fault} (golden case {i}, {len(case.input_ids)} tokens)"
+    width = ladder(max(map(len, ids)), manifest.max_length)
+    vectors = engine.embed(*pad(ids, manifest.pad_token_id, to=width))
+    if fault := vectors_fault(vectors, golden.vectors, [c.kind for c in golden.cases], artifact, golden.max_error):
+        return f"{fault} (a batch of {len(ids)} golden cases)"
+    return ""
+
+
+def vectors_fault(
+    vectors: Vectors, reference: Vectors, kinds: Sequence[Kind], artifact: Artifact, max_error: float
+) -> str:
+    """What is wrong with `vectors`, "" when nothing. Shape: both (len(kinds), dimension)."""
+    if vectors.shape != reference.shape:
+        return f"vectors of shape {vectors.shape} instead of {reference.shape}"
+    for cosine, kind in zip(cosines(vectors, reference), kinds, strict=True):
+        wanted = gate(artifact, kind, max_error=max_error)
+        if not cosine >= wanted:  # NaN fails too
+            return f"cosine {cosine:.6f} to the reference on {kind} text is below {wanted:.6g}"
+    return ""
+
+
+def cosines(a: Vectors, b: Vectors) -> NDArray[np.float64]:
+    """The cosine of each row of `a` with the same row of `b`. Shape: (rows, dim), (rows, dim) -> (rows,)."""
+    x, y = a.astype(np.float64), b.astype(np.float64)
+    norms = np.linalg.norm(x, axis=1) * np.linalg.norm(y, axis=1)
+    return cast("NDArray[np.float64]", (x * y).sum(axis=1) / np.maximum(norms, 1e-12))
+
+
+def _kind(value: object) -> Kind:
+    if value not in ("ordinary", "degenerate"):
+        raise ValueError(f"kind {value!r} is neither 'ordinary' nor 'degenerate'")
+    return cast("Kind", value)
