@@ -8,10 +8,9 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgebert.batching import ladder, pad
 from edgebert.bundle import Bundle
@@ -19,6 +18,7 @@ from edgebert.engines.base import Engine, Vectors
 from edgebert.errors import BundleError
 from edgebert.manifest import Artifact
 from edgebert.tokenizer import Tokenizer
+from edgebert.vectors import row_cosines
 
 Kind = Literal["ordinary", "degenerate"]
 MIN_COSINE: Mapping[str, float] = {"ordinary": 0.97, "degenerate": 0.93}
@@ -81,7 +81,9 @@ def tokenizer_fault(tokenizer: Tokenizer, golden: Golden) -> str:
     """What `tokenizer` reads otherwise than the golden cases say, "" when nothing."""
     for case, tokens in zip(golden.cases, tokenizer([c.text for c in golden.cases]), strict=True):
         if tuple(tokens.ids) != case.input_ids:
-            return f"the tokenizer gives {tokens.ids[:12]} for {case.text[:40]!r} and must give {[*case.input_ids[:12]]}"
+            return (
+                f"the tokenizer gives {tokens.ids[:12]} for {case.text[:40]!r} and must give {[*case.input_ids[:12]]}"
+            )
     return ""
 
 
@@ -111,21 +113,14 @@ def vectors_fault(
     """What is wrong with `vectors`, "" when nothing. Shape: both (len(kinds), dimension)."""
     if vectors.shape != reference.shape:
         return f"vectors of shape {vectors.shape} instead of {reference.shape}"
-    for cosine, kind in zip(cosines(vectors, reference), kinds, strict=True):
+    for cosine, kind in zip(row_cosines(vectors, reference), kinds, strict=True):
         wanted = gate(artifact, kind, max_error=max_error)
         if not cosine >= wanted:  # NaN fails too
             return f"cosine {cosine:.6f} to the reference on {kind} text is below {wanted:.6g}"
     return ""
 
 
-def cosines(a: Vectors, b: Vectors) -> NDArray[np.float64]:
-    """The cosine of each row of `a` with the same row of `b`. Shape: (rows, dim), (rows, dim) -> (rows,)."""
-    x, y = a.astype(np.float64), b.astype(np.float64)
-    norms = np.linalg.norm(x, axis=1) * np.linalg.norm(y, axis=1)
-    return cast("NDArray[np.float64]", (x * y).sum(axis=1) / np.maximum(norms, 1e-12))
-
-
 def _kind(value: object) -> Kind:
     if value not in ("ordinary", "degenerate"):
         raise ValueError(f"kind {value!r} is neither 'ordinary' nor 'degenerate'")
-    return cast("Kind", value)
+    return value

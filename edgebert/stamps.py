@@ -22,19 +22,24 @@ from edgebert.files import new_file
 from edgebert.manifest import manifest_bytes
 from edgebert.schema import parse, plain
 
+# Without a home folder `Path.home` raises RuntimeError.
+_NO_CACHE = (OSError, RuntimeError, EdgeBertError)
+
 
 @dataclass(frozen=True)
 class Stamp:
     """One artifact on one machine.
 
     verified: whether its vectors were near enough to the golden ones; problem: what was wrong where not. seconds: the
-    median time of one text of middling length, None where it was not timed.
+    median time of one text of middling length with `threads` threads, the best number; None where it was not timed.
+    thorough: whether every width was tried, as `edgebert verify` does, and not the golden cases alone.
     """
 
     artifact: str
     verified: bool
     problem: str = ""
     seconds: float | None = None
+    threads: int | None = None
     thorough: bool = False
 
 
@@ -43,25 +48,27 @@ def read_stamp(bundle: Bundle, artifact: str) -> Stamp | None:
     try:
         data = json.loads(_path(bundle, artifact).read_text(encoding="utf-8"))
         return parse(Stamp, data, where="stamp", error=EdgeBertError)
-    except (OSError, ValueError, EdgeBertError):
+    except (*_NO_CACHE, ValueError):
         return None
 
 
 def write_stamp(bundle: Bundle, stamp: Stamp) -> None:
     """Keeps `stamp` for the next load; a cache that cannot be written is no fault."""
-    with contextlib.suppress(OSError, EdgeBertError), new_file(_path(bundle, stamp.artifact), replace=True) as partial:
+    with contextlib.suppress(*_NO_CACHE), new_file(_path(bundle, stamp.artifact), replace=True) as partial:
         partial.write_text(json.dumps(plain(stamp)), encoding="utf-8")
 
 
 def _path(bundle: Bundle, artifact: str) -> Path:
     engine = bundle.manifest.artifacts[artifact].engine
-    key = [hashlib.sha256(manifest_bytes(bundle.manifest)).hexdigest(), artifact, engine_version(engine), processor()]
+    facts = hashlib.sha256(manifest_bytes(bundle.manifest)).hexdigest()
+    # Our own version counts too: it decides how the engine is set up.
+    key = [facts, artifact, engine_version("edgebert"), engine_version(engine), processor()]
     name = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:32]
     return cache_folder("stamps") / f"{name}.json"
 
 
 def engine_version(engine: str) -> str:
-    """The installed version of an engine's package, "" where it is not installed."""
+    """The installed version of a package such as an engine, "" where it is not installed."""
     try:
         return metadata.version(engine)
     except metadata.PackageNotFoundError:

@@ -23,9 +23,7 @@ DEFAULT_COLUMN = "text"
 _PARQUET_ROWS = 8192
 
 
-def read_texts(
-    paths: Sequence[str | Path], *, column: str | None = None, keep_blank: bool = False
-) -> Iterator[str]:
+def read_texts(paths: Sequence[str | Path], *, column: str | None = None, keep_blank: bool = False) -> Iterator[str]:
     """The texts of all files, in order.
 
     column: where the text stands in JSONL, CSV, TSV and Parquet; by default "text", or the only column there is.
@@ -102,7 +100,7 @@ def _open(name: str) -> Iterator[IO[bytes]]:
         with path.open("rb") as stream:
             if name.endswith(".gz"):
                 with gzip.open(stream) as unpacked:
-                    yield io.BufferedReader(unpacked)  # type: ignore[arg-type]
+                    yield io.BufferedReader(unpacked)
             else:
                 yield stream
     except FileNotFoundError:

@@ -1,0 +1,213 @@
+"""The runtime object for sentence vectors: tokenize, sort by length, run the engine, give the vectors back in order."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import threading
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import cast
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from edgebert import vectors as vector_math
+from edgebert.batching import ladder, length_batches, pad
+from edgebert.bundle import Bundle
+from edgebert.engines.base import Engine, Vectors
+from edgebert.errors import DataError, EngineError, RecipeError
+from edgebert.progress import Progress, TerminalProgress
+from edgebert.tokenizer import Tokenizer
+
+logger = logging.getLogger(__name__)
+
+Texts = str | Sequence[str] | NDArray[np.str_]
+
+_CHUNK = 8192  # texts tokenized and sorted together: enough for tight batches, little enough to hold
+_QUERY_PROMPTS = ("query",)
+_DOCUMENT_PROMPTS = ("document", "passage", "corpus")
+
+
+class Embedder:
+    """Texts to sentence vectors, by one artifact of a bundle. Made by `edgebert.load`; a context manager.
+
+    Calls may come from several threads. `truncated` counts the texts that were longer than `max_length` and were cut.
+    """
+
+    def __init__(self, bundle: Bundle, engine: Engine, *, tokenizer: Tokenizer | None = None) -> None:
+        self.bundle = bundle
+        self.tokenizer = tokenizer or open_tokenizer(bundle)
+        self.engine, self.precision = engine.name, engine.precision
+        self.truncated = 0
+        self._engine: Engine | None = engine
+        self._lock = threading.Lock()
+
+    @property
+    def dimension(self) -> int:
+        """The width of the vectors."""
+        return self.bundle.manifest.dimension
+
+    @property
+    def max_length(self) -> int:
+        """The longest input in tokens, special ones included; what goes on after it is cut."""
+        return self.bundle.manifest.max_length
+
+    @property
+    def prompts(self) -> Mapping[str, str]:
+        """The model's prompts: name -> text put before the input."""
+        return self.bundle.manifest.prompts
+
+    def encode(
+        self, sentences: Texts, *, batch_size: int = 32, show_progress_bar: bool = False,
+        normalize_embeddings: bool = True, truncate_dim: int | None = None, prompt: str | None = None,
+        prompt_name: str | None = None,
+    ) -> Vectors:  # fmt: skip
+        """The vectors of `sentences` in their order, float32.
+
+        Shape: (len(sentences), dimension), or (dimension,) for one string.
+        normalize_embeddings: give unit vectors. False leaves them as the model gives them; a model that normalises
+        itself (`bundle.manifest.normalize`) gives unit vectors even so, unless `truncate_dim` cuts them.
+        truncate_dim: keep that many leading dimensions; cut before normalising.
+        prompt: text put before every sentence, or `prompt_name`, one of `prompts`; by default the model's own default.
+        Raises: DataError for what is no string; RecipeError for an option out of range; EngineError.
+        """
+        texts = as_texts(sentences)
+        if not isinstance(batch_size, int) or batch_size < 1:
+            raise RecipeError(f"batch_size is {batch_size!r}; it must be 1 or more")
+        out = np.empty((len(texts), self._kept(truncate_dim)), np.float32)
+        if before := self._prompt(prompt, prompt_name):
+            texts = [before + text for text in texts]
+        with TerminalProgress() if show_progress_bar else contextlib.nullcontext(Progress()) as progress:
+            progress.start("encode", len(texts))
+            for start in range(0, len(texts), _CHUNK):
+                chunk = slice(start, start + _CHUNK)
+                self._embed(texts[chunk], out[chunk], batch_size, progress)
+        if normalize_embeddings and (out.shape[1] < self.dimension or not self.bundle.manifest.normalize):
+            vector_math.normalize_rows(out)
+        return cast(Vectors, out[0]) if isinstance(sentences, str) else out
+
+    def encode_query(
+        self, sentences: Texts, *, batch_size: int = 32, show_progress_bar: bool = False,
+        normalize_embeddings: bool = True, truncate_dim: int | None = None, prompt: str | None = None,
+        prompt_name: str | None = None,
+    ) -> Vectors:  # fmt: skip
+        """`encode` with the model's prompt "query" where it has one and none is given."""
+        return self.encode(
+            sentences, batch_size=batch_size, show_progress_bar=show_progress_bar,
+            normalize_embeddings=normalize_embeddings, truncate_dim=truncate_dim, prompt=prompt,
+            prompt_name=self._first_prompt(_QUERY_PROMPTS, prompt, prompt_name),
+        )  # fmt: skip
+
+    def encode_document(
+        self, sentences: Texts, *, batch_size: int = 32, show_progress_bar: bool = False,
+        normalize_embeddings: bool = True, truncate_dim: int | None = None, prompt: str | None = None,
+        prompt_name: str | None = None,
+    ) -> Vectors:  # fmt: skip
+        """`encode` with the model's prompt "document", "passage" or "corpus" where it has one and none is given."""
+        return self.encode(
+            sentences, batch_size=batch_size, show_progress_bar=show_progress_bar,
+            normalize_embeddings=normalize_embeddings, truncate_dim=truncate_dim, prompt=prompt,
+            prompt_name=self._first_prompt(_DOCUMENT_PROMPTS, prompt, prompt_name),
+        )  # fmt: skip
+
+    def similarity(self, a: ArrayLike, b: ArrayLike) -> Vectors:
+        """The cosine of every vector of `a` with every one of `b`. Shape: (n, dim), (m, dim) -> (n, m), float32."""
+        return vector_math.similarity(a, b)
+
+    def close(self) -> None:
+        """Frees the model. Calls afterwards raise EngineError; closing twice is fine."""
+        engine, self._engine = self._engine, None
+        if engine is not None:
+            engine.close()
+
+    def __enter__(self) -> Embedder:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"Embedder({self.bundle.source!r}, engine={self.engine!r}, precision={self.precision!r})"
+
+    def _embed(self, texts: Sequence[str], out: Vectors, batch_size: int, progress: Progress) -> None:
+        """Fills `out` with the texts' vectors. Shape: out (len(texts), kept dimensions)."""
+        engine, manifest = self._engine, self.bundle.manifest
+        if engine is None:
+            raise EngineError(f"this encoder of {self.bundle.source} is closed: load the model again")
+        ids = self._ids(texts)
+        for rows in length_batches([len(row) for row in ids], batch_size):
+            batch = [ids[row] for row in rows]
+            width = ladder(len(batch[0]), manifest.max_length)  # the longest is the first
+            out[rows] = engine.embed(*pad(batch, manifest.pad_token_id, to=width))[:, : out.shape[1]]
+            progress.advance(len(rows))
+
+    def _ids(self, texts: Sequence[str]) -> list[list[int]]:
+        """The texts' token ids; cut texts are counted, and the first one is logged."""
+        tokens = self.tokenizer(texts)
+        if cut := sum(t.truncated for t in tokens):
+            with self._lock:
+                first, self.truncated = self.truncated == 0, self.truncated + cut
+            if first:
+                logger.info("a text is longer than %d tokens and was cut; more are only counted", self.max_length)
+        return [t.ids for t in tokens]
+
+    def _kept(self, truncate_dim: int | None) -> int:
+        if truncate_dim is None:
+            return self.dimension
+        if not isinstance(truncate_dim, int) or not 1 <= truncate_dim <= self.dimension:
+            raise RecipeError(f"truncate_dim is {truncate_dim!r}; it must be 1 to {self.dimension}, the model's width")
+        return truncate_dim
+
+    def _first_prompt(self, names: Sequence[str], prompt: str | None, prompt_name: str | None) -> str | None:
+        if prompt is not None or prompt_name is not None:
+            return prompt_name
+        return next((name for name in names if name in self.prompts), None)
+
+    def _prompt(self, prompt: str | None, prompt_name: str | None) -> str:
+        """The text to put before every sentence, "" for none."""
+        manifest = self.bundle.manifest
+        if prompt is not None and prompt_name is not None:
+            raise RecipeError(f"prompt {prompt!r} and prompt_name {prompt_name!r} are both given: give one")
+        if prompt is None:
+            prompt_name = prompt_name if prompt_name is not None else manifest.default_prompt_name
+            if prompt_name is not None and prompt_name not in self.prompts:
+                known = ", ".join(sorted(self.prompts)) or "none"
+                raise RecipeError(f"the model has no prompt {prompt_name!r}; it has {known}")
+            prompt = "" if prompt_name is None else self.prompts[prompt_name]
+        if prompt and not manifest.include_prompt:
+            raise RecipeError(
+                "this model leaves the prompt's tokens out of its pooling, which the exported graph cannot: "
+                'encode without a prompt (prompt="")'
+            )
+        return prompt
+
+
+def open_tokenizer(bundle: Bundle) -> Tokenizer:
+    """The tokenizer of `bundle`, checked against the vocabulary in its config.json.
+
+    Raises: BundleError when it is missing, cannot be read or does not fit.
+    """
+    config = bundle.path("config.json")
+    size = json.loads(config.read_text(encoding="utf-8")).get("vocab_size") if config.exists() else None
+    return Tokenizer(bundle.path("tokenizer.json"), max_length=bundle.manifest.max_length, vocab_size=size)
+
+
+def as_texts(sentences: Texts) -> list[str]:
+    """`sentences` as a list of strings.
+
+    Raises: DataError naming the place and the value of anything that is no string.
+    """
+    if isinstance(sentences, str):
+        return [sentences]
+    if isinstance(sentences, bytes) or not isinstance(sentences, Sequence | np.ndarray):
+        kind = type(sentences).__name__
+        raise DataError(f"sentences are {sentences!r:.80} ({kind}); a string or a list of strings is needed")
+    texts: list[str] = sentences.tolist() if isinstance(sentences, np.ndarray) else list(sentences)
+    for i, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise DataError(f"sentences[{i}] is {text!r:.80} ({type(text).__name__}); every one must be a string")
+    return texts
