@@ -87,37 +87,49 @@ def tokenizer_fault(tokenizer: Tokenizer, golden: Golden) -> str:
     return ""
 
 
-def engine_fault(engine: Engine, artifact: Artifact, golden: Golden, bundle: Bundle) -> str:
-    """What is wrong with the vectors that `engine` gives for the golden cases, "" when nothing.
+class Worst:
+    """The least cosine to the reference met so far for each kind of text, and where that was."""
 
-    Every case alone, padded as the runtime pads, then all of them in one batch.
+    def __init__(self) -> None:
+        self.cosine: dict[Kind, float] = {}
+        self._where: dict[Kind, str] = {}
+
+    def add(self, vectors: Vectors, reference: Vectors, kinds: Sequence[Kind], where: str) -> None:
+        """Takes in a batch. Shape: vectors and reference (len(kinds), dimension); anything else counts as -1."""
+        if vectors.shape != reference.shape:
+            where = f"{where}: vectors of shape {vectors.shape} instead of {reference.shape}"
+            found = np.full(len(kinds), -1.0)
+        else:
+            found = np.nan_to_num(row_cosines(vectors, reference), nan=-1.0)
+        for cosine, kind in zip(found.tolist(), kinds, strict=True):
+            if cosine < self.cosine.get(kind, 2.0):
+                self.cosine[kind], self._where[kind] = cosine, where
+
+    def fault(self, artifact: Artifact, max_error: float) -> str:
+        """What is below the artifact's gates, "" when nothing."""
+        faults = [
+            f"cosine {cosine:.6f} on {kind} text ({self._where[kind]}), at least {wanted:.6g} is needed"
+            for kind, cosine in self.cosine.items()
+            if cosine < (wanted := gate(artifact, kind, max_error=max_error))
+        ]
+        return "; ".join(faults)
+
+
+def prove(engine: Engine, golden: Golden, bundle: Bundle) -> Worst:
+    """How near `engine` comes to the golden vectors: every case alone, padded as the runtime pads, then all in a batch.
+
     Raises: EngineError when the engine fails.
     """
-    manifest = bundle.manifest
-    ids = [case.input_ids for case in golden.cases]
+    manifest, worst = bundle.manifest, Worst()
     for i, case in enumerate(golden.cases):
         width = ladder(len(case.input_ids), manifest.max_length)
         vectors = engine.embed(*pad([case.input_ids], manifest.pad_token_id, to=width))
-        if fault := vectors_fault(vectors, golden.vectors[i : i + 1], [case.kind], artifact, golden.max_error):
-            return f"{fault} (golden case {i}, {len(case.input_ids)} tokens)"
+        worst.add(vectors, golden.vectors[i : i + 1], [case.kind], f"golden case {i}, {len(case.input_ids)} tokens")
+    ids = [case.input_ids for case in golden.cases]
     width = ladder(max(map(len, ids)), manifest.max_length)
     vectors = engine.embed(*pad(ids, manifest.pad_token_id, to=width))
-    if fault := vectors_fault(vectors, golden.vectors, [c.kind for c in golden.cases], artifact, golden.max_error):
-        return f"{fault} (a batch of {len(ids)} golden cases)"
-    return ""
-
-
-def vectors_fault(
-    vectors: Vectors, reference: Vectors, kinds: Sequence[Kind], artifact: Artifact, max_error: float
-) -> str:
-    """What is wrong with `vectors`, "" when nothing. Shape: both (len(kinds), dimension)."""
-    if vectors.shape != reference.shape:
-        return f"vectors of shape {vectors.shape} instead of {reference.shape}"
-    for cosine, kind in zip(row_cosines(vectors, reference), kinds, strict=True):
-        wanted = gate(artifact, kind, max_error=max_error)
-        if not cosine >= wanted:  # NaN fails too
-            return f"cosine {cosine:.6f} to the reference on {kind} text is below {wanted:.6g}"
-    return ""
+    worst.add(vectors, golden.vectors, [c.kind for c in golden.cases], f"{len(ids)} golden cases in a batch")
+    return worst
 
 
 def _kind(value: object) -> Kind:

@@ -8,7 +8,7 @@ from edgebert.bundle import Bundle
 from edgebert.embedder import Embedder, open_tokenizer
 from edgebert.engines import ENGINES, Engine, is_installed, open_engine, require_engine
 from edgebert.errors import BundleError, EngineError, RecipeError
-from edgebert.golden import engine_fault, read_golden, tokenizer_fault
+from edgebert.golden import prove, read_golden, tokenizer_fault
 from edgebert.stamps import Stamp, read_stamp, write_stamp
 from edgebert.threads import checked_threads, usable_threads
 from edgebert.tokenizer import Tokenizer
@@ -105,7 +105,7 @@ def _open_proven(bundle: Bundle, name: str, tokenizer: Tokenizer, threads: int |
         if fault := tokenizer_fault(tokenizer, golden):
             engine.close()
             raise BundleError(f"{bundle.source}: {fault}: they do not match")
-        fault = engine_fault(engine, bundle.manifest.artifacts[name], golden, bundle)
+        fault = prove(engine, golden, bundle).fault(bundle.manifest.artifacts[name], golden.max_error)
         write_stamp(bundle, Stamp(name, verified=not fault, problem=fault))
         if fault:
             engine.close()

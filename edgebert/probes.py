@@ -1,30 +1,79 @@
-"""Token ids of any wanted length, made from golden cases, to compare artifacts where no text happens to be so long."""
+"""Inputs of every length and several batch sizes, made from golden cases, to compare artifacts with each other.
+
+Golden cases have the lengths that their texts happen to have; an engine can be wrong at a single other one.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from edgebert.golden import Case, Kind
+from edgebert.batching import ladder, pad, widths
+from edgebert.engines.base import Engine, Vectors
+from edgebert.golden import Case, Golden, Kind
 
-_AFFIXES = 1  # a BERT-like tokenizer puts one special token before a text and one behind
+KINDS: tuple[Kind, ...] = ("ordinary", "degenerate")
+BATCH_SIZES = (2, 8, 32)
+BATCH_LENGTHS = (16, 32, 64, 128)
+_SPREAD = 8  # how far the lengths of one batch lie apart
 
 
 @dataclass(frozen=True)
-class Probes:
-    """Ordinary and degenerate inputs out of golden cases, the same ones every time.
+class Probe:
+    """One batch: token id rows, the kind of each, the width to pad to, and their vectors where they are known."""
 
-    `ordinary(length)` is running text from a place that differs with the length; `degenerate(length)` repeats one word.
+    rows: tuple[tuple[int, ...], ...]
+    kinds: tuple[Kind, ...]
+    width: int
+    reference: Vectors | None = None
+
+    @property
+    def where(self) -> str:
+        """The batch in words."""
+        return f"batch of {len(self.rows)}, {len(self.rows[0])} tokens padded to {self.width}"
+
+    def run(self, engine: Engine, pad_token_id: int) -> Vectors:
+        """The engine's vectors. Shape: (rows, dimension)."""
+        return engine.embed(*pad(self.rows, pad_token_id, to=self.width))
+
+
+def probe_ids(cases: Sequence[Case], kind: Kind, length: int) -> tuple[int, ...]:
+    """`length` token ids, special ones included where there is room: running text, or one token repeated.
+
+    The text is that of the ordinary cases, begun at another place for every length; the repeated token comes from the
+    degenerate cases where they have any. A BERT-like tokenizer puts one special token before a text and one behind.
     """
+    ids = {k: [case.input_ids for case in cases if case.kind == k and len(case.input_ids) > 2] for k in KINDS}
+    rows = ids[kind] or ids["ordinary"] or ids["degenerate"]
+    first, last = rows[0][:1], rows[0][-1:]
+    running = [token for row in rows for token in row[1:-1]]
+    start = (length * length) % len(running)
+    tokens = running[start : start + 1] if kind == "degenerate" else running[start:] + running[:start]
+    wanted = max(length - 2, 0)
+    body = (tokens * (wanted // len(tokens) + 1))[:wanted]
+    return (*first, *body, *last)[:length]
 
-    cases: tuple[Case, ...]
 
-    def make(self, kind: Kind, length: int) -> list[int]:
-        """`length` token ids, special ones included where there is room."""
-        ids = [case.input_ids for case in self.cases if case.kind == "ordinary"]
-        first, last = ids[0][:_AFFIXES], ids[0][-_AFFIXES:]
-        running = [token for row in ids for token in row[_AFFIXES:-_AFFIXES]] or [*first]
-        wanted = max(length - len(first) - len(last), 0)
-        start = (length * length) % len(running)
-        tokens = running[start : start + 1] if kind == "degenerate" else running[start:] + running[:start]
-        body = (tokens * (wanted // len(tokens) + 1))[:wanted]
-        return [*first, *body, *last][:length]
+def length_probes(golden: Golden, max_length: int, *, every: bool) -> Iterator[Probe]:
+    """One text alone, of both kinds, at every width of the ladder or at every length; then batches of mixed lengths."""
+    # The shortest input is the empty text: two special tokens.
+    for length in range(2, max_length + 1) if every else widths(max_length):
+        for kind in KINDS:
+            named: Kind = kind if length > 2 else "degenerate"
+            yield Probe((probe_ids(golden.cases, kind, length),), (named,), ladder(length, max_length))
+    for length in sorted({min(n, max_length) for n in BATCH_LENGTHS}):
+        for size in BATCH_SIZES:
+            lengths = [max(3, length - i % _SPREAD) for i in range(size)]
+            kinds = tuple(KINDS[i % 2] for i in range(size))
+            rows = tuple(probe_ids(golden.cases, kind, n) for kind, n in zip(kinds, lengths, strict=True))
+            yield Probe(rows, kinds, ladder(length, max_length))
+
+
+def golden_probes(golden: Golden, max_length: int) -> Iterator[Probe]:
+    """Golden cases padded to every width of the ladder: their vectors are known without another artifact."""
+    for width in widths(max_length):
+        for kind in KINDS:
+            fitting = [i for i, c in enumerate(golden.cases) if c.kind == kind and len(c.input_ids) <= width]
+            if fitting:
+                i = max(fitting, key=lambda i: len(golden.cases[i].input_ids))
+                yield Probe((golden.cases[i].input_ids,), (kind,), width, golden.vectors[i : i + 1])

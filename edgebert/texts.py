@@ -11,9 +11,11 @@ import csv
 import gzip
 import io
 import json
+import shutil
 import sys
+import tempfile
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -21,6 +23,7 @@ from edgebert.errors import DataError, MissingExtraError
 
 DEFAULT_COLUMN = "text"
 _PARQUET_ROWS = 8192
+_GZIP_FAULTS = (EOFError, gzip.BadGzipFile, zlib.error)
 
 
 def read_texts(paths: Sequence[str | Path], *, column: str | None = None, keep_blank: bool = False) -> Iterator[str]:
@@ -36,9 +39,10 @@ def read_texts(paths: Sequence[str | Path], *, column: str | None = None, keep_b
                 yield text
 
 
-def read_rows(path: str | Path) -> Iterator[dict[str, Any]]:
+def read_rows(path: str | Path, *, column: str | None = None) -> Iterator[dict[str, Any]]:
     """The rows of a JSONL, CSV, TSV or Parquet file as dictionaries, column name to value.
 
+    column: the only one that is needed; formats that can leave the others unread do.
     Raises: DataError, see `read_texts`; a file of plain lines has no columns.
     """
     name = str(path)
@@ -46,7 +50,7 @@ def read_rows(path: str | Path) -> Iterator[dict[str, Any]]:
     if kind == "lines":
         raise DataError(f"{name}: a file with columns is needed: .jsonl, .csv, .tsv or .parquet, also with .gz")
     if kind == "parquet":
-        yield from _parquet_rows(name)
+        yield from _parquet_rows(name, column)
         return
     with contextlib.closing(_lines(name)) as lines:
         yield from _json_rows(name, lines) if kind == "jsonl" else _table_rows(name, lines, kind)
@@ -56,13 +60,19 @@ def _texts(name: str, column: str | None) -> Iterator[str]:
     if _format(name) == "lines":
         yield from _lines(name)
         return
-    for number, row in enumerate(read_rows(name), start=1):
-        key = column or (DEFAULT_COLUMN if DEFAULT_COLUMN in row or len(row) != 1 else next(iter(row)))
-        if key not in row:
-            raise DataError(f"{name}: row {number} has no column {key!r}; it has {', '.join(map(repr, row))}")
+    for number, row in enumerate(read_rows(name, column=column), start=1):
+        key = _column(name, list(row), column)
         if not isinstance(row[key], str):
-            raise DataError(f"{name}: row {number}, column {key!r} holds {row[key]!r} and must hold text")
+            raise DataError(f"{name}: row {number}, column {key!r} holds {row[key]!r:.80} and must hold text")
         yield row[key]
+
+
+def _column(name: str, known: Sequence[str], column: str | None) -> str:
+    """The column the text stands in: the one asked for, else "text", else the only one."""
+    wanted = column or (DEFAULT_COLUMN if DEFAULT_COLUMN in known or len(known) != 1 else known[0])
+    if wanted not in known:
+        raise DataError(f"{name} has no column {wanted!r}; it has {', '.join(map(repr, known))}: choose with --column")
+    return wanted
 
 
 def _format(name: str) -> str:
@@ -72,7 +82,7 @@ def _format(name: str) -> str:
     )
 
 
-def _lines(name: str) -> Iterator[str]:
+def _lines(name: str) -> Generator[str, None, None]:
     """The lines of a text file without their ends; a byte order mark is dropped."""
     with _open(name) as stream:
         try:
@@ -84,7 +94,7 @@ def _lines(name: str) -> Iterator[str]:
                 except UnicodeDecodeError as problem:
                     raise DataError(f"{name}: line {number} is not UTF-8: {problem}") from None
                 yield line.rstrip("\r\n")
-        except (EOFError, gzip.BadGzipFile, zlib.error) as problem:
+        except _GZIP_FAULTS as problem:
             raise DataError(f"{name} is not a whole gzip file: {problem}") from None
 
 
@@ -140,17 +150,30 @@ def _table_rows(name: str, lines: Iterable[str], kind: str) -> Iterator[dict[str
         raise DataError(f"{name} is not a {kind.upper()} table: {problem}") from None
 
 
-def _parquet_rows(name: str) -> Iterator[dict[str, Any]]:
+def _parquet_rows(name: str, column: str | None) -> Iterator[dict[str, Any]]:
+    """All columns, or only `column`, so that the others are not read."""
     try:
         import pyarrow
         from pyarrow import parquet
     except ImportError:
         raise MissingExtraError("pyarrow", "parquet", f"reading {name}") from None
-    if not Path(name).is_file():
-        raise DataError(f"no such file: {name}")
     try:
-        with parquet.ParquetFile(name) as table:
-            for batch in table.iter_batches(batch_size=_PARQUET_ROWS):
+        with _open(name) as stream, _seekable(stream, name) as whole, parquet.ParquetFile(whole) as table:
+            if column is not None:
+                _column(name, table.schema_arrow.names, column)
+            for batch in table.iter_batches(batch_size=_PARQUET_ROWS, columns=[column] if column else None):
                 yield from batch.to_pylist()
-    except pyarrow.ArrowException as problem:
-        raise DataError(f"{name} is not a Parquet file: {problem}") from None
+    except (pyarrow.ArrowException, *_GZIP_FAULTS) as problem:
+        raise DataError(f"{name} is not a whole Parquet file: {problem}") from None
+
+
+@contextlib.contextmanager
+def _seekable(stream: IO[bytes], name: str) -> Iterator[IO[bytes]]:
+    """Parquet is read from its end, which gzip does not allow: a packed file is unpacked to a temporary one."""
+    if not name.endswith(".gz"):
+        yield stream
+        return
+    with tempfile.TemporaryFile() as unpacked:
+        shutil.copyfileobj(stream, unpacked)
+        unpacked.seek(0)
+        yield unpacked

@@ -14,7 +14,8 @@ ENGINES = {
     "onnxruntime": ("edgebert.engines.onnxruntime", "OnnxRuntimeEngine"),
     "openvino": ("edgebert.engines.openvino", "OpenVinoEngine"),
 }
-_INSTALL = {"onnxruntime": "onnxruntime", "openvino": "'edgebert[openvino]'"}
+# What pip is asked for.
+INSTALL = {"onnxruntime": "onnxruntime", "openvino": "'edgebert[openvino]'"}
 
 
 def open_engine(bundle: Bundle, artifact_name: str, *, threads: int | None = None) -> Engine:
@@ -43,7 +44,7 @@ def require_engine(engine: str) -> None:
     if engine not in ENGINES:
         raise EngineError(f"no engine {engine!r}; known are {', '.join(ENGINES)}")
     if not is_installed(engine):
-        raise EngineError(f"the engine {engine!r} is not installed: pip install {_INSTALL[engine]}")
+        raise EngineError(f"the engine {engine!r} is not installed: pip install {INSTALL[engine]}")
 
 
-__all__ = ["ENGINES", "Engine", "is_installed", "open_engine", "require_engine"]
+__all__ = ["ENGINES", "INSTALL", "Engine", "is_installed", "open_engine", "require_engine"]

@@ -1,0 +1,65 @@
+"""`edgebert verify`."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from edgebert.verify import Finding, Report
+
+
+@click.command("verify")
+@click.argument("model")
+@click.option("--revision", help="The model's revision on the Hub.")
+@click.option("--full", is_flag=True, help="Try every length, not only every width that the runtime pads to.")
+@click.option("--threads", type=int, help="Use that many threads instead of finding the best number.")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+def command(model: str, revision: str | None, full: bool, threads: int | None, as_json: bool) -> None:
+    """Check MODEL on this machine: a bundle, a package or a Hub id.
+
+    Files, tokenizer, and every artifact in every installed engine: vectors for the golden texts, and for inputs of all
+    lengths and several batch sizes compared with fp32. What holds is remembered for `edgebert.load`. Exit 1 if
+    anything fails.
+    """
+    from edgebert.errors import EngineError
+    from edgebert.progress import TerminalProgress
+    from edgebert.schema import plain
+    from edgebert.verify import verify
+
+    with TerminalProgress() as progress:
+        report = verify(model, revision=revision, full=full, threads=threads, progress=progress)
+    if as_json:
+        click.echo(json.dumps({**plain(report), "ok": report.ok}, indent=2))
+    else:
+        _show(report)
+    if not report.ok:
+        failed = [f.what for f in report.findings if f.status == "failed"]
+        raise EngineError(f"{model} fails on this machine: {', '.join(failed) or 'no installed engine runs it'}")
+
+
+def _show(report: Report) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("check", "result", "cosine, ordinary", "degenerate", "ms", "threads", box=None)
+    for column in table.columns[2:]:
+        column.justify = "right"
+    for finding in report.findings:
+        table.add_row(*_cells(finding))
+    console = Console(highlight=False)
+    console.print(table)
+    for finding in report.findings:
+        if finding.detail:
+            console.print(f"{finding.what}: {finding.detail}", markup=False, soft_wrap=True)
+    if report.chosen:
+        console.print(f"edgebert.load takes {report.chosen} here", markup=False)
+
+
+def _cells(finding: Finding) -> list[str]:
+    colour = {"ok": "green", "failed": "bold red"}.get(finding.status, "yellow")
+    numbers = [(finding.ordinary, ".5f"), (finding.degenerate, ".5f"), (finding.milliseconds, ".2f")]
+    told = ["" if value is None else format(value, form) for value, form in numbers]
+    return [finding.what, f"[{colour}]{finding.status}[/]", *told, str(finding.threads or "")]
