@@ -47,9 +47,10 @@ class SentenceEncoder(nn.Module):
         self.dense = nn.ModuleList(dense)
         self.normalize = normalize
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Encoded:
-        """Shapes: both inputs (batch, seq_len), int64; the mask is 1 on tokens and 0 on padding."""
-        hidden: Tensor = self.backbone(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None) -> Encoded:
+        """Shapes: inputs (batch, seq_len), int64; the mask is 1 on tokens and 0 on padding."""
+        types = {} if token_type_ids is None else {"token_type_ids": token_type_ids}
+        hidden: Tensor = self.backbone(input_ids=input_ids, attention_mask=attention_mask, **types).last_hidden_state
         vector = torch.cat([pool(mode, hidden, attention_mask) for mode in self.pooling], dim=-1)
         for layer in self.dense:
             vector = layer(vector)
