@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from edgebert.texts import read_texts
 from numpy.typing import NDArray
 
 from edgebert.cache import cache_folder
 from edgebert.distill.ragged import Ragged, RaggedWriter
 from edgebert.errors import BudgetError, DataError
 from edgebert.files import new_folder
+from edgebert.texts import read_texts
 
 _GZIP_RATIO = 5  # English text unpacks to three to four times its gzip size
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -161,59 +160,10 @@ def load_tokenizer(bundle: Bundle, *, max_length: int | None = None) -> Tokenize
     config = json.loads((bundle.root / "config.json").read_text(encoding="utf-8"))
     path = bundle.root / "tokenizer.json"
     if not path.exists():
-        raise BundleError(f"{bundle.source} has no tokenizer.json: convert it with `save_tokenizer`")
-    return Tokenizer(path, max_length=max_length or bundle.manifest.max_length, vocab_size=config["vocab_size"])
-
-
-def save_encoder(encoder: SentenceEncoder, folder: Path) -> None:
-    """Writes the weights: `config.json`, `model.safetensors` and a folder for every dense layer."""
-    from safetensors.torch import save_file
-
-    with quiet_transformers():
-        encoder.backbone.save_pretrained(folder)
-    for i, layer in enumerate(encoder.dense, start=2):
-        dense = folder / f"{i}_Dense"
-        dense.mkdir()
-        assert isinstance(layer, Dense)
-        linear, activation = layer.linear, type(layer.activation_function)
-        settings = {
-            "in_features": linear.in_features,
-            "out_features": linear.out_features,
-            "bias": linear.bias is not None,
-            "activation_function": f"{activation.__module__}.{activation.__qualname__}",
-        }
-        (dense / "config.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
-        save_file({k: v.contiguous() for k, v in layer.state_dict().items()}, dense / "model.safetensors")
-
-
-def save_tokenizer(bundle: Bundle, folder: Path, *, max_length: int) -> None:
-    """Writes the tokenizer of `bundle` into `folder` in the form that transformers 4.57 and 5 both read.
-
-    `tokenizer.json` without stored truncation and padding; the other files as they were, with `max_length` and a class
-    name that exists in both versions. A folder without `tokenizer.json` is converted by transformers once, here.
-    """
-    if not (bundle.root / "tokenizer.json").exists():
-        from transformers import AutoTokenizer
-
-        AutoTokenizer.from_pretrained(bundle.root, local_files_only=True, trust_remote_code=False).save_pretrained(
-            folder
+        raise BundleError(
+            f"{bundle.source} has no tokenizer.json: save the tokenizer with transformers once, which writes it"
         )
-    for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt"):
-        if (bundle.root / name).exists():
-            shutil.copyfile(bundle.root / name, folder / name)
-    path = folder / "tokenizer.json"
-    content = json.loads(path.read_text(encoding="utf-8"))
-    path.write_text(
-        json.dumps(content | {"truncation": None, "padding": None}, ensure_ascii=False, indent=2), encoding="utf-8"
-    )
-    path = folder / "tokenizer_config.json"
-    settings = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    settings["model_max_length"] = max_length
-    for key in ("name_or_path", "special_tokens_map_file", "tokenizer_file", "backend"):
-        settings.pop(key, None)
-    if settings.get("tokenizer_class", "TokenizersBackend") == "TokenizersBackend":
-        settings["tokenizer_class"] = "PreTrainedTokenizerFast"
-    path.write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    return Tokenizer(path, max_length=max_length or bundle.manifest.max_length, vocab_size=config["vocab_size"])
 
 
 class Dense(nn.Module):

@@ -10,19 +10,19 @@ import time
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import torch
 from accelerate import PartialState
-from edgebert.card import model_card
 
 from edgebert.bundle import Bundle, seal
 from edgebert.cache import cache_folder
+from edgebert.card import model_card
 from edgebert.distill.agreement import Agreement, agreement
 from edgebert.distill.batches import Collator, LengthSampler, Rows
 from edgebert.distill.corpus import Corpus, open_corpus
-from edgebert.distill.encoder import Dense, encode_ids, save_encoder, save_tokenizer
+from edgebert.distill.encoder import encode_ids
+from edgebert.distill.folder import write_model
 from edgebert.distill.model import DistillationModel, build_model
 from edgebert.distill.prepare import Prepared, prepare
 from edgebert.distill.recipe import Recipe
@@ -32,7 +32,6 @@ from edgebert.distill.training import TrainingRun, best_precision, train
 from edgebert.errors import RecipeError
 from edgebert.files import new_folder, refuse_existing
 from edgebert.manifest import Quality
-from edgebert.pretrained import write_sentence_files
 from edgebert.progress import Progress
 from edgebert.schema import plain
 
@@ -142,21 +141,13 @@ def _write(
     plan: StudentPlan, model: DistillationModel, out: Path, lineage: dict[str, object], found: Agreement
 ) -> None:
     """The student bundle: weights, tokenizer, sentence-transformers files, golden vectors, card and manifest."""
-    dense = tuple(f"{i}_Dense" for i in range(2, 2 + len(model.encoder.dense)))
-    dimension = plan.manifest.dimension
-    if dense:
-        dimension = cast("Dense", model.encoder.dense[-1]).linear.out_features
     data = f"{found.sentences} held-out sentences of the training text"
     quality = [Quality("agreement_spearman", round(found.spearman, 6), data)]
     if found.mean_cosine is not None:
         quality.append(Quality("teacher_mean_cosine", round(found.mean_cosine, 6), data))
-    manifest = dataclasses.replace(
-        plan.manifest, dense=dense, dimension=dimension, quality=tuple(quality), lineage=lineage
-    )
+    manifest = dataclasses.replace(plan.manifest, quality=tuple(quality), lineage=lineage)
     with new_folder(out) as partial:
-        save_encoder(model.encoder.cpu(), partial)
-        save_tokenizer(plan.tokenizer_of, partial, max_length=manifest.max_length)
-        write_sentence_files(partial, manifest)
+        manifest = write_model(partial, model.encoder.cpu(), plan.tokenizer_of, manifest)
         (partial / "README.md").write_text(model_card(manifest, out.name), encoding="utf-8")
         seal(partial, manifest)
 

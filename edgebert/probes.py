@@ -54,18 +54,22 @@ def probe_ids(cases: Sequence[Case], kind: Kind, length: int) -> tuple[int, ...]
     return (*first, *body, *last)[:length]
 
 
-def length_probes(golden: Golden, max_length: int, *, every: bool) -> Iterator[Probe]:
-    """One text alone, of both kinds, at every width of the ladder or at every length; then batches of mixed lengths."""
+def length_probes(cases: Sequence[Case], max_length: int, *, every: bool, exact: bool = False) -> Iterator[Probe]:
+    """One text alone, of both kinds, at every width of the ladder or at every length; then batches of mixed lengths.
+
+    exact: a text alone is not padded to the runtime's ladder, which other libraries do not do either.
+    """
     # The shortest input is the empty text: two special tokens.
     for length in range(2, max_length + 1) if every else widths(max_length):
         for kind in KINDS:
             named: Kind = kind if length > 2 else "degenerate"
-            yield Probe((probe_ids(golden.cases, kind, length),), (named,), ladder(length, max_length))
+            width = length if exact else ladder(length, max_length)
+            yield Probe((probe_ids(cases, kind, length),), (named,), width)
     for length in sorted({min(n, max_length) for n in BATCH_LENGTHS}):
         for size in BATCH_SIZES:
             lengths = [max(3, length - i % _SPREAD) for i in range(size)]
             kinds = tuple(KINDS[i % 2] for i in range(size))
-            rows = tuple(probe_ids(golden.cases, kind, n) for kind, n in zip(kinds, lengths, strict=True))
+            rows = tuple(probe_ids(cases, kind, n) for kind, n in zip(kinds, lengths, strict=True))
             yield Probe(rows, kinds, ladder(length, max_length))
 
 

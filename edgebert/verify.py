@@ -142,7 +142,7 @@ def _probes(bundle: Bundle, golden: Golden, *, full: bool) -> list[Probe]:
     """Made-up inputs where an fp32 artifact can answer for them, golden ones where no second one checks the first."""
     artifacts, max_length = bundle.manifest.artifacts.values(), bundle.manifest.max_length
     references = sum(a.precision == "fp32" and is_installed(a.engine) for a in artifacts)
-    probes = list(length_probes(golden, max_length, every=full)) if references else []
+    probes = list(length_probes(golden.cases, max_length, every=full)) if references else []
     return probes if references > 1 else [*probes, *golden_probes(golden, max_length)]
 
 

@@ -1,4 +1,4 @@
-"""The torch model as graphs: ONNX by torch's exporter, OpenVINO by converting that ONNX file. Both fp32, dynamic shapes.
+"""The torch model as graphs of dynamic shape: ONNX by torch's exporter, OpenVINO by converting an ONNX file.
 
 Pooling and normalisation are in the graph (`sentence_embedding`), beside `last_hidden_state`, which
 sentence-transformers and optimum look for by that name.
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from edgebert.distill.encoder import SentenceEncoder
-from edgebert.manifest import Artifact
+from edgebert.manifest import Artifact, Precision
 
 OPSET = 17
 OUTPUTS = ("last_hidden_state", "sentence_embedding")
@@ -54,19 +54,14 @@ def export_onnx(encoder: SentenceEncoder, architecture: str, path: Path) -> Arti
     return Artifact(engine="onnxruntime", precision="fp32", files=(f"onnx/{path.name}",), inputs=names)
 
 
-def export_openvino(onnx_path: Path, path: Path, inputs: tuple[str, ...]) -> Artifact:
-    """Converts an ONNX file to OpenVINO IR (`path` and its .bin), weights kept in fp32."""
+def export_openvino(onnx_path: Path, path: Path, precision: Precision, inputs: tuple[str, ...]) -> Artifact:
+    """Converts an ONNX file of that precision to OpenVINO IR (`path` and its .bin), weights kept as they are."""
     import openvino as ov
 
     path.parent.mkdir(parents=True, exist_ok=True)
     ov.save_model(ov.convert_model(onnx_path), path, compress_to_fp16=False)
-    return openvino_artifact(path, "fp32", inputs)
-
-
-def openvino_artifact(path: Path, precision: str, inputs: tuple[str, ...]) -> Artifact:
-    """The description of the OpenVINO model at `path`."""
     files = (f"openvino/{path.name}", f"openvino/{path.with_suffix('.bin').name}")
-    return Artifact(engine="openvino", precision="int8" if precision == "int8" else "fp32", files=files, inputs=inputs)
+    return Artifact(engine="openvino", precision=precision, files=files, inputs=inputs)
 
 
 class _Graph(nn.Module):

@@ -1,0 +1,125 @@
+"""The model card of a bundle: the README.md that people and the Hub read."""
+
+from __future__ import annotations
+
+from edgebert.manifest import Artifact, Manifest
+
+_FRONT = """\
+---
+library_name: sentence-transformers
+pipeline_tag: sentence-similarity
+tags:
+- sentence-transformers
+- sentence-similarity
+- feature-extraction
+- edgebert
+---
+"""
+
+
+def model_card(manifest: Manifest, name: str) -> str:
+    """The card of the bundle called `name`: facts, quality, artifacts, and how each library opens it. Markdown."""
+    parts = [_FRONT, f"# {name}\n", _facts(manifest)]
+    if manifest.quality:
+        parts.append(_quality(manifest))
+    if manifest.artifacts:
+        parts.append(_artifacts(manifest))
+    parts.append(_use(manifest))
+    return "\n".join(parts)
+
+
+def _facts(manifest: Manifest) -> str:
+    lineage = manifest.lineage
+    facts = [
+        f"A sentence encoder ({manifest.architecture}): a text becomes a vector of {manifest.dimension} dimensions.",
+        "",
+        f"- Maximum length: {manifest.max_length} tokens; longer texts are cut.",
+        f"- Pooling: {', '.join(manifest.pooling)}; vectors are{'' if manifest.normalize else ' not'} normalised.",
+    ]
+    facts += [f'- Prompt "{key}": `{text}`' for key, text in sorted(manifest.prompts.items())]
+    if "teacher" in lineage:
+        facts.append(f"- Distilled from {lineage['teacher']} by EdgeBERT: {lineage.get('student', 'student')}.")
+        facts.append("- Its licence is its teacher's; say here which, and name the text it was trained on.")
+    elif "source" in lineage:
+        facts.append(f"- Made from {lineage['source']} by EdgeBERT; its licence is that model's.")
+    facts += [f"- Assumed, because the source did not say: {text}." for text in lineage.get("assumed", ())]
+    return "\n".join(facts) + "\n"
+
+
+def _quality(manifest: Manifest) -> str:
+    rows = [
+        f"| {quality.metric} | {quality.value:.4f} | {quality.data} | {quality.artifact or 'torch fp32'} |"
+        for quality in manifest.quality
+    ]
+    return (
+        "\n".join(["## Measured\n", "| metric | value | on | artifact |", "| --- | ---: | --- | --- |", *rows]) + "\n"
+    )
+
+
+def _artifacts(manifest: Manifest) -> str:
+    rows = [_artifact(name, artifact, manifest) for name, artifact in sorted(manifest.artifacts.items())]
+    head = [
+        "## Files for engines\n",
+        "Cosine to torch fp32 over every length at batch 1 and several batch sizes, on ordinary text and on degenerate "
+        "text (empty, one word repeated).\n",
+        "| artifact | file | MB | minimum | mean | degenerate minimum |",
+        "| --- | --- | ---: | ---: | ---: | ---: |",
+    ]
+    return "\n".join(head + rows) + "\n"
+
+
+def _artifact(name: str, artifact: Artifact, manifest: Manifest) -> str:
+    size = sum(manifest.files[file].size for file in artifact.files if file in manifest.files) / 1e6
+    parity = artifact.parity
+    told = (parity.ordinary_min, parity.ordinary_mean, parity.degenerate_min) if parity else ()
+    cells = " | ".join(f"{value:.4f}" for value in told) or " | | "
+    return f"| {name} | `{artifact.files[0]}` | {size:.1f} | {cells} |"
+
+
+def _use(manifest: Manifest) -> str:
+    text = """\
+## Use
+
+With EdgeBERT, which takes the fastest file that is proven right on the machine it runs on:
+
+```python
+import edgebert
+
+encoder = edgebert.load("THIS_FOLDER")
+vectors = encoder.encode(["one text", "another"])
+```
+
+With sentence-transformers (5.7 and 6):
+
+```python
+from sentence_transformers import SentenceTransformer
+
+model = SentenceTransformer("THIS_FOLDER")
+```
+"""
+    if not manifest.artifacts:
+        return text
+    return (
+        text
+        + """
+Its other backends read the same folder; the vectors are those of torch:
+
+```python
+SentenceTransformer("THIS_FOLDER", backend="onnx", model_kwargs={"file_name": "onnx/model.onnx"})
+SentenceTransformer("THIS_FOLDER", backend="openvino", model_kwargs={"file_name": "openvino/openvino_model.xml"})
+```
+
+For int8 choose the file and, with OpenVINO, **the precision f32 for what is not int8**: its default on processors with
+bf16 gave wrong vectors at some lengths.
+
+```python
+SentenceTransformer("THIS_FOLDER", backend="onnx", model_kwargs={"file_name": "onnx/model_qint8.onnx"})
+SentenceTransformer(
+    "THIS_FOLDER", backend="openvino",
+    model_kwargs={
+        "file_name": "openvino/openvino_model_qint8.xml", "ov_config": {"INFERENCE_PRECISION_HINT": "f32"},
+    },
+)
+```
+"""
+    )
