@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from edgebert.batching import length_batches, pad
 from edgebert.bundle import Bundle
+from edgebert.embedder import Embedder
 from edgebert.errors import BundleError
 from edgebert.manifest import PoolingMode
 from edgebert.tokenizer import Tokenizer
@@ -77,26 +78,34 @@ def pool(mode: PoolingMode, hidden: Tensor, attention_mask: Tensor) -> Tensor:
     return total / weight.sqrt() if mode == "mean_sqrt_len_tokens" else total / weight
 
 
-class TorchEmbedder:
-    """`encode` as the runtime has it, computed by torch: for models that have no engine files yet, and as reference."""
+class TorchEngine:
+    """The model in torch as an `Engine`: for models that have no engine files yet, and as the reference.
 
-    engine = "torch"
+    Raises: see `load_encoder`.
+    """
+
+    name, precision = "torch", "fp32"
 
     def __init__(self, bundle: Bundle, *, threads: int | None = None) -> None:
         if threads is not None:
             torch.set_num_threads(threads)
-        self.bundle = bundle
-        self.encoder = load_encoder(bundle)
-        self.tokenizer = load_tokenizer(bundle)
+        self.encoder = load_encoder(bundle, fused_attention=True)
 
-    def encode(self, sentences: Sequence[str], *, batch_size: int = 32, prompt: str = "") -> NDArray[np.float32]:
-        """Shape: (len(sentences), dimension), float32."""
-        ids = [tokens.ids for tokens in self.tokenizer([prompt + s for s in sentences])]
-        return self.encode_ids(ids, batch_size=batch_size)
+    def embed(self, input_ids: NDArray[np.int64], attention_mask: NDArray[np.int64]) -> NDArray[np.float32]:
+        """See `Engine.embed`."""
+        with torch.inference_mode():
+            encoded = self.encoder(torch.from_numpy(input_ids), torch.from_numpy(attention_mask))
+        vectors: NDArray[np.float32] = encoded.sentence_embedding.numpy()
+        return vectors
 
-    def encode_ids(self, ids: Sequence[Sequence[int]], *, batch_size: int = 32) -> NDArray[np.float32]:
-        """The vectors of token id lists, special tokens included. Shape: (len(ids), dimension), float32."""
-        return encode_ids(self.encoder, ids, self.bundle.manifest.pad_token_id, batch_size=batch_size)
+    def close(self) -> None:
+        """See `Engine.close`."""
+        del self.encoder
+
+
+def torch_embedder(bundle: Bundle, *, threads: int | None = None) -> Embedder:
+    """The model computed by torch, with all that the runtime's `Embedder` does."""
+    return Embedder(bundle, TorchEngine(bundle, threads=threads), tokenizer=load_tokenizer(bundle))
 
 
 def encode_ids(

@@ -75,10 +75,18 @@ class Bundle:
 
         Raises: BundleError when the name leads outside the folder.
         """
+        return self.inside(self.root, name)
+
+    @staticmethod
+    def inside(root: Path, name: str) -> Path:
+        """The path of `name` below `root`.
+
+        Raises: BundleError when it leads outside.
+        """
         pure = PurePosixPath(name)
         if pure.is_absolute() or ".." in pure.parts or "\\" in name or ":" in name or not pure.parts:
-            raise BundleError(f"{self.root}: the file name {name!r} leads outside the bundle")
-        return self.root / pure
+            raise BundleError(f"{root}: the file name {name!r} leads outside the bundle")
+        return root / pure
 
     def check(self) -> None:
         """Hashes every file and looks for ones the manifest does not name.

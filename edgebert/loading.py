@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 
 from edgebert.bundle import Bundle
 from edgebert.embedder import Embedder, open_tokenizer
@@ -20,7 +21,7 @@ _ENGINE_ORDER = ("openvino", "onnxruntime")  # as long as nothing was timed here
 
 
 def load(
-    name_or_path: str,
+    name_or_path: str | Path,
     *,
     engine: str = "auto",
     precision: str = "auto",

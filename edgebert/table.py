@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 
-def show(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Prints a table on standard output, as wide as it is; the first column is text, the others are numbers."""
+def show(head: Sequence[str], rows: Sequence[Sequence[str]], *, texts: Sequence[str] = ()) -> None:
+    """Prints a table on standard output, as wide as it is; the first column and those of `texts` are text."""
     from rich.console import Console
     from rich.measure import Measurement
     from rich.table import Table
 
     table = Table(*head, box=None, pad_edge=False)
     for column in table.columns[1:]:
-        column.justify = "right"
+        column.justify = "left" if column.header in texts else "right"
     for row in rows:
         table.add_row(*row)
     console = Console(highlight=False, markup=False)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from edgebert.bundle import Bundle
 from edgebert.distill.agreement import agreement
-from edgebert.distill.encoder import TorchEmbedder
+from edgebert.distill.encoder import SentenceEncoder, encode_ids
 from edgebert.embedder import Embedder
 from edgebert.engines import open_engine
 from edgebert.engines.base import Vectors
@@ -43,16 +43,19 @@ class Reference:
     sentences: Vectors
 
 
-def reference(torch_model: TorchEmbedder, bundle: Bundle, texts: Sequence[str], progress: Progress) -> Reference:
+def reference(
+    encoder: SentenceEncoder, torch_model: Embedder, bundle: Bundle, texts: Sequence[str], progress: Progress
+) -> Reference:
     """Torch's vectors for inputs of every length, made from the golden cases of `bundle`, and for `texts`."""
-    golden = read_golden(bundle)
+    golden, pad_token_id = read_golden(bundle), bundle.manifest.pad_token_id
     probes = tuple(length_probes(golden.cases, bundle.manifest.max_length, every=True, exact=True))
     progress.start("torch fp32, the reference", len(probes))
     answers = []
     for probe in probes:
-        answers.append(torch_model.encode_ids(probe.rows))
+        answers.append(encode_ids(encoder, probe.rows, pad_token_id))
         progress.advance()
-    return Reference(probes, tuple(answers), tuple(texts), torch_model.encode(list(texts)))
+    sentences = torch_model.encode(list(texts), normalize_embeddings=False, prompt="")
+    return Reference(probes, tuple(answers), tuple(texts), sentences)
 
 
 def measure(bundle: Bundle, name: str, known: Reference, progress: Progress) -> tuple[Parity, str]:
@@ -67,7 +70,7 @@ def measure(bundle: Bundle, name: str, known: Reference, progress: Progress) -> 
         for probe, answer in zip(known.probes, known.answers, strict=True):
             worst.add(probe.run(engine, bundle.manifest.pad_token_id), answer, probe.kinds, probe.where)
             progress.advance()
-        sentences = Embedder(bundle, engine).encode(list(known.texts), normalize_embeddings=False)
+        sentences = Embedder(bundle, engine).encode(list(known.texts), normalize_embeddings=False, prompt="")
         worst.add(sentences, known.sentences, ["ordinary"] * len(known.texts), "the calibration file's own text")
     parity = Parity(
         ordinary_min=worst.cosine["ordinary"],

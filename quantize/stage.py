@@ -12,7 +12,7 @@ from typing import Any
 
 from edgebert.bundle import Bundle, seal
 from edgebert.card import model_card
-from edgebert.distill.encoder import TorchEmbedder
+from edgebert.distill.encoder import SentenceEncoder, load_encoder, torch_embedder
 from edgebert.distill.folder import write_model
 from edgebert.embedder import Embedder
 from edgebert.engines import open_engine
@@ -60,16 +60,16 @@ def quantize(
     """
     int8, gates, progress = int8 or StaticInt8(), gates or Gates(), progress or Progress()
     with new_folder(out) as partial:
-        torch_model = TorchEmbedder(model)
+        torch_model, encoder = torch_embedder(model), load_encoder(model)
         seen, unseen = _split(texts, int8.samples)
         rows = calibration(seen, torch_model.tokenizer, max_length=model.manifest.max_length, samples=int8.samples)
-        manifest = write_model(partial, torch_model.encoder, model, model.manifest)
+        manifest = write_model(partial, encoder, model, model.manifest)
         progress.start("export", 2)
-        fp32 = _export(torch_model, partial, progress)
+        fp32 = _export(encoder, model.manifest.architecture, partial, progress)
         bundle = Bundle(partial, dataclasses.replace(manifest, artifacts=fp32), str(out))
-        known = reference(torch_model, bundle, unseen, progress)
+        known = reference(encoder, torch_model, bundle, unseen, progress)
         parities = _proven(bundle, tuple(fp32), known, gates, progress)
-        bundle, found = _int8(bundle, torch_model, rows, int8, known, gates, progress)
+        bundle, found = _int8(bundle, encoder, rows, int8, known, gates, progress)
         parities |= found
         table = _table(bundle, torch_model, parities, unseen, progress)
         facts = {
@@ -106,10 +106,10 @@ def _split(texts: Iterable[str], samples: int) -> tuple[list[str], list[str]]:
     return [t for i, t in enumerate(chosen) if i not in places], [chosen[i] for i in sorted(places)]
 
 
-def _export(model: TorchEmbedder, folder: Path, progress: Progress) -> dict[str, Artifact]:
+def _export(encoder: SentenceEncoder, architecture: str, folder: Path, progress: Progress) -> dict[str, Artifact]:
     """The two fp32 artifacts by name."""
     path = folder / "onnx" / "model.onnx"
-    onnx = export_onnx(model.encoder, model.bundle.manifest.architecture, path)
+    onnx = export_onnx(encoder, architecture, path)
     progress.advance()
     openvino = export_openvino(path, folder / "openvino" / "openvino_model.xml", "fp32", onnx.inputs)
     progress.advance()
@@ -117,7 +117,7 @@ def _export(model: TorchEmbedder, folder: Path, progress: Progress) -> dict[str,
 
 
 def _int8(
-    bundle: Bundle, model: TorchEmbedder, rows: Calibration, int8: StaticInt8, known: Reference, gates: Gates,
+    bundle: Bundle, encoder: SentenceEncoder, rows: Calibration, int8: StaticInt8, known: Reference, gates: Gates,
     progress: Progress,
 ) -> tuple[Bundle, dict[str, Parity]]:  # fmt: skip
     """`bundle` with its two int8 artifacts, and their parities.
@@ -130,7 +130,7 @@ def _int8(
     for count in _LEFT_IN_FLOAT:
         if count and ranked is None:
             progress.say("int8 is below its gates: looking for the layers that lose most")
-            names = most_sensitive(model.encoder, rows, bundle.manifest.pad_token_id)
+            names = most_sensitive(encoder, rows, bundle.manifest.pad_token_id)
             ranked = node_names(source, names)
         attempt = dataclasses.replace(int8, exclude=(*int8.exclude, *(ranked or ())[:count]))
         progress.start("int8" + (f", {count} layers in float" if count else ""), 2)
@@ -179,7 +179,7 @@ def _proven(
 
 
 def _table(
-    bundle: Bundle, torch_model: TorchEmbedder, parities: dict[str, Parity], texts: list[str], progress: Progress
+    bundle: Bundle, torch_model: Embedder, parities: dict[str, Parity], texts: list[str], progress: Progress
 ) -> list[Row]:
     progress.start("measure speed", 1)
     encoders = {name: Embedder(bundle, open_engine(bundle, name)) for name in parities}

@@ -1,1 +1,1 @@
-"""Device profiles (TOML) and the packages that are built for them."""
+"""The workshop's last bench: what each device loads, as one package. Device profiles are data, in `profiles/`."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 from typing import Any
 
+import numpy as np
+
 from edgebert.bundle import Bundle
 from edgebert.engines.base import OUTPUT, Ids, Vectors, engine_errors, feed
 from edgebert.manifest import Artifact
@@ -28,6 +30,7 @@ class OpenVinoEngine:
             import openvino as ov
         self.precision = artifact.precision
         self._inputs = artifact.inputs
+        self._width = bundle.manifest.max_length if artifact.shapes == "static" else None
         self._requests = threading.local()
         config: dict[str, Any] = {
             "PERFORMANCE_HINT": "LATENCY",
@@ -47,6 +50,17 @@ class OpenVinoEngine:
 
     def embed(self, input_ids: Ids, attention_mask: Ids) -> Vectors:
         """See `Engine.embed`."""
+        if self._width is not None:
+            return self._embed_rows(input_ids, attention_mask, self._width)
+        return self._infer(input_ids, attention_mask)
+
+    def _embed_rows(self, input_ids: Ids, attention_mask: Ids, width: int) -> Vectors:
+        """Row by row at the one width that a static graph takes."""
+        short = max(0, width - input_ids.shape[1])
+        ids, mask = (np.pad(a, ((0, 0), (0, short))) for a in (input_ids, attention_mask))
+        return np.concatenate([self._infer(ids[i : i + 1], mask[i : i + 1]) for i in range(len(ids))])
+
+    def _infer(self, input_ids: Ids, attention_mask: Ids) -> Vectors:
         with engine_errors(_FAULTS, f"OpenVINO failed on a batch of shape {input_ids.shape}"):
             request = getattr(self._requests, "own", None)
             if request is None:

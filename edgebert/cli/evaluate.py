@@ -1,0 +1,68 @@
+"""`edgebert evaluate`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import click
+
+
+def _names(count: int) -> Callable[[click.Context, click.Parameter, str | None], tuple[str, ...] | None]:
+    """A callback that splits a value into so many column names."""
+
+    def split(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[str, ...] | None:
+        names = None if value is None else tuple(part.strip() for part in value.split(","))
+        if names is not None and len(names) != count:
+            raise click.BadParameter(f"{count} column names separated by commas are needed, not {value!r}")
+        return names
+
+    return split
+
+
+@click.command("evaluate")
+@click.argument("model")
+@click.option("--similarity", multiple=True, help="A file of text pairs with scores: JSONL, CSV, TSV or Parquet.")
+@click.option("--similarity-columns", callback=_names(3), metavar="A,B,SCORE",
+              help="Its columns; by default text, text_pair (or sentence1, sentence2) and score.")  # fmt: skip
+@click.option("--classification", nargs=2, multiple=True, metavar="TRAIN TEST", help="Two files of labelled texts.")
+@click.option("--classification-columns", callback=_names(2), metavar="TEXT,LABEL",
+              help="Their columns; by default text and label.")  # fmt: skip
+@click.option("--retrieval", multiple=True, metavar="FOLDER", help="A folder in BEIR's layout.")
+@click.option("--split", default="test", show_default=True, help="Its judgements.")
+@click.option("--revision", help="The model's revision on the Hub.")
+@click.option("--engine", type=click.Choice(["auto", "onnxruntime", "openvino", "torch"]), default="auto",
+              show_default=True)  # fmt: skip
+@click.option("--precision", type=click.Choice(["auto", "fp32", "int8"]), default="auto", show_default=True)
+@click.option("--threads", type=int, help="Processor threads.")
+@click.option("--json", "as_json", is_flag=True, help="Print the scores as JSON.")
+def command(
+    model: str, similarity: tuple[str, ...], similarity_columns: tuple[str, ...] | None,
+    classification: tuple[tuple[str, str], ...], classification_columns: tuple[str, ...] | None,
+    retrieval: tuple[str, ...], split: str, revision: str | None, engine: str, precision: str, threads: int | None,
+    as_json: bool,
+) -> None:  # fmt: skip
+    """Score MODEL, a bundle, a package, a Hugging Face folder or a Hub id, on labelled files."""
+    if not (similarity or classification or retrieval):
+        raise click.UsageError("give at least one of --similarity, --classification, --retrieval")
+    from edgebert.evaluate import classification_scores, retrieval_scores, similarity_scores
+    from edgebert.models import open_model
+    from edgebert.schema import plain
+    from edgebert.table import show
+
+    with open_model(model, engine=engine, precision=precision, threads=threads, revision=revision) as encoder:
+        scores = [score for path in similarity for score in similarity_scores(encoder, path, similarity_columns)]
+        for train, test in classification:
+            scores += classification_scores(encoder, train, test, classification_columns)
+        for folder in retrieval:
+            scores += retrieval_scores(encoder, folder, split)
+        used = f"{encoder.engine} {encoder.precision}"
+    if as_json:
+        click.echo(json.dumps({"model": model, "engine": used, "scores": plain(scores)}, indent=2))
+        return
+    show(
+        ["metric", "value", "n", "data"],
+        [[f"{score.task} {score.metric}", f"{score.value:.4f}", str(score.count), score.data] for score in scores],
+        texts=["data"],
+    )
+    click.echo(f"model: {model} by {used}")

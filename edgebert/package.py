@@ -1,0 +1,89 @@
+"""A package: one file that holds what one device loads. A zip archive, stored, not compressed, always the same bytes.
+
+`targets` builds packages; this is the device's side: opening one safely.
+"""
+
+from __future__ import annotations
+
+import atexit
+import shutil
+import tempfile
+import zipfile
+from pathlib import Path
+
+from edgebert.bundle import Bundle
+from edgebert.cache import cache_folder
+from edgebert.errors import BundleError, EdgeBertError
+from edgebert.files import new_file, new_folder, sha256
+from edgebert.manifest import MANIFEST_NAME
+
+SUFFIX = ".edgebert"
+_TIME = (1980, 1, 1, 0, 0, 0)  # the earliest a zip archive can tell
+
+
+def pack(bundle: Bundle, out: Path) -> None:
+    """Writes the folder of `bundle` to the package `out`: the manifest first, then its files by name.
+
+    Raises: BundleError when `out` exists; BudgetError when the disk is full.
+    """
+    with new_file(out) as partial, zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED) as archive:
+        for name in [MANIFEST_NAME, *sorted(bundle.manifest.files)]:
+            facts = zipfile.ZipInfo(name, _TIME)
+            facts.create_system, facts.external_attr = 3, 0o644 << 16
+            path = bundle.root / name
+            facts.file_size = path.stat().st_size
+            with path.open("rb") as source, archive.open(facts, "w") as sink:
+                shutil.copyfileobj(source, sink, 1 << 20)
+
+
+def unpack(path: Path) -> Path:
+    """The folder of the package `path`, unpacked once into the cache under the hash of its bytes, every file checked.
+
+    Without a writable cache it is unpacked to a temporary folder that goes when the program ends.
+    Raises: BundleError when it is no package, is damaged, or a name in it leads outside.
+    """
+    try:
+        name = sha256(path)[:32]
+        folder = _cached(path, name)
+        if folder is not None:
+            return folder
+        temporary = Path(tempfile.mkdtemp(prefix="edgebert-"))
+        atexit.register(shutil.rmtree, temporary, ignore_errors=True)
+        _extract(path, temporary)
+        return temporary
+    except (zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError, EOFError) as problem:
+        raise BundleError(f"{path} is not a whole EdgeBERT package: {problem}") from None
+
+
+def _cached(path: Path, name: str) -> Path | None:
+    """The package's folder in the cache, None when the cache cannot be written."""
+    try:
+        folder = cache_folder("packages") / name
+        if not folder.exists():
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                with new_folder(folder) as partial:
+                    _extract(path, partial)
+            except EdgeBertError:
+                if not folder.exists():  # else another process was faster
+                    raise
+        return folder
+    except (PermissionError, RuntimeError, NotADirectoryError):  # RuntimeError: there is no home folder
+        return None
+
+
+def _extract(path: Path, folder: Path) -> None:
+    with zipfile.ZipFile(path) as archive:
+        entries = archive.infolist()
+        if [entry.filename for entry in entries[:1]] != [MANIFEST_NAME]:
+            raise BundleError(f"{path} is not an EdgeBERT package: it does not begin with {MANIFEST_NAME}")
+        if len({entry.filename for entry in entries}) != len(entries):
+            raise BundleError(f"{path} is damaged: it holds a name twice")
+        for entry in entries:
+            if entry.compress_type != zipfile.ZIP_STORED or entry.is_dir():
+                raise BundleError(f"{path}: {entry.filename!r} is not a stored file, which all must be")
+            sink_path = Bundle.inside(folder, entry.filename)
+            sink_path.parent.mkdir(parents=True, exist_ok=True)
+            with archive.open(entry) as source, sink_path.open("wb") as sink:
+                shutil.copyfileobj(source, sink, 1 << 20)
+    Bundle.open(folder).check()

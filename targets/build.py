@@ -1,0 +1,98 @@
+"""Building a package: the artifacts a profile names, what they need to run and to prove themselves, nothing else."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import tempfile
+from pathlib import Path
+
+from edgebert.bundle import Bundle, seal
+from edgebert.errors import MissingExtraError, TargetError
+from edgebert.files import disk_errors, refuse_existing
+from edgebert.manifest import Artifact
+from edgebert.package import SUFFIX, pack
+from edgebert.targets.profile import Profile
+
+_COMMON = ("config.json", "tokenizer.json", "README.md")
+
+
+def build_package(bundle: Bundle, out: Path, profile: Profile | None = None) -> None:
+    """Writes the package `out` of `bundle` for the device that `profile` describes.
+
+    profile: without one the int8 artifacts are taken, or the fp32 ones where there is no int8.
+    Raises: TargetError when the bundle lacks an artifact or the package is too large; BundleError when a file of the
+    bundle is damaged or `out` exists.
+    """
+    if out.suffix != SUFFIX:
+        raise TargetError(f"the output {out} must end in {SUFFIX}")
+    refuse_existing(out)
+    names = _artifact_names(bundle, profile)
+    bundle.check()
+    with disk_errors(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as folder:
+            chosen = _gather(bundle, names, Path(folder), profile)
+            size = sum(fact.size for fact in chosen.manifest.files.values()) / 1e6
+            if profile and profile.max_size_mb is not None and size > profile.max_size_mb:
+                raise TargetError(
+                    f"the package for {profile.name} would have {size:.1f} MB; max_size_mb is {profile.max_size_mb}"
+                )
+            pack(chosen, out)
+
+
+def _artifact_names(bundle: Bundle, profile: Profile | None) -> tuple[str, ...]:
+    there = bundle.manifest.artifacts
+    if not there:
+        raise TargetError(f"{bundle.source} has no files for an engine yet: run `edgebert quantize {bundle.source}`")
+    if profile is None:
+        return tuple(n for n, a in there.items() if a.precision == "int8") or tuple(there)
+    if missing := [name for name in profile.artifacts if name not in there]:
+        raise TargetError(
+            f"target {profile.name} needs the artifact {missing[0]}; {bundle.source} has {', '.join(there)}"
+        )
+    return profile.artifacts
+
+
+def _gather(bundle: Bundle, names: tuple[str, ...], folder: Path, profile: Profile | None) -> Bundle:
+    """The reduced bundle, sealed in `folder`."""
+    manifest = bundle.manifest
+    artifacts: dict[str, Artifact] = {}
+    for name in names:
+        artifact = manifest.artifacts[name]
+        if profile is not None and profile.static:
+            name, artifact = f"{name}-static", _static(bundle, artifact, folder)
+        else:
+            _copy(bundle, artifact.files, folder)
+        artifacts[name] = artifact
+    assert manifest.golden is not None
+    common = [name for name in _COMMON if name in manifest.files]
+    _copy(bundle, (*common, manifest.golden.cases, manifest.golden.vectors), folder)
+    quality = tuple(q for q in manifest.quality if q.artifact is None or q.artifact in artifacts)
+    return seal(
+        folder,
+        dataclasses.replace(manifest, artifacts=artifacts, quality=quality, target=profile.name if profile else None),
+    )
+
+
+def _static(bundle: Bundle, artifact: Artifact, folder: Path) -> Artifact:
+    """The OpenVINO artifact with the one shape (1, maximum length)."""
+    if artifact.engine != "openvino":
+        raise TargetError(f"static shapes are built from OpenVINO files, and {artifact.files[0]} is {artifact.engine}")
+    try:
+        import openvino as ov
+    except ImportError:
+        raise MissingExtraError("openvino", "openvino", "building static shapes") from None
+    model = ov.Core().read_model(bundle.path(artifact.files[0]))
+    model.reshape({name: [1, bundle.manifest.max_length] for name in artifact.inputs})
+    files = tuple(name.replace("openvino_model", "openvino_model_static") for name in artifact.files)
+    (folder / files[0]).parent.mkdir(exist_ok=True)
+    ov.save_model(model, folder / files[0], compress_to_fp16=False)
+    return dataclasses.replace(artifact, files=files, shapes="static")
+
+
+def _copy(bundle: Bundle, names: tuple[str, ...], folder: Path) -> None:
+    for name in names:
+        path = Bundle.inside(folder, name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(bundle.path(name), path)
