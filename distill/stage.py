@@ -92,7 +92,7 @@ def distill(
     progress.say(f"after training: {_words(after)}")
     if state.is_main_process:
         lineage = {
-            "teacher": teacher.manifest.lineage.get("source", teacher.source),
+            "teacher": _name_of(teacher),
             "teacher_sha256": fingerprint(teacher),
             "student": plan.start,
             "corpus": plain(text.counts) | {"truncated": prepared.truncated, "sha256": text.fingerprint},
@@ -150,6 +150,11 @@ def _write(
         manifest = write_model(partial, model.encoder.cpu(), plan.tokenizer_of, manifest)
         (partial / "README.md").write_text(model_card(manifest, out.name), encoding="utf-8")
         seal(partial, manifest)
+
+
+def _name_of(teacher: Bundle) -> str:
+    """A Hub id, or a local folder's own name."""
+    return teacher.root.name if teacher.is_sealed else str(teacher.manifest.lineage["source"])
 
 
 def _run_key(teacher: Bundle, text: Corpus, recipe: Recipe) -> str:

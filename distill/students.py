@@ -132,16 +132,19 @@ def _reshaped(source: Any, shape: Student, origin: Bundle) -> Any:
     Heads and activation may differ from the copied layers': the same weights, read in another way. Width and
     feed-forward may not.
     """
+    from optimum.utils import NormalizedConfigManager
+
     config = copy.deepcopy(source)
+    width = int(NormalizedConfigManager.get_normalized_config_class(config.model_type)(config).hidden_size)
     feed_forward = getattr(config, "intermediate_size", None) or config.hidden_dim
-    for field, has in (("width", config.hidden_size), ("feed_forward", feed_forward)):
+    for field, has in (("width", width), ("feed_forward", feed_forward)):
         if getattr(shape, field) not in (None, has):
             raise RecipeError(
                 f"student.{field} is {getattr(shape, field)}, and the layers copied from {origin.source} have {has}: "
                 "start fresh, or leave it out"
             )
     if shape.heads is not None:
-        _check_heads(config.hidden_size, shape.heads)
+        _check_heads(width, shape.heads)
         config.num_attention_heads = shape.heads
     if shape.activation is not None:
         setattr(config, "activation" if hasattr(config, "activation") else "hidden_act", shape.activation)

@@ -59,7 +59,9 @@ class Bundle:
 
             path = unpack(path)
         bundle = cls.open(path) if (path / MANIFEST_NAME).exists() else cls(path, read_pretrained(path), str(path))
-        lineage = {"source": str(name_or_path), **bundle.manifest.lineage}
+        # A local folder's own name, not where it lies: bundles travel.
+        source = Path(name_or_path).resolve().name if Path(name_or_path).exists() else str(name_or_path)
+        lineage = {"source": source, **bundle.manifest.lineage}
         if revision is not None:
             lineage["revision"] = revision
         manifest = bundle.manifest if bundle.is_sealed else dataclasses.replace(bundle.manifest, lineage=lineage)

@@ -109,7 +109,7 @@ def make_teacher(folder: Path, *, layers: int = 4, width: int = 64, heads: int =
     )
     config = BertConfig(
         vocab_size=len(vocab), hidden_size=width, num_hidden_layers=layers, num_attention_heads=heads,
-        intermediate_size=2 * width, max_position_embeddings=64, initializer_range=0.2,
+        intermediate_size=2 * width, max_position_embeddings=64, initializer_range=0.08,
     )  # fmt: skip
     BertModel(config, add_pooling_layer=False).save_pretrained(folder)
     tokenizer.save(str(folder / "tokenizer.json"))

@@ -1,0 +1,174 @@
+"""Timing models as a user meets them: each in its own process, in turns, on the same text with the same threads."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgebert.errors import EdgeBertError, EngineError
+from edgebert.progress import Progress
+from edgebert.threads import checked_threads
+from edgebert.timing import Timing
+
+BATCH_SIZE = 32
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model and the engine and precision to run it with."""
+
+    model: str
+    engine: str = "auto"
+    precision: str = "auto"
+    revision: str | None = None
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One model's figures. load_s: import and load, engine proven before; memory_mb: peak of the whole process."""
+
+    model: str
+    engine: str
+    precision: str
+    threads: int
+    timing: Timing
+    load_s: float
+    memory_mb: float
+
+
+def bench(
+    subjects: Sequence[Subject],
+    texts: Sequence[str],
+    *,
+    threads: int | None = None,
+    rounds: int = 5,
+    singles: int = 100,
+    progress: Progress | None = None,
+) -> list[Measured]:
+    """The figures of every subject on `texts`: the first `singles` of them alone, all of them in batches of 32.
+
+    Raises: EngineError when a model's process fails, with its message.
+    """
+    progress, threads = progress or Progress(), checked_threads(threads)
+    task = {"texts": list(texts), "singles": min(singles, len(texts)), "threads": threads}
+    progress.start("bench", len(subjects) * (rounds + 1))
+    workers = []
+    try:
+        for subject in subjects:
+            # The first load on a machine proves the engine and fills the system's file cache; the second is timed.
+            _Worker(subject, task).close()
+            workers.append(_Worker(subject, task))
+            progress.advance()
+        for turn in range(rounds):
+            for place in range(len(workers)):
+                workers[(turn + place) % len(workers)].ask("round")
+                progress.advance()
+        return [worker.finish(subject, threads) for subject, worker in zip(subjects, workers, strict=True)]
+    finally:
+        for worker in workers:
+            worker.close()
+
+
+class _Worker:
+    """A process that loads one model and answers one line of JSON to each line."""
+
+    def __init__(self, subject: Subject, task: dict[str, Any]) -> None:
+        self.subject = subject
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", "from edgebert.bench import serve; serve()"],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8",
+        )  # fmt: skip
+        self.loaded = self.ask(json.dumps({**vars(subject), **task}))
+
+    def ask(self, line: str) -> dict[str, Any]:
+        assert self.process.stdin is not None and self.process.stdout is not None
+        try:
+            self.process.stdin.write(line + "\n")
+            self.process.stdin.flush()
+            answer = json.loads(self.process.stdout.readline())
+        except (OSError, ValueError):
+            reason = self.process.communicate()[1].strip().splitlines() or ["it ended without a word"]
+            raise EngineError(f"timing {self.subject.model} failed: {reason[-1][:500]}") from None
+        if "error" in answer:
+            raise EngineError(f"timing {self.subject.model}: {answer['error']}")
+        found: dict[str, Any] = answer
+        return found
+
+    def finish(self, subject: Subject, threads: int) -> Measured:
+        answer = self.ask("finish")
+        return Measured(
+            subject.model, self.loaded["engine"], self.loaded["precision"], threads, Timing(**answer["timing"]),
+            self.loaded["load_s"], answer["memory_mb"],
+        )  # fmt: skip
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+
+def serve() -> None:
+    """The worker's side: a task, then "round" as often as it comes, then "finish"."""
+    stdin = sys.stdin
+    task = json.loads(stdin.readline())
+    begun = time.perf_counter()
+    from edgebert.models import open_model
+
+    try:
+        encoder = open_model(
+            task["model"], engine=task["engine"], precision=task["precision"], threads=task["threads"],
+            revision=task["revision"],
+        )  # fmt: skip
+        encoder.encode(task["texts"][:1])
+    except EdgeBertError as problem:
+        _answer({"error": str(problem)})
+        return
+    _answer({"load_s": time.perf_counter() - begun, "engine": encoder.engine, "precision": encoder.precision})
+    from dataclasses import asdict
+
+    from edgebert.timing import Clock
+
+    clock = Clock(encoder, task["texts"][: task["singles"]], task["texts"], batch_size=BATCH_SIZE)
+    for line in stdin:
+        if line.strip() == "round":
+            clock.round()
+            _answer({})
+        else:
+            _answer({"timing": asdict(clock.timing), "memory_mb": peak_memory_mb()})
+
+
+def _answer(data: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(data) + "\n")
+    sys.stdout.flush()
+
+
+def peak_memory_mb() -> float:
+    """The largest resident memory this process ever had, in millions of bytes."""
+    if sys.platform == "win32":
+        import psutil
+
+        return float(psutil.Process().memory_info().peak_wset / 1e6)
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
+
+
+def default_texts(path: str | Path | None, count: int) -> list[str]:
+    """`count` texts of the file `path`, evenly spread over its first 100,000, or of the documentation of Python."""
+    from itertools import islice
+
+    from edgebert.errors import DataError
+    from edgebert.prose import python_prose
+    from edgebert.texts import read_texts
+
+    limit = 100_000 if path is not None else 4 * count
+    texts = list(islice(read_texts([path]) if path is not None else python_prose(), limit))
+    if not texts:
+        raise DataError(f"{path} has no usable line")
+    return texts[:: max(1, len(texts) // count)][:count]
