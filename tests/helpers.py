@@ -1,0 +1,79 @@
+"""Made-up sentences and a tiny seeded teacher, for tests that need no real ones."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+WORDS = (
+    "the a one old new small big red blue green quick slow warm cold dog cat bird horse child man woman "
+    "river house street garden city bread water music letter answer question runs sleeps plays reads "
+    "writes opens closes finds sees hears eats drinks walks under over near behind with without and or "
+    "but today yesterday often never always "
+).split()
+HAN = "今天我们在城市里看书听音乐喝水写信狗猫鸟马孩子河流花园街道面包问题回答红蓝绿大小冷热快慢新旧"
+
+
+def sentences(count: int, *, seed: int = 0, shortest: int = 3, longest: int = 14) -> list[str]:
+    """`count` distinct made-up sentences, the same ones for the same seed."""
+    rng = random.Random(seed)
+    made: dict[str, None] = {}
+    while len(made) < count:
+        made[" ".join(rng.choices(WORDS, k=rng.randint(shortest, longest))) + "."] = None
+    return list(made)
+
+
+def make_teacher(folder: Path, *, layers: int = 4, width: int = 64, heads: int = 4, seed: int = 0) -> Path:
+    """A seeded BERT that reads English words and Chinese characters, as a sentence-transformers folder."""
+    import torch
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+    from transformers import BertConfig, BertModel
+
+    torch.manual_seed(seed)
+    letters = [chr(c) for c in range(ord("a"), ord("z") + 1)]
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *".,!?", *letters, *(f"##{c}" for c in letters)]
+    pieces += [w for w in dict.fromkeys(WORDS) if w not in pieces] + list(dict.fromkeys(HAN))
+    vocab = {piece: i for i, piece in enumerate(pieces)}
+    tokenizer = Tokenizer(models.WordPiece(vocab, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    config = BertConfig(
+        vocab_size=len(vocab), hidden_size=width, num_hidden_layers=layers, num_attention_heads=heads,
+        intermediate_size=2 * width, max_position_embeddings=64, initializer_range=0.08,
+    )  # fmt: skip
+    BertModel(config, add_pooling_layer=False).save_pretrained(folder)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    (folder / "vocab.txt").write_text("\n".join(pieces) + "\n", encoding="utf-8")
+    special = {
+        "unk_token": "[UNK]",
+        "cls_token": "[CLS]",
+        "sep_token": "[SEP]",
+        "pad_token": "[PAD]",
+        "mask_token": "[MASK]",
+    }
+    _write(folder / "special_tokens_map.json", special)
+    _write(
+        folder / "tokenizer_config.json",
+        {"tokenizer_class": "BertTokenizer", "do_lower_case": True, "model_max_length": 64, **special},
+    )
+    _write(
+        folder / "modules.json",
+        [
+            {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{kind}"}
+            for i, (path, kind) in enumerate(
+                [("", "Transformer"), ("1_Pooling", "Pooling"), ("2_Normalize", "Normalize")]
+            )
+        ],
+    )
+    _write(folder / "1_Pooling" / "config.json", {"word_embedding_dimension": width, "pooling_mode_mean_tokens": True})
+    _write(folder / "sentence_bert_config.json", {"max_seq_length": 48, "do_lower_case": False})
+    return folder
+
+
+def _write(path: Path, data: object) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(data), encoding="utf-8")
