@@ -84,7 +84,11 @@ class _Worker:
             [sys.executable, "-c", "from edgebert.bench import serve; serve()"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8",
         )  # fmt: skip
-        self.loaded = self.ask(json.dumps({**vars(subject), **task}))
+        try:
+            self.loaded = self.ask(json.dumps({**vars(subject), **task}))
+        except BaseException:
+            self.close()
+            raise
 
     def ask(self, line: str) -> dict[str, Any]:
         assert self.process.stdin is not None and self.process.stdout is not None

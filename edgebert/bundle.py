@@ -107,6 +107,9 @@ class Bundle:
             raise BundleError(f"{self.root} is damaged: {'; '.join(wrong)}")
 
     def _check_references(self) -> None:
+        for name, artifact in self.manifest.artifacts.items():
+            if not artifact.files:
+                raise BundleError(f"{self.root}: the manifest names no file for the artifact {name!r}")
         named = [name for artifact in self.manifest.artifacts.values() for name in artifact.files]
         if self.manifest.golden:
             named += [self.manifest.golden.cases, self.manifest.golden.vectors]
@@ -124,6 +127,9 @@ def seal(folder: Path, manifest: Manifest) -> Bundle:
 
 
 def _names(folder: Path) -> list[str]:
-    """All files below `folder` but the manifest, sorted, with forward slashes."""
-    names = (p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file() or p.is_symlink())
-    return sorted(name for name in names if name != MANIFEST_NAME)
+    """All files below `folder` but the manifest, sorted, with forward slashes.
+
+    Hidden ones are left out: nothing reads them, and git, the Hub and file managers put theirs everywhere.
+    """
+    names = (p.relative_to(folder) for p in folder.rglob("*") if p.is_file() or p.is_symlink())
+    return sorted(n.as_posix() for n in names if n.as_posix() != MANIFEST_NAME and not n.parts[0].startswith("."))

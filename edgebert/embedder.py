@@ -17,7 +17,7 @@ from edgebert import vectors as vector_math
 from edgebert.batching import ladder, length_batches, pad
 from edgebert.bundle import Bundle
 from edgebert.engines.base import Engine, Vectors
-from edgebert.errors import DataError, EngineError, RecipeError
+from edgebert.errors import BundleError, DataError, EngineError, RecipeError
 from edgebert.progress import Progress, TerminalProgress
 from edgebert.tokenizer import Tokenizer
 
@@ -192,7 +192,10 @@ def open_tokenizer(bundle: Bundle) -> Tokenizer:
     Raises: BundleError when it is missing, cannot be read or does not fit.
     """
     config = bundle.path("config.json")
-    size = json.loads(config.read_text(encoding="utf-8")).get("vocab_size") if config.exists() else None
+    try:
+        size = json.loads(config.read_text(encoding="utf-8")).get("vocab_size") if config.exists() else None
+    except (ValueError, AttributeError) as problem:
+        raise BundleError(f"{config} is damaged: {problem}") from None
     return Tokenizer(bundle.path("tokenizer.json"), max_length=bundle.manifest.max_length, vocab_size=size)
 
 
@@ -206,7 +209,7 @@ def as_texts(sentences: Texts) -> list[str]:
     if isinstance(sentences, bytes) or not isinstance(sentences, Sequence | np.ndarray):
         kind = type(sentences).__name__
         raise DataError(f"sentences are {sentences!r:.80} ({kind}); a string or a list of strings is needed")
-    texts: list[str] = sentences.tolist() if isinstance(sentences, np.ndarray) else list(sentences)
+    texts: list[str] = np.atleast_1d(sentences).tolist() if isinstance(sentences, np.ndarray) else list(sentences)
     for i, text in enumerate(texts):
         if not isinstance(text, str):
             raise DataError(f"sentences[{i}] is {text!r:.80} ({type(text).__name__}); every one must be a string")

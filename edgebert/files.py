@@ -31,7 +31,7 @@ def disk_errors(out: Path) -> Iterator[None]:
     except OSError as problem:
         if problem.errno in (errno.ENOSPC, errno.EDQUOT):
             raise BudgetError(f"the disk is full while writing {out}: free some space; nothing was kept") from None
-        if problem.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        if problem.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENAMETOOLONG):
             raise EdgeBertError(f"cannot write {out}: {problem.strerror}") from None
         raise
 
@@ -44,7 +44,7 @@ def new_folder(out: Path) -> Iterator[Path]:
     """
     refuse_existing(out)
     with disk_errors(out):
-        out.parent.mkdir(parents=True, exist_ok=True)
+        _make_parent(out)
         partial = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".partial", dir=out.parent))
         try:
             yield partial
@@ -65,13 +65,15 @@ def new_file(out: Path, *, replace: bool = False) -> Iterator[Path]:
     if not replace:
         refuse_existing(out)
     with disk_errors(out):
-        out.parent.mkdir(parents=True, exist_ok=True)
+        _make_parent(out)
         handle, name = tempfile.mkstemp(prefix=f".{out.name}.", suffix=".partial", dir=out.parent)
         os.close(handle)
         partial = Path(name)
         try:
             yield partial
             partial.chmod(0o666 & ~_umask())
+            if not replace:
+                refuse_existing(out)
             partial.replace(out)
         except BaseException:
             partial.unlink(missing_ok=True)
@@ -82,6 +84,13 @@ def refuse_existing(out: Path) -> None:
     """Raises BundleError when `out` exists: EdgeBERT never writes over a result."""
     if out.exists() or out.is_symlink():
         raise BundleError(f"the output {out} exists already: choose another name or remove it first")
+
+
+def _make_parent(out: Path) -> None:
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise EdgeBertError(f"cannot write {out}: {out.parent} is not a folder") from None
 
 
 def _umask() -> int:

@@ -58,7 +58,8 @@ def read_golden(bundle: Bundle) -> Golden:
             for case in json.loads(path.read_text(encoding="utf-8"))
         )
         path = bundle.path(fact.vectors)
-        vectors = np.load(path, allow_pickle=False)
+        with path.open("rb") as stream:
+            vectors = np.lib.format.read_array(stream, allow_pickle=False).astype(np.float32)
     except (OSError, EOFError, ValueError, KeyError, TypeError) as problem:
         raise BundleError(f"{path} holds no golden cases that can be read: {problem}") from None
     if vectors.shape != (len(cases), bundle.manifest.dimension) or not cases:
@@ -68,7 +69,7 @@ def read_golden(bundle: Bundle) -> Golden:
         )
     if not np.isfinite(vectors).all():
         raise BundleError(f"{path}: the golden vectors hold NaN or infinite values")
-    return Golden(cases, vectors.astype(np.float32), fact.max_error)
+    return Golden(cases, vectors, fact.max_error)
 
 
 def gate(artifact: Artifact, kind: Kind, *, max_error: float) -> float:

@@ -23,8 +23,12 @@ def resolve(name_or_path: str | Path, *, revision: str | None = None) -> Path:
 
     Raises: BundleError when there is neither, or the Hub cannot be reached and holds no copy in its cache.
     """
-    path = Path(name_or_path).expanduser()
-    if path.exists():
+    try:
+        path = Path(name_or_path).expanduser()
+        there = path.exists()
+    except (RuntimeError, OSError, ValueError) as problem:  # an unknown user, a name that is too long
+        raise BundleError(f"{str(name_or_path)[:200]!r} is no path: {problem}") from None
+    if there:
         if revision is not None:
             raise BundleError(f"--revision {revision!r} goes with a Hub id, and {name_or_path} is a local path")
         return path

@@ -91,15 +91,17 @@ def choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
 
 
 def _open_proven(bundle: Bundle, name: str, tokenizer: Tokenizer, threads: int | None) -> Engine:
-    """The artifact in its engine; at its first use on this machine its vectors are compared with the golden ones.
+    """The artifact in its engine; at its first use here files are hashed and vectors compared with the golden ones.
 
-    Raises: BundleError when the tokenizer does not match; EngineError when the vectors are wrong.
+    Raises: BundleError when files or the tokenizer do not match; EngineError when the vectors are wrong.
     """
     stamp = read_stamp(bundle, name)
     if threads is None and stamp is not None and stamp.threads is not None:
         threads = min(stamp.threads, usable_threads())
     if stamp is not None and not stamp.verified:
         raise EngineError(f"it failed on this machine before ({stamp.problem}); `edgebert verify` tries it again")
+    if stamp is None:
+        bundle.check()
     engine = open_engine(bundle, name, threads=threads)
     if stamp is None:
         golden = read_golden(bundle)

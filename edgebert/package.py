@@ -13,11 +13,12 @@ from pathlib import Path
 
 from edgebert.bundle import Bundle
 from edgebert.cache import cache_folder
-from edgebert.errors import BundleError, EdgeBertError
+from edgebert.errors import BudgetError, BundleError, EdgeBertError
 from edgebert.files import new_file, new_folder, sha256
 from edgebert.manifest import MANIFEST_NAME
 
 SUFFIX = ".edgebert"
+_ENCRYPTED = 0x1
 _TIME = (1980, 1, 1, 0, 0, 0)  # the earliest a zip archive can tell
 
 
@@ -53,6 +54,8 @@ def unpack(path: Path) -> Path:
         return temporary
     except (zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError, EOFError) as problem:
         raise BundleError(f"{path} is not a whole EdgeBERT package: {problem}") from None
+    except OSError as problem:  # such as a damaged offset, or a name that is a file and a folder
+        raise BundleError(f"{path} cannot be unpacked: {problem}") from None
 
 
 def _cached(path: Path, name: str) -> Path | None:
@@ -64,11 +67,13 @@ def _cached(path: Path, name: str) -> Path | None:
             try:
                 with new_folder(folder) as partial:
                     _extract(path, partial)
-            except EdgeBertError:
+            except BundleError:
                 if not folder.exists():  # else another process was faster
                     raise
         return folder
-    except (PermissionError, RuntimeError, NotADirectoryError):  # RuntimeError: there is no home folder
+    except (BundleError, BudgetError):
+        raise
+    except (OSError, RuntimeError, EdgeBertError):  # RuntimeError: there is no home folder
         return None
 
 
@@ -80,7 +85,7 @@ def _extract(path: Path, folder: Path) -> None:
         if len({entry.filename for entry in entries}) != len(entries):
             raise BundleError(f"{path} is damaged: it holds a name twice")
         for entry in entries:
-            if entry.compress_type != zipfile.ZIP_STORED or entry.is_dir():
+            if entry.compress_type != zipfile.ZIP_STORED or entry.is_dir() or entry.flag_bits & _ENCRYPTED:
                 raise BundleError(f"{path}: {entry.filename!r} is not a stored file, which all must be")
             sink_path = Bundle.inside(folder, entry.filename)
             sink_path.parent.mkdir(parents=True, exist_ok=True)

@@ -43,7 +43,7 @@ def read_pretrained(folder: Path) -> Manifest:
         _require_one(folder, WEIGHTS, "weights")
     assumed: list[str] = []
     modules = _modules(folder, config, assumed)
-    prompts = _read_json(folder / "config_sentence_transformers.json") or {}
+    prompts = _read_object(folder / "config_sentence_transformers.json")
     return Manifest(
         schema=SCHEMA_VERSION,
         task="embedding",
@@ -64,14 +64,18 @@ def read_config(folder: Path) -> dict[str, Any]:
     """
     if not folder.is_dir():
         raise BundleError(f"{folder} is not a model folder")
-    config: dict[str, Any] | None = _read_json(folder / "config.json")
-    if config is None:
+    config = _read_object(folder / "config.json")
+    if not config:
         raise BundleError(f"{folder} is not a model folder: it has no config.json")
     if config.get("model_type") not in ARCHITECTURES:
         raise BundleError(
             f"{folder}: architecture {config.get('model_type')!r} is not supported; "
             f"supported are {', '.join(ARCHITECTURES)}"
         )
+    for key in ("dim" if config["model_type"] == "distilbert" else "hidden_size", "max_position_embeddings"):
+        value = config.get(key, 512 if key == "max_position_embeddings" else None)
+        if not isinstance(value, int) or value < 1:
+            raise BundleError(f"{folder / 'config.json'}: {key} is {value!r}; a whole number from 1 is needed")
     return config
 
 
@@ -128,16 +132,20 @@ def _modules(folder: Path, config: dict[str, Any], assumed: list[str]) -> dict[s
     if modules is None:
         assumed += ["pooling: mean over tokens (no modules.json)", "normalisation: L2 (no modules.json)"]
         return facts | {"pooling": ("mean",), "normalize": True, "dimension": width}
-    for module in modules:
+    for module in modules if isinstance(modules, list) else [modules]:
+        if not isinstance(module, dict) or not isinstance(module.get("path", ""), str):
+            raise BundleError(f"{folder / 'modules.json'} is damaged: {module!r:.80} is no module")
         kind = str(module.get("type", "")).rsplit(".", 1)[-1]
         if kind == "Pooling":
-            settings = _read_json(folder / module["path"] / "config.json") or {}
+            settings = _read_object(folder / module.get("path", "") / "config.json")
+            if not settings:
+                assumed.append(f"pooling: mean over tokens (no {module.get('path', '')}/config.json)")
             facts["pooling"] = _pooling(settings, folder)
             facts["include_prompt"] = bool(settings.get("include_prompt", True))
             width *= len(facts["pooling"])
         elif kind == "Dense":
-            settings = _read_json(folder / module["path"] / "config.json") or {}
-            facts["dense"] += (module["path"],)
+            settings = _read_object(folder / module.get("path", "") / "config.json")
+            facts["dense"] += (module.get("path", ""),)
             width = int(settings.get("out_features", width))
         elif kind == "Normalize":
             facts["normalize"] = True
@@ -167,9 +175,9 @@ def _pooling(settings: dict[str, Any], folder: Path) -> tuple[PoolingMode, ...]:
 def _max_length(folder: Path, config: dict[str, Any], assumed: list[str]) -> int:
     """The sentence-transformers length, else the tokenizer's, else what the positions allow."""
     limit = position_limit(config)
-    stated = (_read_json(folder / "sentence_bert_config.json") or {}).get("max_seq_length")
+    stated = _read_object(folder / "sentence_bert_config.json").get("max_seq_length")
     if stated is None:
-        stated = (_read_json(folder / "tokenizer_config.json") or {}).get("model_max_length")
+        stated = _read_object(folder / "tokenizer_config.json").get("model_max_length")
         if stated is None or stated > limit:
             stated = limit
         assumed.append(f"maximum length: {stated} tokens (no sentence_bert_config.json)")
@@ -183,13 +191,21 @@ def _require_one(folder: Path, names: tuple[str, ...], what: str) -> None:
         raise BundleError(f"{folder} has no {what}: one of {', '.join(names)} is needed")
 
 
+def _read_object(path: Path) -> dict[str, Any]:
+    """The JSON object in `path`, empty when there is no such file."""
+    data = _read_json(path)
+    if data is not None and not isinstance(data, dict):
+        raise BundleError(f"{path} is damaged: it holds {data!r:.80} and must hold a JSON object")
+    return data or {}
+
+
 def _read_json(path: Path) -> Any:
     """The JSON in `path`, or None when there is no such file."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (json.JSONDecodeError, UnicodeDecodeError) as problem:
+    except (ValueError, RecursionError) as problem:
         raise BundleError(f"{path} is damaged, it is not JSON: {problem}") from None
 
 

@@ -1,7 +1,7 @@
 """What this machine found out about a bundle: which pairs of engine and precision proved right here, and how fast.
 
-A stamp is keyed by the manifest's hash, the engine's version and the processor, and lies in the user's cache, never in
-the bundle. Without a writable cache everything works and is found out again.
+A stamp is keyed by the manifest's hash, the files' times, the engine's version and the processor, and lies in the
+user's cache, never in the bundle. Without a writable cache everything works and is found out again.
 """
 
 from __future__ import annotations
@@ -61,8 +61,10 @@ def write_stamp(bundle: Bundle, stamp: Stamp) -> None:
 def _path(bundle: Bundle, artifact: str) -> Path:
     engine = bundle.manifest.artifacts[artifact].engine
     facts = hashlib.sha256(manifest_bytes(bundle.manifest)).hexdigest()
+    # A file that was touched since is not the one that was proven.
+    touched = [bundle.path(name).stat().st_mtime_ns for name in sorted(bundle.manifest.files)]
     # Our own version counts too: it decides how the engine is set up.
-    key = [facts, artifact, engine_version("edgebert"), engine_version(engine), processor()]
+    key = [facts, touched, artifact, engine_version("edgebert"), engine_version(engine), processor()]
     name = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:32]
     return cache_folder("stamps") / f"{name}.json"
 

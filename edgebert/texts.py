@@ -113,7 +113,7 @@ def _open(name: str) -> Iterator[IO[bytes]]:
                     yield io.BufferedReader(unpacked)
             else:
                 yield stream
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise DataError(f"no such file: {name}") from None
     except PermissionError:
         raise DataError(f"{name} cannot be read: permission denied") from None
@@ -125,7 +125,7 @@ def _json_rows(name: str, lines: Iterable[str]) -> Iterator[dict[str, Any]]:
             continue
         try:
             row = json.loads(line)
-        except json.JSONDecodeError as problem:
+        except (ValueError, RecursionError) as problem:
             raise DataError(f"{name}: line {number} is not JSON: {problem}") from None
         if not isinstance(row, dict):
             raise DataError(f"{name}: line {number} is not a JSON object but {line[:40]!r}")
@@ -142,7 +142,7 @@ def _table_rows(name: str, lines: Iterable[str], kind: str) -> Iterator[dict[str
             if header is None:
                 header = cells
             elif len(cells) != len(header):
-                if cells:
+                if cells not in ([], [""]):  # blank lines
                     raise DataError(f"{name}: row {number} has {len(cells)} cells and the header {len(header)}")
             else:
                 yield dict(zip(header, cells, strict=True))
@@ -163,8 +163,9 @@ def _parquet_rows(name: str, column: str | None) -> Iterator[dict[str, Any]]:
                 _column(name, table.schema_arrow.names, column)
             for batch in table.iter_batches(batch_size=_PARQUET_ROWS, columns=[column] if column else None):
                 yield from batch.to_pylist()
-    except (pyarrow.ArrowException, *_GZIP_FAULTS) as problem:
-        raise DataError(f"{name} is not a whole Parquet file: {problem}") from None
+    except (pyarrow.ArrowException, OSError, UnicodeDecodeError, *_GZIP_FAULTS) as problem:
+        # A damaged page is an OSError without number, damaged text no UTF-8; a message may have several lines.
+        raise DataError(f"{name} is not a whole Parquet file: {' '.join(str(problem).split())}") from None
 
 
 @contextlib.contextmanager

@@ -17,7 +17,7 @@ def usable_threads() -> int:
     limits = [len(affinity(0)) if affinity else os.cpu_count() or 1]
     if quota := _cgroup_quota():
         limits.append(max(1, math.floor(quota)))
-    if (stated := os.environ.get("OMP_NUM_THREADS", "").split(",")[0]).isdigit() and int(stated) > 0:
+    if (stated := os.environ.get("OMP_NUM_THREADS", "").split(",")[0]).isdecimal() and int(stated) > 0:
         limits.append(int(stated))
     return min(limits)
 

@@ -14,6 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
+
 from edgebert.bench import Subject, bench
 from edgebert.distill.agreement import agreement
 from edgebert.models import open_model

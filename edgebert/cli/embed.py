@@ -65,7 +65,8 @@ def command(
         if out is None:
             _print(encode(list(texts)))
         else:
-            _write(encoder, encode, files or ("-",), column, out, truncate_dim or encoder.dimension, progress)
+            dimension = encode([]).shape[1]  # the options are checked even where there is no text
+            _write(encoder, encode, files or ("-",), column, out, dimension, progress)
 
 
 def _print(vectors: Vectors) -> None:

@@ -1,0 +1,71 @@
+"""Which texts go together and how wide."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgebert.batching import STEP, ladder, length_batches, pad, widths
+
+LENGTHS = st.lists(st.integers(0, 600), max_size=200)
+ROWS = st.lists(st.lists(st.integers(1, 30_000), max_size=40), min_size=1, max_size=12)
+
+
+@given(st.integers(1, 600), st.integers(3, 600))
+def test_a_row_fits_its_width_with_less_than_a_step_to_spare(length: int, max_length: int) -> None:
+    width = ladder(length, max_length)
+    assert length <= width < length + STEP
+    assert width in (length, max_length) or width % STEP == 0
+    assert width <= max(length, max_length)
+
+
+@given(st.integers(3, 600))
+def test_the_widths_are_all_that_the_ladder_gives_and_few(max_length: int) -> None:
+    found = widths(max_length)
+    assert found == sorted({ladder(n, max_length) for n in range(1, max_length + 1)})
+    assert found[-1] == max_length
+    assert len(found) == -(-max_length // STEP)
+
+
+def test_the_widths_of_a_model_of_20_tokens() -> None:
+    assert widths(20) == [8, 16, 20]
+
+
+@given(LENGTHS, st.integers(1, 70))
+def test_every_row_appears_once_in_batches_of_falling_length(lengths: list[int], batch_size: int) -> None:
+    batches = [batch.tolist() for batch in length_batches(lengths, batch_size)]
+    rows = [row for batch in batches for row in batch]
+    assert sorted(rows) == list(range(len(lengths)))
+    assert [len(batch) for batch in batches[:-1]] == [batch_size] * (len(batches) - 1)
+    assert all(1 <= len(batch) <= batch_size for batch in batches)
+    assert [lengths[row] for row in rows] == sorted(lengths, reverse=True)
+
+
+@given(LENGTHS, st.integers(1, 70))
+def test_rows_of_one_length_keep_their_order(lengths: list[int], batch_size: int) -> None:
+    rows = [int(row) for batch in length_batches(lengths, batch_size) for row in batch]
+    for before, after in pairwise(rows):
+        assert lengths[before] > lengths[after] or before < after
+
+
+@given(ROWS, st.integers(0, 9), st.integers(0, 20))
+def test_padding_keeps_the_ids_and_fills_the_rest(rows: list[list[int]], pad_token_id: int, more: int) -> None:
+    longest = max(map(len, rows))
+    for ids, mask in (pad(rows, pad_token_id), pad(rows, pad_token_id, to=longest + more)):
+        assert ids.shape == mask.shape
+        assert ids.dtype == mask.dtype == np.int64
+        for row, padded, kept in zip(rows, ids.tolist(), mask.tolist(), strict=True):
+            rest = len(padded) - len(row)
+            assert padded == row + [pad_token_id] * rest
+            assert kept == [1] * len(row) + [0] * rest
+    assert pad(rows, 0)[0].shape == (len(rows), longest)
+    assert pad(rows, 0, to=longest + more)[0].shape == (len(rows), longest + more)
+
+
+def test_no_rows_are_an_empty_batch() -> None:
+    ids, mask = pad([], 0)
+    assert ids.shape == mask.shape == (0, 0)
+    assert list(length_batches([], 8)) == []

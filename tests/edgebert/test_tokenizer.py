@@ -1,0 +1,106 @@
+"""Text to token ids: the manifest's length and nothing that tokenizer.json stores beside."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import tokenizers
+
+import edgebert
+from edgebert.bundle import Bundle
+from edgebert.embedder import open_tokenizer
+from edgebert.errors import BundleError
+from edgebert.tokenizer import Tokenizer
+
+
+@pytest.fixture
+def path(tiny_teacher: Path) -> Path:
+    return tiny_teacher / "tokenizer.json"
+
+
+def with_stored(path: Path, out: Path) -> Path:
+    """The tokenizer with a truncation to 5 tokens and a padding to 20 stored in it."""
+    stored = tokenizers.Tokenizer.from_file(str(path))
+    stored.enable_truncation(5)
+    stored.enable_padding(length=20)
+    stored.save(str(out))
+    data = json.loads(out.read_text(encoding="utf-8"))
+    assert data["truncation"] and data["padding"]
+    return out
+
+
+def test_ids_have_the_special_tokens_around_the_words(path: Path) -> None:
+    vocab = tokenizers.Tokenizer.from_file(str(path)).get_vocab()
+    tokens = Tokenizer(path, max_length=48)(["The dog sleeps.", ""])
+    assert tokens[0].ids == [vocab[t] for t in ("[CLS]", "the", "dog", "sleeps", ".", "[SEP]")]
+    assert tokens[1].ids == [vocab["[CLS]"], vocab["[SEP]"]]
+    assert not tokens[0].truncated
+    assert not tokens[1].truncated
+
+
+def test_stored_truncation_and_padding_are_ignored(path: Path, tmp_path: Path) -> None:
+    texts = ["dog", "the old dog sleeps in the city and the cat reads", "dog cat " * 40]
+    plain = Tokenizer(path, max_length=48)(texts)
+    stored = Tokenizer(with_stored(path, tmp_path / "tokenizer.json"), max_length=48)(texts)
+    assert stored == plain
+    assert [len(t.ids) for t in stored] == [3, 14, 48]
+    assert [t.truncated for t in stored] == [False, False, True]
+
+
+@pytest.mark.parametrize(("words", "truncated"), [(6, False), (7, True)])
+def test_a_text_is_cut_only_where_it_goes_on(path: Path, words: int, truncated: bool) -> None:
+    (tokens,) = Tokenizer(path, max_length=8)(["dog " * words])
+    assert len(tokens.ids) == 8
+    assert tokens.truncated is truncated
+    assert tokens.ids[-1] == 3  # the separator stays
+
+
+@pytest.mark.parametrize("text", ["dog \ud800 cat", "\udfff", "\ud83d\ude00 dog", "\ud800" * 100])
+def test_lone_surrogates_are_read_as_replacement_characters(path: Path, text: str) -> None:
+    clean = "".join("\N{REPLACEMENT CHARACTER}" if "\ud800" <= c <= "\udfff" else c for c in text)
+    tokenizer = Tokenizer(path, max_length=48)
+    assert tokenizer([text]) == tokenizer([clean])
+
+
+def test_texts_stay_one_to_one(path: Path) -> None:
+    tokenizer = Tokenizer(path, max_length=48)
+    texts = ["dog", "", "今天 dog", "\ud800", "DOG", " \n\t ", "dog\0cat"]
+    assert tokenizer(texts) == [tokenizer([text])[0] for text in texts]
+    assert tokenizer([]) == []
+
+
+def test_a_tokenizer_larger_than_the_vocabulary_does_not_match(path: Path) -> None:
+    size = tokenizers.Tokenizer.from_file(str(path)).get_vocab_size()
+    assert Tokenizer(path, max_length=48, vocab_size=size)(["dog"])[0].ids
+    with pytest.raises(
+        BundleError, match=f"has {size} tokens and the model's vocabulary {size - 1}: they do not match"
+    ):
+        Tokenizer(path, max_length=48, vocab_size=size - 1)
+
+
+def test_a_bundle_is_checked_against_the_vocabulary_of_its_config(copied_bundle: Path) -> None:
+    config = json.loads((copied_bundle / "config.json").read_text(encoding="utf-8"))
+    size = config["vocab_size"]
+    text = (copied_bundle / "config.json").read_text(encoding="utf-8")
+    assert str(size) in text
+    (copied_bundle / "config.json").write_text(text.replace(f'"vocab_size": {size}', f'"vocab_size": {size - 1}'))
+    with pytest.raises(BundleError, match=f"has {size} tokens and the model's vocabulary {size - 1}"):
+        open_tokenizer(Bundle.open(copied_bundle))
+    with pytest.raises(BundleError, match="they do not match"):
+        edgebert.load(copied_bundle)
+
+
+@pytest.mark.parametrize("data", [b"", b"{}", b"[]", b"\xff\xfe", b'{"version": "1.0", "model": {"type": "BPE"}}'])
+def test_a_file_that_is_no_tokenizer_is_named(data: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "tokenizer.json"
+    path.write_bytes(data)
+    with pytest.raises(BundleError, match=f"{path} is not a tokenizer that can be read: .") as caught:
+        Tokenizer(path, max_length=8)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_tokenizer_is_named(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match=r"tokenizer.json is not a tokenizer that can be read"):
+        Tokenizer(tmp_path / "tokenizer.json", max_length=8)
