@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import shutil
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +16,11 @@ from numpy.typing import NDArray
 
 from edgebert.cache import cache_folder
 from edgebert.distill.ragged import Ragged, RaggedWriter
-from edgebert.errors import BudgetError, DataError
-from edgebert.files import new_folder
+from edgebert.errors import BudgetError, BundleError, DataError
+from edgebert.files import disk_errors, new_folder, sha256
 from edgebert.texts import read_texts
 
+_FACTS = "corpus.json"
 _GZIP_RATIO = 5  # English text unpacks to three to four times its gzip size
 
 
@@ -36,7 +38,7 @@ class Corpus:
     """Distinct lines of text on disk. `texts[i]` is line i; `fingerprint` is the SHA-256 of all that was kept."""
 
     def __init__(self, folder: Path) -> None:
-        facts = json.loads((folder / "corpus.json").read_text(encoding="utf-8"))
+        facts = json.loads((folder / _FACTS).read_text(encoding="utf-8"))
         self.counts = CorpusCounts(**facts["counts"])
         self.fingerprint: str = facts["fingerprint"]
         self._bytes = Ragged(folder / "text")
@@ -55,14 +57,37 @@ def open_corpus(paths: Sequence[str | Path], *, column: str | None = None) -> Co
     small for a copy.
     """
     require_disk(cache_folder("corpora"), _unpacked_size(paths), "the corpus")
-    key = None if any(str(p) == "-" for p in paths) else _key(paths, column)
-    folder = cache_folder("corpora") / (key or "standard-input")
-    if key is None and folder.exists():
-        shutil.rmtree(folder)
+    lines = read_texts(paths, column=column, keep_blank=True)
+    source = ", ".join(map(str, paths))
+    if any(str(p) == "-" for p in paths):
+        return Corpus(_keep_stream(lines, source))
+    folder = cache_folder("corpora") / _key(paths, column)
     if not folder.exists():
-        with new_folder(folder) as partial:
-            _write(partial, read_texts(paths, column=column, keep_blank=True), ", ".join(map(str, paths)))
+        try:
+            with new_folder(folder) as partial:
+                _write(partial, lines, source)
+        except BundleError:
+            if not folder.exists():  # else another process was faster
+                raise
     return Corpus(folder)
+
+
+def _keep_stream(lines: Iterable[str], source: str) -> Path:
+    """The folder of a corpus of which only reading tells what it holds: named by that, never one that is in use."""
+    home = cache_folder("corpora")
+    with disk_errors(home):
+        home.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".stream.", suffix=".partial", dir=home) as temporary:
+            partial = Path(temporary) / "corpus"
+            partial.mkdir()
+            _write(partial, lines, source)
+            folder = home / f"stream-{sha256(partial / _FACTS)[:32]}"
+            try:
+                partial.rename(folder)
+            except OSError:
+                if not folder.exists():  # else the same text came before
+                    raise
+    return folder
 
 
 def require_disk(folder: Path, needed: int, what: str) -> None:
@@ -126,7 +151,7 @@ def _write(folder: Path, lines: Iterable[str], source: str) -> None:
         raise DataError(f"{source}: no usable line: {read} lines were read and {blank} of them are blank")
     counts = CorpusCounts(read=read, blank=blank, duplicate=duplicate, kept=texts.rows)
     facts = {"counts": dataclasses.asdict(counts), "fingerprint": whole.hexdigest()}
-    (folder / "corpus.json").write_text(json.dumps(facts, indent=2), encoding="utf-8")
+    (folder / _FACTS).write_text(json.dumps(facts, indent=2), encoding="utf-8")
 
 
 def _stripped(lines: Iterable[str]) -> Iterator[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import pickle
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -151,7 +152,7 @@ def load_encoder(bundle: Bundle, *, fused_attention: bool = False) -> SentenceEn
                 output_loading_info=True,
                 **without_pooler(manifest.architecture),
             )
-    except (OSError, RuntimeError, ValueError) as problem:
+    except _load_faults() as problem:
         raise BundleError(f"{bundle.source}: the weights cannot be loaded: {_first_line(problem)}") from None
     missing = sorted(name for name in report["missing_keys"] if "position_ids" not in name)
     if missing:
@@ -202,7 +203,10 @@ def _load_dense(folder: Path) -> Dense:
         nn.Linear(settings["in_features"], settings["out_features"], bias=settings.get("bias", True)),
         _ACTIVATIONS[activation](),
     )
-    layer.load_state_dict(read_weights(folder))
+    try:
+        layer.load_state_dict(read_weights(folder))
+    except _load_faults() as problem:
+        raise BundleError(f"{folder}: the weights cannot be loaded: {_first_line(problem)}") from None
     return layer
 
 
@@ -241,5 +245,12 @@ def without_pooler(architecture: str) -> dict[str, Any]:
     return {"add_pooling_layer": False} if architecture in ("bert", "roberta", "xlm-roberta", "mpnet") else {}
 
 
+def _load_faults() -> tuple[type[Exception], ...]:
+    """What transformers, torch and safetensors raise for weights that are damaged or do not fit."""
+    from safetensors import SafetensorError
+
+    return OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError, SafetensorError
+
+
 def _first_line(problem: Exception) -> str:
-    return str(problem).strip().splitlines()[0]
+    return next(iter(str(problem).strip().splitlines()), type(problem).__name__)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,8 @@ if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
+
+_LARGEST_SEED = 2**32 - 1  # what numpy's generators take
 
 
 @dataclass(frozen=True)
@@ -98,12 +101,16 @@ class Recipe:
         for name in ("layers", "width", "heads", "feed_forward", "max_length"):
             if (value := getattr(s, name)) is not None:
                 _at_least(f"student.{name}", value, 3 if name == "max_length" else 1)
+        if not 0 <= t.seed <= _LARGEST_SEED:
+            raise RecipeError(f"training.seed is {t.seed}; it must be within 0 to {_LARGEST_SEED}")
         if not 0 <= t.warmup < 1:
             raise RecipeError(f"training.warmup is {t.warmup}; it must be at least 0 and below 1")
         for name in ("vector", "similarity", "hidden"):
             _at_least(f"objectives.{name}", getattr(o, name) or 0, 0)
         if not (o.vector or o.similarity or o.hidden is None or o.hidden):
             raise RecipeError("all objectives have weight 0: give one of vector, similarity, hidden a weight above 0")
+        if s.take_layers == ():
+            raise RecipeError("student.take_layers is empty: name at least one layer, or leave it out")
         if s.layers is not None and s.take_layers is not None and s.layers != len(s.take_layers):
             raise RecipeError(f"student.layers is {s.layers} and student.take_layers names {len(s.take_layers)}")
 
@@ -151,5 +158,5 @@ def override(recipe: Recipe, part: str, **values: object) -> Recipe:
 
 
 def _at_least(name: str, value: float, least: float) -> None:
-    if value < least or (least == 0 and value != value):
-        raise RecipeError(f"{name} is {value}; it must be at least {least}")
+    if not least <= value < math.inf:
+        raise RecipeError(f"{name} is {value}; it must be a finite number of at least {least}")

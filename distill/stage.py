@@ -29,7 +29,7 @@ from edgebert.distill.recipe import Recipe
 from edgebert.distill.students import StudentPlan, build_student
 from edgebert.distill.teacher import SHARD_ROWS, TeacherCache, fingerprint
 from edgebert.distill.training import TrainingRun, best_precision, train
-from edgebert.errors import RecipeError
+from edgebert.errors import DataError, RecipeError
 from edgebert.files import new_folder, refuse_existing
 from edgebert.manifest import Quality
 from edgebert.progress import Progress
@@ -48,8 +48,8 @@ def distill(
 ) -> Bundle:
     """A student of `teacher`, trained on the text files `corpus`, as a new bundle in the folder `out`.
 
-    column: the text's column in JSONL, CSV, TSV and Parquet. work: where checkpoints lie, by default a folder of the
-    cache named by teacher, text and recipe, so that the same call goes on after a break; it is removed at the end.
+    column: the text's column in JSONL, CSV, TSV and Parquet. work: where checkpoints lie, by default the cache: in a
+    folder named by teacher, text and recipe, so that the same call goes on after a break; it is removed at the end.
     Raises: BundleError, DataError, RecipeError, BudgetError; see the functions called here.
     """
     progress, began = progress or Progress(), time.monotonic()
@@ -59,9 +59,11 @@ def distill(
     if state.is_main_process:
         refuse_existing(out)
     plan = build_student(teacher, recipe.student, seed=recipe.training.seed)
+    if state.num_processes > 1 and any(str(path) == "-" for path in corpus):
+        raise DataError("standard input (-) cannot be shared by several processes: write the text to a file first")
     with state.main_process_first():
         text = open_corpus(corpus, column=column)
-    folder = work or cache_folder("runs") / _run_key(teacher, text, recipe)
+    folder = (work or cache_folder("runs")) / _run_key(teacher, text, recipe)
     with state.main_process_first():
         prepared = prepare(text, teacher, plan, recipe, folder, progress)
     weights = _weights(recipe, prepared)
@@ -85,9 +87,18 @@ def distill(
         prepared.student_ids, cache, pad_token_id=plan.manifest.pad_token_id, hidden=weights["hidden"] > 0
     )
     run = TrainingRun(
-        model, Rows(prepared.rows), sampler, collator, recipe.training, cache.precision, folder, measure, progress
+        model,
+        Rows(prepared.rows),
+        sampler,
+        collator,
+        recipe.training,
+        cache.precision,
+        folder,
+        measure,
+        progress,
+        began,
     )
-    train(run, processes=state.num_processes)
+    seconds = train(run, processes=state.num_processes)
     after = measure()
     progress.say(f"after training: {_words(after)}")
     if state.is_main_process:
@@ -99,7 +110,7 @@ def distill(
             "objectives": weights,
             "recipe": plain(recipe),
             "agreement_before_training": before.spearman,
-            "training_seconds": round(time.monotonic() - began, 1),
+            "training_seconds": round(seconds, 1),
             "versions": {name: metadata.version(name) for name in ("edgebert", "torch", "transformers")},
         }
         _write(plan, model, out, lineage, after)

@@ -12,7 +12,7 @@ import threading
 import time
 import types
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,10 @@ class DivergedError(EdgeBertError):
 
 @dataclass(frozen=True)
 class TrainingRun:
-    """What `train` needs: the model, its data, the recipe's part, a folder for checkpoints and a measure of success."""
+    """What `train` needs: the model, its data, the recipe's part, a folder for checkpoints and a measure of success.
+
+    began: when the work began, by the monotonic clock, for the seconds it took in all.
+    """
 
     model: DistillationModel
     rows: Rows
@@ -48,10 +51,13 @@ class TrainingRun:
     folder: Path
     measure: Callable[[], Agreement]
     progress: Progress
+    began: float = field(default_factory=time.monotonic)
 
 
-def train(run: TrainingRun, *, processes: int = 1) -> None:
+def train(run: TrainingRun, *, processes: int = 1) -> float:
     """Trains `run.model` in place, from the newest complete checkpoint in `run.folder` if there is one.
+
+    Returns the seconds since `run.began`, and those that led to the checkpoint.
 
     Raises: DivergedError when the loss becomes NaN or infinite; KeyboardInterrupt, after a last checkpoint, when the
     user interrupts.
@@ -70,10 +76,13 @@ def train(run: TrainingRun, *, processes: int = 1) -> None:
     )
     trainer.remove_callback(PrinterCallback)
     checkpoint = newest_checkpoint(run.folder)
+    if checkpoint is not None:
+        figures.seconds_before = float((checkpoint / _COMPLETE).read_text(encoding="ascii") or 0)
     with interrupts(figures):
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     if figures.interrupted:
         raise KeyboardInterrupt
+    return figures.seconds
 
 
 def newest_checkpoint(folder: Path) -> Path | None:
@@ -103,7 +112,13 @@ class Figures(TrainerCallback):
         self.loss, self.agreement, self.interrupted = math.nan, "", False
         self.begun = time.monotonic()
         self.first_step = 0
+        self.seconds_before = 0.0
         self.measure_every = max(1, steps // 8)
+
+    @property
+    def seconds(self) -> float:
+        """What the work took so far, earlier runs that led to the checkpoint included."""
+        return self.seconds_before + time.monotonic() - self.run.began
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Starts the bar where the checkpoint left it."""
@@ -140,7 +155,8 @@ class Figures(TrainerCallback):
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Marks the checkpoint that was just written as complete."""
         if state.is_world_process_zero:
-            (self.run.folder / f"checkpoint-{state.global_step}" / _COMPLETE).touch()
+            done = self.run.folder / f"checkpoint-{state.global_step}" / _COMPLETE
+            done.write_text(f"{self.seconds:.1f}", encoding="ascii")
 
 
 class DistillationTrainer(Trainer):

@@ -65,7 +65,8 @@ class _Graph:
             return
         column = np.broadcast_to(scales, table.dims[:1]).reshape(-1, 1).copy()
         out, ids = gather.output[0], gather.input[1]
-        self._add_constant(numpy_helper.from_array(column, f"{scale.name}_column"))
+        if f"{scale.name}_column" not in self.constants:
+            self._add_constant(numpy_helper.from_array(column, f"{scale.name}_column"))
         nodes = [
             helper.make_node("Gather", [table.name, ids], [f"{out}_int8"], name=f"{gather.name}_int8", axis=0),
             helper.make_node(

@@ -80,7 +80,7 @@ def quantize(
         manifest = dataclasses.replace(
             bundle.manifest,
             artifacts={n: dataclasses.replace(a, parity=parities[n]) for n, a in bundle.manifest.artifacts.items()},
-            quality=(*manifest.quality, *_quality(parities, len(unseen))),
+            quality=(*(q for q in manifest.quality if q.artifact is None), *_quality(parities, len(unseen))),
             lineage={**manifest.lineage, "quantize": facts},
         )
         sealed = seal(partial, manifest)

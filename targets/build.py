@@ -84,7 +84,12 @@ def _static(bundle: Bundle, artifact: Artifact, folder: Path) -> Artifact:
     except ImportError:
         raise MissingExtraError("openvino", "openvino", "building static shapes") from None
     model = ov.Core().read_model(bundle.path(artifact.files[0]))
+    known = {node.get_friendly_name() for node in model.get_ops()}
     model.reshape({name: [1, bundle.manifest.max_length] for name in artifact.inputs})
+    # Nodes that reshaping makes are numbered anew at every call; the same bundle must give the same bytes.
+    for place, node in enumerate(model.get_ordered_ops()):
+        if node.get_friendly_name() not in known:
+            node.set_friendly_name(f"static_{place}")
     files = tuple(name.replace("openvino_model", "openvino_model_static") for name in artifact.files)
     (folder / files[0]).parent.mkdir(exist_ok=True)
     ov.save_model(model, folder / files[0], compress_to_fp16=False)

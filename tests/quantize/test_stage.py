@@ -1,0 +1,305 @@
+"""The stage from end to end: what it writes, its gates, layers left in float, interrupts, unusual heads."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from architectures import make_architecture, make_headed
+from conftest import Result
+from helpers import sentences
+
+import edgebert
+from edgebert.bundle import Bundle
+from edgebert.distill.encoder import torch_embedder
+from edgebert.errors import BudgetError
+from edgebert.golden import read_golden
+from edgebert.manifest import Parity
+from edgebert.quantize import stage
+from edgebert.quantize.parity import Gates, require
+from edgebert.quantize.stage import quantize
+
+Cli = Callable[..., Result]
+NAMES = {"onnxruntime-fp32", "openvino-fp32", "onnxruntime-int8", "openvino-int8"}
+LOOSE = Gates(min_cosine=0.8, min_degenerate=0.7, min_agreement=0.5)  # random tiny models lose more than trained ones
+
+
+def assert_refused(result: Result, out: Path, *parts: str) -> None:
+    """One line on standard error that names the matter, exit code 1, and nothing half written."""
+    assert result.code == 1
+    errors = [line for line in result.err.splitlines() if line.startswith("edgebert: ")]
+    assert len(errors) == 1
+    assert result.err.splitlines()[-1] == errors[0]
+    for part in parts:
+        assert part in errors[0]
+    assert not out.exists()
+    assert list(out.parent.glob(".*")) == []
+
+
+def test_the_bundle_has_four_artifacts_with_recipe_parity_and_gates(tiny_bundle: Path) -> None:
+    bundle = Bundle.open(tiny_bundle)
+    bundle.check()
+    artifacts = bundle.manifest.artifacts
+    assert set(artifacts) == NAMES
+    for name, artifact in artifacts.items():
+        assert name == f"{artifact.engine}-{artifact.precision}"
+        assert artifact.shapes == "dynamic"
+        assert artifact.inputs == ("input_ids", "attention_mask", "token_type_ids")
+        assert artifact.parity is not None
+        assert artifact.parity.agreement is not None
+        least = 0.9999 if artifact.precision == "fp32" else 0.97
+        assert least <= artifact.parity.ordinary_min <= artifact.parity.ordinary_mean <= 1.000001
+        assert artifact.parity.degenerate_min <= artifact.parity.degenerate_mean
+        if artifact.precision == "int8":
+            assert artifact.recipe["pass"] == "static-int8"
+            assert artifact.recipe["samples"] == 200
+            assert artifact.recipe["smooth_quant"] == 0.5
+            assert artifact.min_cosine == {"ordinary": 0.97, "degenerate": 0.93}
+            assert artifact.parity.ordinary_min < 0.999999
+        else:
+            assert not artifact.recipe
+    assert artifacts["onnxruntime-int8"].recipe == artifacts["openvino-int8"].recipe
+
+
+def test_quality_and_lineage_say_what_was_measured_on(tiny_bundle: Path) -> None:
+    manifest = Bundle.open(tiny_bundle).manifest
+    found = {q.artifact: q for q in manifest.quality if q.metric == "agreement_with_fp32"}
+    assert set(found) == NAMES
+    assert found["onnxruntime-fp32"].value > 0.9999
+    assert 0.98 <= found["openvino-int8"].value < 1
+    assert {q.data for q in found.values()} == {"100 texts of the calibration file that calibration did not see"}
+    facts = manifest.lineage["quantize"]
+    assert facts["calibration_texts"] == 100
+    assert facts["calibration_rows"] > 150
+    assert set(facts["versions"]) == {"onnx", "onnxruntime", "openvino", "nncf"}
+    assert manifest.lineage["source"] == "tiny"
+
+
+def test_the_files_of_int8_are_smaller_and_the_model_card_names_every_artifact(tiny_bundle: Path) -> None:
+    bundle = Bundle.open(tiny_bundle)
+    size = {name: sum(bundle.manifest.files[f].size for f in a.files) for name, a in bundle.manifest.artifacts.items()}
+    assert size["onnxruntime-int8"] < 0.8 * size["onnxruntime-fp32"]
+    assert size["openvino-int8"] < 0.8 * size["openvino-fp32"]
+    card = (tiny_bundle / "README.md").read_text(encoding="utf-8")
+    for name, artifact in bundle.manifest.artifacts.items():
+        row = next(line for line in card.splitlines() if line.startswith(f"| {name} |"))
+        assert artifact.files[0] in row
+        assert f"{artifact.parity.ordinary_min:.4f}" in row  # type: ignore[union-attr]
+        assert f"| {size[name] / 1e6:.1f} |" in row
+        assert any(name in line and "agreement_with_fp32" in line for line in card.splitlines())
+
+
+def test_the_golden_vectors_are_those_of_torch(tiny_bundle: Path, tiny_teacher: Path) -> None:
+    golden = read_golden(Bundle.open(tiny_bundle))
+    texts = [case.text for case in golden.cases]
+    vectors = torch_embedder(Bundle.from_pretrained(tiny_teacher)).encode(texts)
+    assert np.abs(vectors - golden.vectors).max() < 1e-5
+
+
+def test_the_command_prints_a_table_and_as_json_the_same(
+    tiny_teacher: Path, corpus_file: Path, tmp_path: Path, cli: Cli
+) -> None:
+    out = tmp_path / "bundle"
+    result = cli("quantize", tiny_teacher, "--calibration", corpus_file, "-o", out, "--samples", "40", "--json")
+    assert result.code == 0, result.err
+    table = {row["name"]: row for row in json.loads(result.out)}
+    assert set(table) == NAMES | {"torch-fp32"}
+    assert table["torch-fp32"]["parity"] is None
+    artifacts = Bundle.open(out).manifest.artifacts
+    for name in NAMES:
+        assert table[name]["parity"]["ordinary_min"] == artifacts[name].parity.ordinary_min  # type: ignore[union-attr]
+        assert table[name]["timing"]["p50_ms"] > 0
+    assert artifacts["openvino-int8"].recipe["samples"] == 40
+    vectors = edgebert.load(out, precision="int8").encode(["a dog reads a letter."])
+    assert abs(float(np.linalg.norm(vectors)) - 1) < 1e-3
+
+
+def test_an_impossible_gate_names_artifact_and_place_and_writes_nothing(
+    tiny_teacher: Path, corpus_file: Path, tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stage, "_LEFT_IN_FLOAT", (0, 1))
+    out = tmp_path / "out" / "bundle"
+    arguments = ("quantize", tiny_teacher, "--calibration", corpus_file, "-o", out, "--samples", "16")
+    result = cli(*arguments, "--min-cosine", "1")
+    assert_refused(
+        result, out, "not accurate enough, nothing was written. onnxruntime-int8: cosine 0.9", "on ordinary text (",
+        " tokens", "at least 1 is needed", "--min-cosine",
+    )  # fmt: skip
+    assert "int8 is below its gates: looking for the layers that lose most" in result.err
+
+
+def test_every_fault_and_a_low_agreement_are_named() -> None:
+    fine, low = Parity(1, 1, 1, 1, agreement=0.99), Parity(1, 1, 1, 1, agreement=0.97)
+    require({"a": ""}, {"a": fine}, Gates())
+    with pytest.raises(BudgetError) as raised:
+        require({"a": "cosine 0.5 here", "b": ""}, {"a": fine, "b": low}, Gates())
+    assert "a: cosine 0.5 here; b: agreement 0.9700, at least 0.98 is needed" in str(raised.value)
+    with pytest.raises(BudgetError, match="b: agreement nan"):
+        require({}, {"b": Parity(1, 1, 1, 1, agreement=float("nan"))}, Gates())
+
+
+def test_where_int8_fails_the_most_sensitive_layer_is_left_in_float(
+    tiny_teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[str] = []
+
+    def strict(faults: Any, parities: Any, gates: Gates) -> None:
+        tried.extend(parities)
+        if tried.count("onnxruntime-int8") == 1 and "onnxruntime-int8" in parities:
+            raise BudgetError("onnxruntime-int8: too far away")
+        require(faults, parities, gates)
+
+    monkeypatch.setattr(stage, "require", strict)
+    bundle, _ = quantize(Bundle.from_pretrained(tiny_teacher), sentences(60), tmp_path / "bundle", gates=LOOSE)
+    assert [name for name in tried if name.endswith("int8")] == [
+        "onnxruntime-int8", "onnxruntime-int8", "openvino-int8",
+    ]  # fmt: skip
+    recipe = bundle.manifest.artifacts["onnxruntime-int8"].recipe
+    assert bundle.manifest.artifacts["openvino-int8"].recipe == recipe
+    (left,) = recipe["exclude"]
+    nodes = {node.name: node for node in onnx.load(bundle.path("onnx/model_qint8.onnx")).graph.node}
+    producer = {name: node.op_type for node in nodes.values() for name in node.output}
+    quantized = {
+        name for name, node in nodes.items()
+        if node.op_type == "MatMul" and all(producer.get(i) == "DequantizeLinear" for i in node.input)
+    }  # fmt: skip
+    assert left in nodes
+    assert left not in quantized
+    assert len(quantized) == 4 * 6 - 1
+    bundle.check()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "part"),
+    [
+        (("--samples", "7"), 2, "7 is not in the range x>=8"),
+        (("--min-cosine", "1.5"), 2, "1.5 is not in the range 0"),
+        (("--column", "text", "--revision", "x"), 1, "--revision 'x' goes with a Hub id"),
+    ],
+)
+def test_an_option_that_cannot_be_is_refused(
+    arguments: tuple[str, ...], code: int, part: str, tiny_teacher: Path, corpus_file: Path, tmp_path: Path, cli: Cli
+) -> None:
+    out = tmp_path / "bundle"
+    result = cli("quantize", tiny_teacher, "--calibration", corpus_file, "-o", out, *arguments)
+    assert result.code == code
+    assert part in result.err
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "parts"),
+    [
+        ("", ("has 0 distinct usable lines; at least 16",)),
+        ("a dog.\n" * 50, ("has 1 distinct usable lines; at least 16",)),
+        ("\n".join(sentences(15)), ("has 15 distinct usable lines; at least 16",)),
+        ("a\0b\n", ("calibration.txt", "line 1 holds NUL bytes")),
+    ],
+)
+def test_calibration_text_that_cannot_be_used_is_refused(
+    content: str, parts: tuple[str, ...], tiny_teacher: Path, tmp_path: Path, cli: Cli
+) -> None:
+    path, out = tmp_path / "calibration.txt", tmp_path / "bundle"
+    path.write_text(content, encoding="utf-8")
+    assert_refused(cli("quantize", tiny_teacher, "--calibration", path, "-o", out), out, *parts)
+
+
+def test_a_missing_model_and_a_missing_calibration_file_are_named(
+    tiny_teacher: Path, corpus_file: Path, tmp_path: Path, cli: Cli
+) -> None:
+    out = tmp_path / "out" / "bundle"
+    assert_refused(
+        cli("quantize", tiny_teacher, "--calibration", tmp_path / "none.txt", "-o", out),
+        out,
+        "no such file",
+        "none.txt",
+    )
+    result = cli("quantize", tmp_path / "none", "--calibration", corpus_file, "-o", out)
+    assert_refused(result, out, "no such file or folder", "none")
+
+
+def test_an_output_that_exists_is_left_alone(tiny_teacher: Path, corpus_file: Path, tmp_path: Path, cli: Cli) -> None:
+    out = tmp_path / "bundle"
+    out.mkdir()
+    (out / "mine.txt").write_text("mine", encoding="utf-8")
+    result = cli("quantize", tiny_teacher, "--calibration", corpus_file, "-o", out)
+    assert result.code == 1
+    assert result.err == f"edgebert: the output {out} exists already: choose another name or remove it first\n"
+    assert [path.name for path in out.iterdir()] == ["mine.txt"]
+
+
+@pytest.mark.parametrize("name", ["write_model", "export_openvino", "measure", "StaticInt8.__call__", "_table", "seal"])
+def test_an_interrupt_leaves_nothing_half_written(
+    name: str, tiny_teacher: Path, corpus_file: Path, tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    owner, _, attribute = name.rpartition(".")
+    monkeypatch.setattr(getattr(stage, owner) if owner else stage, attribute, interrupted)
+    monkeypatch.setattr(stage, "_proven", lambda bundle, names, *_: _measured(names) if name == "_table" else
+                        interrupted() if name == "measure" else _measured(names))  # fmt: skip
+    out = tmp_path / "out" / "bundle"
+    result = cli("quantize", tiny_teacher, "--calibration", corpus_file, "-o", out, "--samples", "8")
+    assert result.code == 130
+    assert result.err.splitlines()[-1] == "edgebert: interrupted"
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def _measured(names: tuple[str, ...]) -> dict[str, Parity]:
+    return {name: Parity(1, 1, 1, 1, agreement=1.0) for name in names}
+
+
+def test_a_bundle_quantized_again_has_each_figure_once(copied_bundle: Path, tmp_path: Path) -> None:
+    again, _ = quantize(Bundle.from_pretrained(copied_bundle), sentences(60), tmp_path / "again", gates=LOOSE)
+    measured = [(q.metric, q.artifact) for q in again.manifest.quality]
+    assert sorted(measured) == sorted(("agreement_with_fp32", name) for name in NAMES)
+    assert {q.data for q in again.manifest.quality} == {"30 texts of the calibration file that calibration did not see"}
+
+
+@pytest.mark.parametrize("architecture", ["mpnet", "roberta", "xlm-roberta", "distilbert", "electra"])
+def test_every_architecture_is_quantized_for_both_engines(architecture: str, tmp_path: Path) -> None:
+    model = Bundle.from_pretrained(make_architecture(tmp_path / architecture, architecture, layers=2))
+    texts = sentences(60)
+    bundle, _ = quantize(model, texts, tmp_path / "bundle", gates=LOOSE)
+    assert set(bundle.manifest.artifacts) == NAMES
+    assert ("token_type_ids" in bundle.manifest.artifacts["openvino-int8"].inputs) == (architecture == "electra")
+    assert bundle.manifest.pad_token_id == int(architecture in ("mpnet", "roberta", "xlm-roberta"))
+    expected = torch_embedder(model).encode(texts)
+    for engine in ("onnxruntime", "openvino"):
+        found = edgebert.load(tmp_path / "bundle", engine=engine, precision="fp32").encode(texts)
+        assert np.abs(found - expected).max() < 1e-5
+        found = edgebert.load(tmp_path / "bundle", engine=engine, precision="int8").encode(texts)
+        assert (found * expected).sum(axis=1).min() > 0.8
+
+
+@pytest.mark.parametrize(
+    ("pooling", "dense"), [(("cls",), None), (("max",), None), (("max", "mean"), None), (("mean",), 24)]
+)
+def test_pooling_modes_and_dense_modules_survive(pooling: tuple[str, ...], dense: int | None, tmp_path: Path) -> None:
+    model = Bundle.from_pretrained(make_headed(tmp_path / "model", pooling=pooling, dense=dense))
+    texts = sentences(60)
+    bundle, _ = quantize(model, texts, tmp_path / "bundle", gates=LOOSE)
+    assert (bundle.manifest.pooling, bundle.manifest.dimension) == (pooling, dense or 32 * len(pooling))
+    assert bundle.manifest.dense == (("2_Dense",) if dense else ())
+    expected = torch_embedder(model).encode(texts)
+    assert np.abs(torch_embedder(bundle).encode(texts) - expected).max() < 1e-6
+    for engine in ("onnxruntime", "openvino"):
+        found = edgebert.load(tmp_path / "bundle", engine=engine, precision="fp32").encode(texts)
+        assert np.abs(found - expected).max() < 1e-5
+
+
+def test_a_model_whose_weights_are_missing_is_refused(
+    tiny_teacher: Path, corpus_file: Path, tmp_path: Path, cli: Cli
+) -> None:
+    model = Path(shutil.copytree(tiny_teacher, tmp_path / "model"))
+    (model / "model.safetensors").unlink()
+    out = tmp_path / "out" / "bundle"
+    result = cli("quantize", model, "--calibration", corpus_file, "-o", out)
+    assert_refused(result, out, f"{model} has no weights")
