@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,18 @@ PRECISION_HINT = "f32"
 _FAULTS = (RuntimeError, ValueError, TypeError)  # all that its bindings raise
 
 
+@cache
+def _core() -> Any:
+    """One for the whole process, never freed.
+
+    Its processor plugin registers a signal stack for the thread that loads it. Of two cores that are freed in the order
+    in which they were made, the second restores the stack of the first, which is gone: the next Ctrl-C is a crash.
+    """
+    import openvino as ov
+
+    return ov.Core()
+
+
 class OpenVinoEngine:
     """An `Engine` over one OpenVINO model. threads: inference threads.
 
@@ -27,7 +40,7 @@ class OpenVinoEngine:
 
     def __init__(self, bundle: Bundle, artifact: Artifact, *, threads: int) -> None:
         with engine_errors((ImportError,), "OpenVINO is installed and cannot be imported"):
-            import openvino as ov
+            import openvino  # noqa: F401
         self.precision = artifact.precision
         self._inputs = artifact.inputs
         self._width = bundle.manifest.max_length if artifact.shapes == "static" else None
@@ -41,7 +54,7 @@ class OpenVinoEngine:
         }
         path = bundle.path(artifact.files[0])
         with engine_errors(_FAULTS, f"OpenVINO cannot load {path}"):
-            core = ov.Core()
+            core = _core()
             model = core.read_model(path)
             for result in model.get_results():
                 if OUTPUT not in result.output(0).get_tensor().get_names():

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -316,3 +318,23 @@ def test_every_refusal_is_one_of_our_errors(tmp_path: Path) -> None:
         with pytest.raises(EdgeBertError) as caught:
             edgebert.load(name)
         assert "\n" not in str(caught.value)
+
+
+def test_ctrl_c_after_several_openvino_engines_is_an_interrupt_and_no_crash(tiny_bundle: Path) -> None:
+    code = f"""
+import os, signal
+from edgebert.bundle import Bundle
+from edgebert.engines import open_engine
+bundle = Bundle.open({str(tiny_bundle)!r})
+first, second = (open_engine(bundle, name) for name in ("openvino-fp32", "openvino-int8"))
+first.close()
+second.close()
+del first, second
+try:
+    os.kill(os.getpid(), signal.SIGINT)
+    signal.pause()
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.strip()) == (0, "interrupted"), done.stderr
