@@ -58,6 +58,8 @@ def distill(
         progress = Progress()
     if state.is_main_process:
         refuse_existing(out)
+        if teacher.is_sealed:
+            teacher.check()
     plan = build_student(teacher, recipe.student, seed=recipe.training.seed)
     if state.num_processes > 1 and any(str(path) == "-" for path in corpus):
         raise DataError("standard input (-) cannot be shared by several processes: write the text to a file first")

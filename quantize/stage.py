@@ -59,6 +59,8 @@ def quantize(
     Raises: BudgetError when an artifact is below `gates`, DataError, BundleError, EngineError; nothing is written then.
     """
     int8, gates, progress = int8 or StaticInt8(), gates or Gates(), progress or Progress()
+    if model.is_sealed:
+        model.check()
     with new_folder(out) as partial:
         torch_model, encoder = torch_embedder(model), load_encoder(model)
         seen, unseen = _split(texts, int8.samples)
@@ -100,7 +102,7 @@ def _split(texts: Iterable[str], samples: int) -> tuple[list[str], list[str]]:
     wanted = samples + AGREEMENT_TEXTS
     step = max(1, len(distinct) // wanted)
     chosen = distinct[::step][:wanted]
-    measured = min(AGREEMENT_TEXTS, len(chosen) // 2)
+    measured = min(AGREEMENT_TEXTS, len(chosen) - min(samples, (len(chosen) + 1) // 2))
     every = len(chosen) / measured
     places = {int(i * every) for i in range(measured)}
     return [t for i, t in enumerate(chosen) if i not in places], [chosen[i] for i in sorted(places)]

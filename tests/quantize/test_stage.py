@@ -303,3 +303,15 @@ def test_a_model_whose_weights_are_missing_is_refused(
     out = tmp_path / "out" / "bundle"
     result = cli("quantize", model, "--calibration", corpus_file, "-o", out)
     assert_refused(result, out, f"{model} has no weights")
+
+
+def test_a_damaged_bundle_is_neither_quantized_nor_a_teacher(
+    copied_bundle: Path, corpus_file: Path, tmp_path: Path, cli: Cli
+) -> None:
+    weights = copied_bundle / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\x01")
+    out = tmp_path / "out" / "bundle"
+    for command, option in (("quantize", "--calibration"), ("distill", "--corpus")):
+        assert_refused(
+            cli(command, copied_bundle, option, corpus_file, "-o", out), out, "model.safetensors was changed"
+        )
