@@ -59,9 +59,11 @@ def open_corpus(paths: Sequence[str | Path], *, column: str | None = None) -> Co
     require_disk(cache_folder("corpora"), _unpacked_size(paths), "the corpus")
     lines = read_texts(paths, column=column, keep_blank=True)
     source = ", ".join(map(str, paths))
-    if any(str(p) == "-" for p in paths):
+    if any(str(p) == "-" or _is_stream(Path(p)) for p in paths):
         return Corpus(_keep_stream(lines, source))
     folder = cache_folder("corpora") / _key(paths, column)
+    if folder.exists() and not _is_whole(folder):
+        shutil.rmtree(folder)
     if not folder.exists():
         try:
             with new_folder(folder) as partial:
@@ -97,7 +99,7 @@ def require_disk(folder: Path, needed: int, what: str) -> None:
     free = shutil.disk_usage(folder).free
     if free < needed * 1.1:
         raise BudgetError(
-            f"{what} needs {needed / 1e9:.2f} GB of disk in {folder}, and {free / 1e9:.2f} GB are free: free some, "
+            f"{what} needs {needed / 1e6:.0f} MB of disk in {folder}, and {free / 1e6:.0f} MB are free: free some, "
             "set EDGEBERT_CACHE to a larger disk, or use fewer sentences (--max-sentences)"
         )
 
@@ -158,10 +160,26 @@ def _stripped(lines: Iterable[str]) -> Iterator[str]:
     return (" ".join(line.split()) for line in lines)
 
 
+def _is_stream(path: Path) -> bool:
+    """Whether it is a pipe or the like, which can be read once."""
+    return path.exists() and not path.is_file() and not path.is_dir()
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether a kept corpus can be read, as it cannot after a power cut."""
+    try:
+        Corpus(folder)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    return True
+
+
 def _key(paths: Sequence[str | Path], column: str | None) -> str:
     """A key that changes with the files' names, sizes and times: reading gigabytes again only to hash them is dear."""
     facts = []
     for path in map(Path, paths):
+        if path.is_dir():
+            raise DataError(f"{path} is a folder; a file is needed")
         if not path.is_file():
             raise DataError(f"no such file: {path}")
         status = path.stat()

@@ -23,6 +23,7 @@ from edgebert.bundle import Bundle
 from edgebert.embedder import Embedder
 from edgebert.errors import BundleError
 from edgebert.manifest import PoolingMode
+from edgebert.pretrained import WEIGHTS
 from edgebert.tokenizer import Tokenizer
 
 
@@ -141,6 +142,10 @@ def load_encoder(bundle: Bundle, *, fused_attention: bool = False) -> SentenceEn
     from transformers import AutoModel
 
     manifest = bundle.manifest
+    if not any((bundle.root / name).is_file() for name in WEIGHTS):
+        raise BundleError(
+            f"{bundle.source} has no weights for torch, as a package has none: use the bundle it was built from"
+        )
     try:
         with quiet_transformers():
             backbone, report = AutoModel.from_pretrained(
@@ -195,12 +200,16 @@ _ACTIVATIONS: dict[str, type[nn.Module]] = {
 
 
 def _load_dense(folder: Path) -> Dense:
-    settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    try:
+        settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        widths = int(settings["in_features"]), int(settings["out_features"])
+    except (OSError, ValueError, KeyError, TypeError) as problem:
+        raise BundleError(f"{folder}: config.json of the Dense module cannot be used: {problem!r:.100}") from None
     activation = str(settings.get("activation_function", "torch.nn.modules.activation.Tanh")).rsplit(".", 1)[-1]
     if activation not in _ACTIVATIONS:
         raise BundleError(f"{folder}: activation {activation!r} is not supported; known: {', '.join(_ACTIVATIONS)}")
     layer = Dense(
-        nn.Linear(settings["in_features"], settings["out_features"], bias=settings.get("bias", True)),
+        nn.Linear(*widths, bias=bool(settings.get("bias", True))),
         _ACTIVATIONS[activation](),
     )
     try:
@@ -247,9 +256,12 @@ def without_pooler(architecture: str) -> dict[str, Any]:
 
 def _load_faults() -> tuple[type[Exception], ...]:
     """What transformers, torch and safetensors raise for weights that are damaged or do not fit."""
+    from huggingface_hub.errors import StrictDataclassError
     from safetensors import SafetensorError
 
-    return OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError, SafetensorError
+    # KeyError and TypeError: a configuration that names what does not exist.
+    known = (OSError, RuntimeError, ValueError, EOFError, KeyError, TypeError)
+    return (*known, pickle.UnpicklingError, SafetensorError, StrictDataclassError)
 
 
 def _first_line(problem: Exception) -> str:

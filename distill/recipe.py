@@ -146,6 +146,8 @@ def read_recipe(path: Path) -> Recipe:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise RecipeError(f"no such recipe: {path}") from None
+    except OSError as problem:
+        raise RecipeError(f"the recipe {path} cannot be read: {problem.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as problem:
         raise RecipeError(f"{path} is not TOML: {problem}") from None
     return parse(Recipe, data, where=str(path), error=RecipeError)

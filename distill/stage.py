@@ -30,7 +30,7 @@ from edgebert.distill.students import StudentPlan, build_student
 from edgebert.distill.teacher import SHARD_ROWS, TeacherCache, fingerprint
 from edgebert.distill.training import TrainingRun, best_precision, train
 from edgebert.errors import DataError, RecipeError
-from edgebert.files import new_folder, refuse_existing
+from edgebert.files import disk_errors, new_folder, require_writable
 from edgebert.manifest import Quality
 from edgebert.progress import Progress
 from edgebert.schema import plain
@@ -57,7 +57,7 @@ def distill(
     if not state.is_main_process:
         progress = Progress()
     if state.is_main_process:
-        refuse_existing(out)
+        require_writable(out)
         if teacher.is_sealed:
             teacher.check()
     plan = build_student(teacher, recipe.student, seed=recipe.training.seed)
@@ -66,7 +66,7 @@ def distill(
     with state.main_process_first():
         text = open_corpus(corpus, column=column)
     folder = (work or cache_folder("runs")) / _run_key(teacher, text, recipe)
-    with state.main_process_first():
+    with state.main_process_first(), disk_errors(folder):
         prepared = prepare(text, teacher, plan, recipe, folder, progress)
     weights = _weights(recipe, prepared)
     cache = TeacherCache(

@@ -51,7 +51,7 @@ class TeacherCache:
 
     def missing(self) -> list[int]:
         """The numbers of the shards that are not on disk yet."""
-        return [s for s in range(self.shards) if not all(path.exists() for path in self._paths(s))]
+        return [s for s in range(self.shards) if not all(_is_array(path) for path in self._paths(s))]
 
     def fill(self, shards: Sequence[int], progress: Callable[[int], None] = lambda rows: None) -> None:
         """Computes those shards; `progress` is told the number of texts after each batch.
@@ -120,6 +120,15 @@ class TeacherCache:
         digest.update(np.ascontiguousarray(self.ids.lengths[rows]).tobytes())
         digest.update(np.ascontiguousarray(self.ids.values[self.ids.offsets[first] : self.ids.offsets[last]]).tobytes())
         return digest.hexdigest()[:32]
+
+
+def _is_array(path: Path) -> bool:
+    """Whether `path` is an array of its full length, as it is not after a power cut."""
+    try:
+        np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, EOFError, ValueError):
+        return False
+    return True
 
 
 def fingerprint(model: Bundle) -> str:

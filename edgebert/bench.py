@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from edgebert.errors import EdgeBertError, EngineError
 from edgebert.progress import Progress
@@ -17,6 +19,7 @@ from edgebert.threads import checked_threads
 from edgebert.timing import Timing
 
 BATCH_SIZE = 32
+_out: TextIO = sys.stdout  # where a worker answers
 
 
 @dataclass(frozen=True)
@@ -80,9 +83,10 @@ class _Worker:
 
     def __init__(self, subject: Subject, task: dict[str, Any]) -> None:
         self.subject = subject
+        self.errors = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115 - see close
         self.process = subprocess.Popen(
             [sys.executable, "-c", "from edgebert.bench import serve; serve()"],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8",
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors, text=True, encoding="utf-8",
         )  # fmt: skip
         try:
             self.loaded = self.ask(json.dumps({**vars(subject), **task}))
@@ -97,7 +101,9 @@ class _Worker:
             self.process.stdin.flush()
             answer = json.loads(self.process.stdout.readline())
         except (OSError, ValueError):
-            reason = self.process.communicate()[1].strip().splitlines() or ["it ended without a word"]
+            self.process.communicate()
+            self.errors.seek(0)
+            reason = self.errors.read().strip().splitlines() or ["it ended without a word"]
             raise EngineError(f"timing {self.subject.model} failed: {reason[-1][:500]}") from None
         if "error" in answer:
             raise EngineError(f"timing {self.subject.model}: {answer['error']}")
@@ -114,10 +120,15 @@ class _Worker:
     def close(self) -> None:
         self.process.kill()
         self.process.communicate()
+        self.errors.close()
 
 
 def serve() -> None:
     """The worker's side: a task, then "round" as often as it comes, then "finish"."""
+    global _out
+    # What a library prints must not come between the answers.
+    _out = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
     stdin = sys.stdin
     task = json.loads(stdin.readline())
     begun = time.perf_counter()
@@ -147,8 +158,8 @@ def serve() -> None:
 
 
 def _answer(data: dict[str, Any]) -> None:
-    sys.stdout.write(json.dumps(data) + "\n")
-    sys.stdout.flush()
+    _out.write(json.dumps(data) + "\n")
+    _out.flush()
 
 
 def peak_memory_mb() -> float:

@@ -132,4 +132,6 @@ def _names(folder: Path) -> list[str]:
     Hidden ones are left out: nothing reads them, and git, the Hub and file managers put theirs everywhere.
     """
     names = (p.relative_to(folder) for p in folder.rglob("*") if p.is_file() or p.is_symlink())
-    return sorted(n.as_posix() for n in names if n.as_posix() != MANIFEST_NAME and not n.parts[0].startswith("."))
+    return sorted(
+        n.as_posix() for n in names if n.as_posix() != MANIFEST_NAME and not any(p.startswith(".") for p in n.parts)
+    )

@@ -17,14 +17,31 @@ tags:
 """
 
 
-def model_card(manifest: Manifest, name: str) -> str:
-    """The card of the bundle called `name`: facts, quality, artifacts, and how each library opens it. Markdown."""
+_WITH_EDGEBERT = """\
+## Use
+
+With EdgeBERT, which takes the fastest file that is proven right on the machine it runs on:
+
+```python
+import edgebert
+
+encoder = edgebert.load("THIS_FOLDER")
+vectors = encoder.encode(["one text", "another"])
+```
+"""
+
+
+def model_card(manifest: Manifest, name: str, *, plain: bool = False) -> str:
+    """The card of the bundle called `name`: facts, quality, artifacts, and how each library opens it. Markdown.
+
+    plain: it lies in a plain Hugging Face folder, which the runtime does not open.
+    """
     parts = [_FRONT, f"# {name}\n", _facts(manifest)]
     if manifest.quality:
         parts.append(_quality(manifest))
     if manifest.artifacts:
         parts.append(_artifacts(manifest))
-    parts.append(_use(manifest))
+    parts.append(_use(manifest, plain))
     return "\n".join(parts)
 
 
@@ -76,19 +93,9 @@ def _artifact(name: str, artifact: Artifact, manifest: Manifest) -> str:
     return f"| {name} | `{artifact.files[0]}` | {size:.1f} | {cells} |"
 
 
-def _use(manifest: Manifest) -> str:
-    text = """\
-## Use
-
-With EdgeBERT, which takes the fastest file that is proven right on the machine it runs on:
-
-```python
-import edgebert
-
-encoder = edgebert.load("THIS_FOLDER")
-vectors = encoder.encode(["one text", "another"])
-```
-
+def _use(manifest: Manifest, plain: bool) -> str:
+    text = "## Use\n" if plain else _WITH_EDGEBERT
+    text += """
 With sentence-transformers (5.7 and 6):
 
 ```python

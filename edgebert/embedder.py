@@ -7,6 +7,7 @@ import json
 import logging
 import threading
 from collections.abc import Mapping, Sequence
+from numbers import Integral
 from types import TracebackType
 from typing import cast
 
@@ -74,7 +75,7 @@ class Embedder:
         Raises: DataError for what is no string; RecipeError for an option out of range; EngineError.
         """
         texts = as_texts(sentences)
-        if not isinstance(batch_size, int) or batch_size < 1:
+        if not _is_whole(batch_size) or batch_size < 1:
             raise RecipeError(f"batch_size is {batch_size!r}; it must be 1 or more")
         out = np.empty((len(texts), self._kept(truncate_dim)), np.float32)
         if before := self._prompt(prompt, prompt_name):
@@ -158,7 +159,7 @@ class Embedder:
     def _kept(self, truncate_dim: int | None) -> int:
         if truncate_dim is None:
             return self.dimension
-        if not isinstance(truncate_dim, int) or not 1 <= truncate_dim <= self.dimension:
+        if not _is_whole(truncate_dim) or not 1 <= truncate_dim <= self.dimension:
             raise RecipeError(f"truncate_dim is {truncate_dim!r}; it must be 1 to {self.dimension}, the model's width")
         return truncate_dim
 
@@ -170,6 +171,9 @@ class Embedder:
     def _prompt(self, prompt: str | None, prompt_name: str | None) -> str:
         """The text to put before every sentence, "" for none."""
         manifest = self.bundle.manifest
+        for name, value in (("prompt", prompt), ("prompt_name", prompt_name)):
+            if value is not None and not isinstance(value, str):
+                raise RecipeError(f"{name} is {value!r:.80}; it must be a string")
         if prompt is not None and prompt_name is not None:
             raise RecipeError(f"prompt {prompt!r} and prompt_name {prompt_name!r} are both given: give one")
         if prompt is None:
@@ -186,6 +190,11 @@ class Embedder:
         return prompt
 
 
+def _is_whole(number: object) -> bool:
+    """Whether it is an integer, of Python or numpy."""
+    return isinstance(number, Integral) and not isinstance(number, bool)
+
+
 def open_tokenizer(bundle: Bundle) -> Tokenizer:
     """The tokenizer of `bundle`, checked against the vocabulary in its config.json.
 
@@ -196,6 +205,8 @@ def open_tokenizer(bundle: Bundle) -> Tokenizer:
         size = json.loads(config.read_text(encoding="utf-8")).get("vocab_size") if config.exists() else None
     except (ValueError, AttributeError) as problem:
         raise BundleError(f"{config} is damaged: {problem}") from None
+    if size is not None and not isinstance(size, int):
+        raise BundleError(f"{config} is damaged: vocab_size is {size!r}")
     return Tokenizer(bundle.path("tokenizer.json"), max_length=bundle.manifest.max_length, vocab_size=size)
 
 

@@ -22,6 +22,7 @@ from edgebert.vectors import Vectors, row_cosines, similarity
 
 _PAIR_COLUMNS = (("text", "text_pair"), ("sentence1", "sentence2"), ("sentence_a", "sentence_b"))
 _RUN_DEPTH = 100
+_SAME = 1e-6
 _QUERY_BLOCK = 256
 
 
@@ -47,6 +48,8 @@ def similarity_scores(model: Embedder, path: str | Path, columns: Sequence[str] 
     cosines = row_cosines(model.encode(first), model.encode(second))
     if np.ptp(wanted) == 0:
         raise DataError(f"{path}: all {len(wanted)} scores are {wanted[0]}; a correlation needs different ones")
+    if np.ptp(cosines) < _SAME:
+        raise DataError(f"{path}: the model gives all {len(wanted)} pairs the same cosine; there is nothing to rank")
     return [
         Score("similarity", "spearman", float(stats.spearmanr(cosines, wanted).statistic), str(path), len(wanted)),
         Score("similarity", "pearson", float(stats.pearsonr(cosines, wanted).statistic), str(path), len(wanted)),
@@ -83,6 +86,9 @@ def classification_scores(
 def retrieval_scores(model: Embedder, folder: str | Path, split: str = "test") -> list[Score]:
     """nDCG@10 and recall@100 of exact search by cosine, over the queries that `split` has judgements for.
 
+    As in BEIR: a document with the query's own id is left out, and judged documents that the corpus lacks count as not
+    found.
+
     folder: BEIR's layout, gzip or not: corpus.jsonl (_id, title, text), queries.jsonl (_id, text) and qrels/SPLIT.tsv
     (query-id, corpus-id, score); queries_SPLIT.jsonl and qrels_SPLIT.jsonl (query_id, doc_id, score) are read as well.
     Raises: DataError for a missing file or column, or judgements that name no known query and document.
@@ -91,8 +97,8 @@ def retrieval_scores(model: Embedder, folder: str | Path, split: str = "test") -
     folder = Path(folder)
     documents = {key: _document(row) for key, row in _by_id(_file(folder, "corpus.jsonl"))}
     queries = {key: str(row["text"]) for key, row in _by_id(_file(folder, "queries.jsonl", f"queries_{split}.jsonl"))}
-    judged = [j for j in _judgements(folder, split) if j[0] in queries and j[1] in documents]
-    if not judged:
+    judged = [j for j in _judgements(folder, split) if j[0] in queries]
+    if not any(document in documents for _, document, _ in judged):
         raise DataError(f"{folder}: no judgement of the split {split!r} names a known query and a known document")
     asked = list(dict.fromkeys(query for query, _, _ in judged))
     vectors = model.encode_document(list(documents.values()))
@@ -116,7 +122,8 @@ def _search(asked: list[str], wanted: Vectors, names: list[str], vectors: Vector
         scores = similarity(wanted[start : start + _QUERY_BLOCK], vectors)
         best = np.argpartition(-scores, depth - 1, axis=1)[:, :depth]
         for row, columns in enumerate(best):
-            run += [ir.ScoredDoc(asked[start + row], names[c], float(scores[row, c])) for c in columns]
+            query = asked[start + row]
+            run += [ir.ScoredDoc(query, names[c], float(scores[row, c])) for c in columns if names[c] != query]
     return run
 
 
@@ -133,8 +140,8 @@ def _pairs(path: str | Path, columns: Sequence[str] | None) -> tuple[list[str], 
         second.append(_text(path, number, b))
         try:
             scores.append(float(score))
-        except (TypeError, ValueError):
-            raise DataError(f"{path}: row {number} has the score {score!r}; a number is needed") from None
+        except (TypeError, ValueError, OverflowError):
+            raise DataError(f"{path}: row {number} has the score {score!r:.80}; a number is needed") from None
     if len(scores) < 2 or not np.isfinite(scores).all():
         raise DataError(f"{path} has {len(scores)} pairs; at least 2 with finite scores are needed")
     return first, second, np.array(scores)
@@ -193,7 +200,7 @@ def _judgements(folder: Path, split: str) -> Iterator[tuple[str, str, int]]:
             raise DataError(f"{path}: row {number} needs query-id and corpus-id; it has {', '.join(map(repr, row))}")
         try:
             yield str(query), str(document), int(row.get("score", 1))
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise DataError(f"{path}: row {number} has the score {row['score']!r}; a whole number is needed") from None
 
 

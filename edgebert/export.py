@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 from edgebert.bundle import Bundle
+from edgebert.card import model_card
 from edgebert.errors import BundleError
 from edgebert.files import new_folder
 from edgebert.manifest import MANIFEST_NAME
@@ -28,3 +29,4 @@ def export(bundle: Bundle, out: Path) -> None:
             path = Bundle.inside(partial, name)
             path.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(bundle.path(name), path)
+        (partial / "README.md").write_text(model_card(manifest, out.name, plain=True), encoding="utf-8")

@@ -44,7 +44,7 @@ def new_folder(out: Path) -> Iterator[Path]:
     """
     refuse_existing(out)
     with disk_errors(out):
-        _make_parent(out)
+        make_parent(out)
         partial = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".partial", dir=out.parent))
         try:
             yield partial
@@ -65,7 +65,7 @@ def new_file(out: Path, *, replace: bool = False) -> Iterator[Path]:
     if not replace:
         refuse_existing(out)
     with disk_errors(out):
-        _make_parent(out)
+        make_parent(out)
         handle, name = tempfile.mkstemp(prefix=f".{out.name}.", suffix=".partial", dir=out.parent)
         os.close(handle)
         partial = Path(name)
@@ -82,11 +82,25 @@ def new_file(out: Path, *, replace: bool = False) -> Iterator[Path]:
 
 def refuse_existing(out: Path) -> None:
     """Raises BundleError when `out` exists: EdgeBERT never writes over a result."""
-    if out.exists() or out.is_symlink():
+    with disk_errors(out):
+        there = out.exists() or out.is_symlink()
+    if there:
         raise BundleError(f"the output {out} exists already: choose another name or remove it first")
 
 
-def _make_parent(out: Path) -> None:
+def require_writable(out: Path) -> None:
+    """Raises EdgeBertError when `out` exists or cannot be made: asked before long work, not after it."""
+    refuse_existing(out)
+    with disk_errors(out):
+        make_parent(out)
+        Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".partial", dir=out.parent)).rmdir()
+
+
+def make_parent(out: Path) -> None:
+    """Makes the folder that `out` will lie in.
+
+    Raises: EdgeBertError when something else is in its place.
+    """
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
     except FileExistsError:

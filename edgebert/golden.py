@@ -118,7 +118,7 @@ class Worst:
         faults = [
             f"cosine {cosine:.6f} on {kind} text ({self._where[kind]}), at least {wanted:.6g} is needed"
             for kind, cosine in self.cosine.items()
-            if cosine < (wanted := gate(artifact, kind, max_error=max_error))
+            if not cosine >= (wanted := gate(artifact, kind, max_error=max_error))
         ]
         return "; ".join(faults)
 

@@ -23,6 +23,8 @@ def resolve(name_or_path: str | Path, *, revision: str | None = None) -> Path:
 
     Raises: BundleError when there is neither, or the Hub cannot be reached and holds no copy in its cache.
     """
+    if not isinstance(name_or_path, str | Path) or not str(name_or_path).strip():
+        raise BundleError(f"{name_or_path!r} is no model: a path or a Hub id is needed")
     try:
         path = Path(name_or_path).expanduser()
         there = path.exists()

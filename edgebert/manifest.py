@@ -17,6 +17,7 @@ from edgebert.schema import parse, plain
 
 MANIFEST_NAME = "edgebert.json"
 SCHEMA_VERSION = 1
+_LARGEST = 2**31  # of lengths and token ids
 
 EngineName = Literal["onnxruntime", "openvino"]
 Precision = Literal["fp32", "int8"]
@@ -126,20 +127,32 @@ def read_manifest(folder: Path) -> Manifest:
     """
     path = folder / MANIFEST_NAME
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_number)
     except FileNotFoundError:
         raise BundleError(f"{folder} is not a bundle: it has no {MANIFEST_NAME}") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as problem:
+    except (ValueError, RecursionError) as problem:
         raise BundleError(f"{path} is damaged, it is not JSON: {problem}") from None
+    except OSError as problem:
+        raise BundleError(f"{path} cannot be read: {problem.strerror}") from None
     version = data.get("schema") if isinstance(data, dict) else None
     if version != SCHEMA_VERSION:
         raise BundleError(
             f"{path} has schema version {version!r}; this edgebert reads {SCHEMA_VERSION}: "
             "install the edgebert that wrote it, or build the bundle again"
         )
-    return parse(Manifest, data, where=str(path), error=BundleError)
+    manifest = parse(Manifest, data, where=str(path), error=BundleError)
+    for key, least in (("max_length", 3), ("pad_token_id", 0), ("dimension", 1)):
+        if not least <= (value := getattr(manifest, key)) < _LARGEST:
+            raise BundleError(f"{path}: {key} is {value}; it must be within {least} to {_LARGEST - 1}")
+    return manifest
+
+
+def _no_number(name: str) -> float:
+    raise ValueError(f"{name} is no number")
 
 
 def manifest_bytes(manifest: Manifest) -> bytes:
     """`manifest` as it stands on disk: sorted, indented UTF-8 JSON, the same bytes for the same facts."""
-    return (json.dumps(plain(manifest), indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode("utf-8")
+    return (json.dumps(plain(manifest), indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n").encode(
+        "utf-8"
+    )

@@ -62,6 +62,8 @@ def _cached(path: Path, name: str) -> Path | None:
     """The package's folder in the cache, None when the cache cannot be written."""
     try:
         folder = cache_folder("packages") / name
+        if folder.exists() and not _is_whole(folder):
+            shutil.rmtree(folder)
         if not folder.exists():
             folder.parent.mkdir(parents=True, exist_ok=True)
             try:
@@ -77,6 +79,14 @@ def _cached(path: Path, name: str) -> Path | None:
         return None
 
 
+def _is_whole(folder: Path) -> bool:
+    try:
+        Bundle.open(folder)
+    except BundleError:
+        return False
+    return True
+
+
 def _extract(path: Path, folder: Path) -> None:
     with zipfile.ZipFile(path) as archive:
         entries = archive.infolist()
@@ -85,7 +95,12 @@ def _extract(path: Path, folder: Path) -> None:
         if len({entry.filename for entry in entries}) != len(entries):
             raise BundleError(f"{path} is damaged: it holds a name twice")
         for entry in entries:
-            if entry.compress_type != zipfile.ZIP_STORED or entry.is_dir() or entry.flag_bits & _ENCRYPTED:
+            if (
+                not entry.filename
+                or entry.compress_type != zipfile.ZIP_STORED
+                or entry.is_dir()
+                or entry.flag_bits & _ENCRYPTED
+            ):
                 raise BundleError(f"{path}: {entry.filename!r} is not a stored file, which all must be")
             sink_path = Bundle.inside(folder, entry.filename)
             sink_path.parent.mkdir(parents=True, exist_ok=True)

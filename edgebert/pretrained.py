@@ -9,6 +9,7 @@ old (5.x) and the new (6.x) layout read.
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any, cast, get_args
 
@@ -49,7 +50,7 @@ def read_pretrained(folder: Path) -> Manifest:
         task="embedding",
         architecture=config["model_type"],
         max_length=_max_length(folder, config, assumed),
-        prompts={k: v for k, v in (prompts.get("prompts") or {}).items() if v},
+        prompts=_prompts(prompts.get("prompts") or {}, folder),
         default_prompt_name=prompts.get("default_prompt_name"),
         pad_token_id=config.get("pad_token_id") or 0,
         lineage={"assumed": assumed},
@@ -132,10 +133,12 @@ def _modules(folder: Path, config: dict[str, Any], assumed: list[str]) -> dict[s
     if modules is None:
         assumed += ["pooling: mean over tokens (no modules.json)", "normalisation: L2 (no modules.json)"]
         return facts | {"pooling": ("mean",), "normalize": True, "dimension": width}
+    order = ""
     for module in modules if isinstance(modules, list) else [modules]:
         if not isinstance(module, dict) or not isinstance(module.get("path", ""), str):
             raise BundleError(f"{folder / 'modules.json'} is damaged: {module!r:.80} is no module")
         kind = str(module.get("type", "")).rsplit(".", 1)[-1]
+        order += "" if kind == "Dropout" else kind[:1]
         if kind == "Pooling":
             settings = _read_object(folder / module.get("path", "") / "config.json")
             if not settings:
@@ -146,7 +149,11 @@ def _modules(folder: Path, config: dict[str, Any], assumed: list[str]) -> dict[s
         elif kind == "Dense":
             settings = _read_object(folder / module.get("path", "") / "config.json")
             facts["dense"] += (module.get("path", ""),)
-            width = int(settings.get("out_features", width))
+            width = settings.get("out_features", 0)
+            if not isinstance(width, int) or width < 1:
+                raise BundleError(
+                    f"{folder / module.get('path', '')}: a Dense module needs out_features, not {width!r}"
+                )
         elif kind == "Normalize":
             facts["normalize"] = True
         elif kind not in ("Transformer", "Dropout"):
@@ -154,6 +161,11 @@ def _modules(folder: Path, config: dict[str, Any], assumed: list[str]) -> dict[s
                 f"{folder}: sentence-transformers module {module.get('type')!r} is not supported; "
                 "supported are Transformer, Pooling, Dense, Dropout, Normalize"
             )
+    if not re.fullmatch("T?P?D*N?", order):
+        kinds = ", ".join(str(module.get("type", "")).rsplit(".", 1)[-1] for module in modules)
+        raise BundleError(
+            f"{folder}: the modules stand in the order {kinds}; supported is Transformer, Pooling, Dense, Normalize"
+        )
     if not facts["pooling"]:
         assumed.append("pooling: mean over tokens (modules.json names none)")
         facts["pooling"] = ("mean",)
@@ -165,7 +177,7 @@ def _pooling(settings: dict[str, Any], folder: Path) -> tuple[PoolingMode, ...]:
     modes = settings.get("pooling_mode")
     if modes is None:
         modes = [mode for flag, mode in _POOLING_FLAGS.items() if settings.get(flag)] or ["mean"]
-    modes = (modes,) if isinstance(modes, str) else tuple(modes)
+    modes = tuple(modes) if isinstance(modes, list | tuple) else (modes,)
     for mode in modes:
         if mode not in get_args(PoolingMode):
             raise BundleError(f"{folder}: pooling {mode!r} is not supported; known: {', '.join(get_args(PoolingMode))}")
@@ -175,15 +187,36 @@ def _pooling(settings: dict[str, Any], folder: Path) -> tuple[PoolingMode, ...]:
 def _max_length(folder: Path, config: dict[str, Any], assumed: list[str]) -> int:
     """The sentence-transformers length, else the tokenizer's, else what the positions allow."""
     limit = position_limit(config)
-    stated = _read_object(folder / "sentence_bert_config.json").get("max_seq_length")
+    settings = _read_object(folder / "sentence_bert_config.json")
+    if settings.get("do_lower_case") and not _lowercases(folder):
+        raise BundleError(
+            f"{folder}: sentence_bert_config.json asks for lower case (do_lower_case) and tokenizer.json keeps "
+            "capitals: save the tokenizer with a lower-casing normalizer"
+        )
+    stated = settings.get("max_seq_length")
     if stated is None:
         stated = _read_object(folder / "tokenizer_config.json").get("model_max_length")
-        if stated is None or stated > limit:
+        if not isinstance(stated, int) or stated > limit:
             stated = limit
         assumed.append(f"maximum length: {stated} tokens (no sentence_bert_config.json)")
     if not isinstance(stated, int) or not 2 < stated <= limit:
         raise BundleError(f"{folder}: maximum length {stated!r} is not within 3 to {limit}, the model's positions")
     return stated
+
+
+def _lowercases(folder: Path) -> bool:
+    normalizer = json.dumps(_read_object(folder / "tokenizer.json").get("normalizer"))
+    if '"lowercase": true' in normalizer or '"Lowercase"' in normalizer:
+        return True
+    return not (folder / "tokenizer.json").exists() and bool(
+        _read_object(folder / "tokenizer_config.json").get("do_lower_case")
+    )
+
+
+def _prompts(prompts: Any, folder: Path) -> dict[str, str]:
+    if not isinstance(prompts, dict) or not all(isinstance(text, str) for text in prompts.values()):
+        raise BundleError(f"{folder}: prompts are {prompts!r:.80}; texts by name are needed")
+    return prompts
 
 
 def _require_one(folder: Path, names: tuple[str, ...], what: str) -> None:
@@ -207,6 +240,8 @@ def _read_json(path: Path) -> Any:
         return None
     except (ValueError, RecursionError) as problem:
         raise BundleError(f"{path} is damaged, it is not JSON: {problem}") from None
+    except OSError as problem:
+        raise BundleError(f"{path} cannot be read: {problem.strerror}") from None
 
 
 def _write_json(path: Path, data: object) -> None:

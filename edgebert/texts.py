@@ -23,6 +23,7 @@ from edgebert.errors import DataError, MissingExtraError
 
 DEFAULT_COLUMN = "text"
 _PARQUET_ROWS = 8192
+_CELL = 1 << 27  # the longest cell of a CSV table; the library allows 128 KiB by default
 _GZIP_FAULTS = (EOFError, gzip.BadGzipFile, zlib.error)
 
 
@@ -60,8 +61,9 @@ def _texts(name: str, column: str | None) -> Iterator[str]:
     if _format(name) == "lines":
         yield from _lines(name)
         return
+    key = column
     for number, row in enumerate(read_rows(name, column=column), start=1):
-        key = _column(name, list(row), column)
+        key = _column(name, list(row), key)
         if not isinstance(row[key], str):
             raise DataError(f"{name}: row {number}, column {key!r} holds {row[key]!r:.80} and must hold text")
         yield row[key]
@@ -117,6 +119,12 @@ def _open(name: str) -> Iterator[IO[bytes]]:
         raise DataError(f"no such file: {name}") from None
     except PermissionError:
         raise DataError(f"{name} cannot be read: permission denied") from None
+    except gzip.BadGzipFile:
+        raise
+    except OSError as problem:
+        if problem.errno is None:  # a library's own, such as of damaged Parquet
+            raise
+        raise DataError(f"{name[:200]} cannot be read: {problem.strerror}") from None
 
 
 def _json_rows(name: str, lines: Iterable[str]) -> Iterator[dict[str, Any]]:
@@ -134,6 +142,7 @@ def _json_rows(name: str, lines: Iterable[str]) -> Iterator[dict[str, Any]]:
 
 def _table_rows(name: str, lines: Iterable[str], kind: str) -> Iterator[dict[str, Any]]:
     """CSV with its quotes (RFC 4180); TSV without, where a quote is a character like any other."""
+    csv.field_size_limit(max(csv.field_size_limit(), _CELL))
     ended = (line + "\n" for line in lines)
     reader = csv.reader(ended) if kind == "csv" else (line.rstrip("\n").split("\t") for line in ended)
     header: list[str] | None = None
@@ -141,6 +150,10 @@ def _table_rows(name: str, lines: Iterable[str], kind: str) -> Iterator[dict[str
         for number, cells in enumerate(reader, start=1):
             if header is None:
                 header = cells
+                if len(set(header)) != len(header):
+                    raise DataError(f"{name}: the header names a column twice: {', '.join(map(repr, header))}")
+            elif len(header) == 1 and not cells:
+                yield {header[0]: ""}
             elif len(cells) != len(header):
                 if cells not in ([], [""]):  # blank lines
                     raise DataError(f"{name}: row {number} has {len(cells)} cells and the header {len(header)}")

@@ -15,6 +15,7 @@ import tokenizers
 
 from edgebert.errors import BundleError
 
+_CHARACTERS = 64  # a token, at the most that running text holds
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -42,8 +43,24 @@ class Tokenizer:
             raise BundleError(f"{path} has {size} tokens and the model's vocabulary {vocab_size}: they do not match")
         self.backend.no_padding()
         self.backend.enable_truncation(max_length)
+        self._enough = _CHARACTERS * max_length
 
     def __call__(self, texts: Sequence[str]) -> list[Tokens]:
         """The tokens of each text. Lone surrogates, which UTF-8 cannot hold, are read as U+FFFD."""
         clean = [text if text.isascii() else _SURROGATE.sub("\N{REPLACEMENT CHARACTER}", text) for text in texts]
-        return [Tokens(e.ids, bool(e.overflowing)) for e in self.backend.encode_batch_fast(clean)]
+        short = [text if len(text) <= self._enough else self._cut(text, self._enough) for text in clean]
+        found = [Tokens(e.ids, bool(e.overflowing)) for e in self.backend.encode_batch_fast(short)]
+        for i, text in enumerate(clean):
+            limit = self._enough
+            while len(short[i]) < len(text) and not found[i].truncated:  # few tokens in many characters, such as blanks
+                limit *= 8
+                short[i] = self._cut(text, limit)
+                encoded = self.backend.encode(short[i])
+                found[i] = Tokens(encoded.ids, bool(encoded.overflowing))
+        return found
+
+    @staticmethod
+    def _cut(text: str, limit: int) -> str:
+        """The beginning of a long text, to the last blank: all that is tokenized is kept, 200 bytes a character."""
+        head = text[:limit]
+        return text if len(text) <= limit else head[: head.rfind(" ")] if " " in head[limit // 2 :] else head

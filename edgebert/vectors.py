@@ -25,7 +25,10 @@ def similarity(a: ArrayLike, b: ArrayLike) -> Vectors:
 
     Raises: DataError when they are not vectors of one dimension.
     """
-    x, y = (np.atleast_2d(np.array(v, dtype=np.float32)) for v in (a, b))
+    try:
+        x, y = (np.atleast_2d(np.array(v, dtype=np.float32)) for v in (a, b))
+    except (TypeError, ValueError) as problem:
+        raise DataError(f"these are no vectors: {problem}") from None
     if x.ndim != 2 or y.ndim != 2 or x.shape[1] != y.shape[1]:
         raise DataError(
             f"vectors of shapes {x.shape} and {y.shape} cannot be compared: (n, dim) and (m, dim) are needed"

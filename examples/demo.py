@@ -45,7 +45,7 @@ def main() -> None:
     package.unlink(missing_ok=True)
     edgebert("package", bundle, "-o", package)
     compare(teacher, student, bundle, unseen)
-    neighbours(bundle, unseen)
+    neighbours(bundle, corpus.read_text(encoding="utf-8").splitlines())
     print(f"\nDone in {(time.monotonic() - begun) / 60:.1f} minutes. The bundle is {bundle.relative_to(HOME.parent)}.")
 
 

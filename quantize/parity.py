@@ -12,7 +12,7 @@ from edgebert.distill.encoder import SentenceEncoder, encode_ids
 from edgebert.embedder import Embedder
 from edgebert.engines import open_engine
 from edgebert.engines.base import Vectors
-from edgebert.errors import BudgetError
+from edgebert.errors import BudgetError, RecipeError
 from edgebert.golden import Worst, prove, read_golden
 from edgebert.manifest import Parity
 from edgebert.probes import Probe, length_probes
@@ -21,11 +21,19 @@ from edgebert.progress import Progress
 
 @dataclass(frozen=True)
 class Gates:
-    """What int8 artifacts must reach: least cosine on ordinary and on degenerate text, least agreement."""
+    """What int8 artifacts must reach: least cosine on ordinary and on degenerate text, least agreement.
+
+    Raises: RecipeError for a value that is not within 0 to 1.
+    """
 
     min_cosine: float = 0.97
     min_degenerate: float = 0.93
     min_agreement: float = 0.98
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if not 0 <= value <= 1:
+                raise RecipeError(f"{name} is {value}; it must be within 0 to 1")
 
     @property
     def cosines(self) -> dict[str, float]:

@@ -129,11 +129,14 @@ def _int8(
     """
     source = bundle.path("onnx/model.onnx")
     ranked: tuple[str, ...] | None = None
+    failed: BudgetError | None = None
     for count in _LEFT_IN_FLOAT:
         if count and ranked is None:
             progress.say("int8 is below its gates: looking for the layers that lose most")
             names = most_sensitive(encoder, rows, bundle.manifest.pad_token_id)
             ranked = node_names(source, names)
+            if not ranked and failed is not None:
+                raise failed
         attempt = dataclasses.replace(int8, exclude=(*int8.exclude, *(ranked or ())[:count]))
         progress.start("int8" + (f", {count} layers in float" if count else ""), 2)
         built = _convert(bundle, attempt, rows, gates, progress)
@@ -142,9 +145,10 @@ def _int8(
         )
         try:
             return whole, _proven(whole, tuple(built), known, gates, progress)
-        except BudgetError:
+        except BudgetError as problem:
             if count == _LEFT_IN_FLOAT[-1]:
                 raise
+            failed = problem
     raise AssertionError("unreachable")
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from edgebert.bundle import Bundle, seal
 from edgebert.errors import MissingExtraError, TargetError
-from edgebert.files import disk_errors, refuse_existing
+from edgebert.files import disk_errors, make_parent, refuse_existing
 from edgebert.manifest import Artifact
 from edgebert.package import SUFFIX, pack
 from edgebert.targets.profile import Profile
@@ -30,7 +30,7 @@ def build_package(bundle: Bundle, out: Path, profile: Profile | None = None) -> 
     names = _artifact_names(bundle, profile)
     bundle.check()
     with disk_errors(out):
-        out.parent.mkdir(parents=True, exist_ok=True)
+        make_parent(out)
         with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as folder:
             chosen = _gather(bundle, names, Path(folder), profile)
             size = sum(fact.size for fact in chosen.manifest.files.values()) / 1e6

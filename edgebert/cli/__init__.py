@@ -5,7 +5,9 @@ Exit codes: 0 done, 1 an `EdgeBertError` (one line on standard error), 2 wrong u
 
 from __future__ import annotations
 
+import signal
 import sys
+import threading
 from importlib import import_module
 
 import click
@@ -58,6 +60,9 @@ def cli(verbose: bool) -> None:
 
 def main() -> None:
     """The entry point `edgebert`: runs the command line and turns errors into exit codes."""
+    if threading.current_thread() is threading.main_thread():
+        # Ended from outside, it cleans up as after Ctrl-C.
+        signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
         status = cli.main(standalone_mode=False)
     except EdgeBertError as problem:
@@ -66,9 +71,14 @@ def main() -> None:
     except click.ClickException as problem:
         problem.show()
         status = problem.exit_code
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, click.Abort) as problem:
+        if isinstance(problem.__cause__, EOFError):  # click takes it for an interrupt
+            raise problem.__cause__ from None
         click.echo("edgebert: interrupted", err=True)
         status = 130
+    except OSError as problem:
+        click.echo(f"edgebert: {problem}", err=True)
+        status = 1
     sys.exit(status if isinstance(status, int) else 0)
 
 

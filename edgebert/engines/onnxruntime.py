@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from edgebert.bundle import Bundle
 from edgebert.engines.base import OUTPUT, Ids, Vectors, engine_errors, feed
+from edgebert.errors import EngineError
 from edgebert.manifest import Artifact
 
 
@@ -32,14 +35,17 @@ class OnnxRuntimeEngine:
         self._inputs = artifact.inputs
         path = bundle.path(artifact.files[0])
         with engine_errors(self._faults, f"ONNX Runtime cannot load {path}"):
-            self._session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+            self._session: Any = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
     def embed(self, input_ids: Ids, attention_mask: Ids) -> Vectors:
         """See `Engine.embed`."""
+        session = self._session  # another thread may close meanwhile
+        if session is None:
+            raise EngineError("the model is closed: load it again")
         with engine_errors(self._faults, f"ONNX Runtime failed on a batch of shape {input_ids.shape}"):
-            vectors: Vectors = self._session.run([OUTPUT], feed(self._inputs, input_ids, attention_mask))[0]
+            vectors: Vectors = session.run([OUTPUT], feed(self._inputs, input_ids, attention_mask))[0]
         return vectors
 
     def close(self) -> None:
         """See `Engine.close`."""
-        del self._session
+        self._session = None

@@ -10,6 +10,7 @@ import numpy as np
 
 from edgebert.bundle import Bundle
 from edgebert.engines.base import OUTPUT, Ids, Vectors, engine_errors, feed
+from edgebert.errors import EngineError
 from edgebert.manifest import Artifact
 
 # On processors with AMX the default hint (bf16) gave wrong vectors from int8 models at some lengths.
@@ -59,7 +60,7 @@ class OpenVinoEngine:
             for result in model.get_results():
                 if OUTPUT not in result.output(0).get_tensor().get_names():
                     model.remove_result(result)
-            self._compiled = core.compile_model(model, "CPU", config)
+            self._compiled: Any = core.compile_model(model, "CPU", config)
 
     def embed(self, input_ids: Ids, attention_mask: Ids) -> Vectors:
         """See `Engine.embed`."""
@@ -75,13 +76,16 @@ class OpenVinoEngine:
 
     def _infer(self, input_ids: Ids, attention_mask: Ids) -> Vectors:
         with engine_errors(_FAULTS, f"OpenVINO failed on a batch of shape {input_ids.shape}"):
-            request = getattr(self._requests, "own", None)
+            compiled, requests = self._compiled, self._requests  # another thread may close meanwhile
+            if compiled is None:
+                raise EngineError("the model is closed: load it again")
+            request = getattr(requests, "own", None)
             if request is None:
-                request = self._requests.own = self._compiled.create_infer_request()
+                request = requests.own = compiled.create_infer_request()
             # Outputs are not shared: the next call would overwrite them.
             vectors: Vectors = request.infer(feed(self._inputs, input_ids, attention_mask), share_inputs=True)[0]
         return vectors
 
     def close(self) -> None:
         """See `Engine.close`."""
-        del self._compiled, self._requests
+        self._compiled, self._requests = None, threading.local()

@@ -195,3 +195,30 @@ def test_a_changed_config_of_the_same_size_is_no_trace(copied_bundle: Path, refu
     path = copied_bundle / "config.json"
     path.write_bytes(b"x" * path.stat().st_size)
     refused("embed", copied_bundle, "--text", "x", says="config.json is damaged")
+
+
+def test_hidden_files_are_no_damage_wherever_they_lie(copied_bundle: Path) -> None:
+    for name in (".gitattributes", "onnx/.DS_Store", ".cache/x"):
+        (copied_bundle / name).parent.mkdir(exist_ok=True)
+        (copied_bundle / name).write_text("x", encoding="utf-8")
+    Bundle.open(copied_bundle).check()
+    (copied_bundle / "onnx" / "more.onnx").write_text("x", encoding="utf-8")
+    with pytest.raises(BundleError, match="onnx/more.onnx is extra"):
+        Bundle.open(copied_bundle).check()
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("max_length", 2**70), ("max_length", 2), ("pad_token_id", -1), ("dimension", 0)]
+)
+def test_a_manifest_with_a_number_out_of_range_is_refused(copied_bundle: Path, key: str, value: int) -> None:
+    path = copied_bundle / "edgebert.json"
+    path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | {key: value}), encoding="utf-8")
+    with pytest.raises(BundleError, match=f"{key} is {value}; it must be within"):
+        Bundle.open(copied_bundle)
+
+
+def test_a_manifest_with_nan_is_refused(copied_bundle: Path) -> None:
+    path = copied_bundle / "edgebert.json"
+    path.write_text(path.read_text(encoding="utf-8").replace('"ordinary": 0.97', '"ordinary": NaN'), encoding="utf-8")
+    with pytest.raises(BundleError, match="NaN is no number"):
+        Bundle.open(copied_bundle)

@@ -287,3 +287,13 @@ def test_similarity_is_the_cosine_of_every_pair(encoder: Embedder) -> None:
 
 def test_its_representation_says_what_it_is(encoder: Embedder, tiny_bundle: Path) -> None:
     assert repr(encoder) == f"Embedder({str(tiny_bundle)!r}, engine='onnxruntime', precision='fp32')"
+
+
+def test_an_engine_that_another_thread_closed_says_so(tiny_bundle: Path) -> None:
+    for name in ("onnxruntime", "openvino"):
+        opened = edgebert.load(tiny_bundle, engine=name, precision="fp32", threads=1)
+        engine = opened._engine
+        assert engine is not None
+        opened.close()
+        with pytest.raises(EngineError, match="the model is closed"):
+            engine.embed(np.ones((1, 8), np.int64), np.ones((1, 8), np.int64))

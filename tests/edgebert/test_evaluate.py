@@ -12,6 +12,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
+import edgebert
 from edgebert.embedder import Embedder
 from edgebert.errors import DataError
 from edgebert.evaluate import classification_scores, retrieval_scores, similarity_scores
@@ -259,3 +260,9 @@ def test_a_file_that_is_not_there_is_named(tiny_bundle: Path, tmp_path: Path, re
     refused(
         "evaluate", tiny_bundle, "--retrieval", tmp_path, "--engine", "onnxruntime", says=f"{tmp_path} has no corpus"
     )
+
+
+def test_pairs_that_the_model_cannot_tell_apart_are_an_error_and_no_nan(tiny_bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "same.csv").write_text("text,text_pair,score\nthe dog,a cat,1\nthe dog,a cat,2\n", encoding="utf-8")
+    with edgebert.load(tiny_bundle) as model, pytest.raises(DataError, match="all 2 pairs the same cosine"):
+        similarity_scores(model, tmp_path / "same.csv")

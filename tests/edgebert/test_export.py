@@ -18,11 +18,18 @@ def names(folder: Path) -> set[str]:
     return {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
 
 
-def test_everything_but_manifest_and_golden_cases_is_written_unchanged(tiny_bundle: Path, tmp_path: Path) -> None:
+def test_everything_but_manifest_and_golden_cases_is_written_unchanged_but_for_the_card(
+    tiny_bundle: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "deep" / "plain"
     export(Bundle.open(tiny_bundle), out)
     assert names(out) == {n for n in names(tiny_bundle) if n != MANIFEST_NAME and not n.startswith("golden/")}
-    assert all((out / name).read_bytes() == (tiny_bundle / name).read_bytes() for name in names(out))
+    same = names(out) - {"README.md"}
+    assert all((out / name).read_bytes() == (tiny_bundle / name).read_bytes() for name in same)
+    card, own = ((folder / "README.md").read_text(encoding="utf-8") for folder in (out, tiny_bundle))
+    assert "edgebert.load" in own
+    assert "edgebert.load" not in card
+    assert 'SentenceTransformer("THIS_FOLDER", backend="onnx"' in card
     assert [p.name for p in out.parent.iterdir()] == ["plain"]
 
 

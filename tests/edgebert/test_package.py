@@ -289,3 +289,11 @@ def test_a_damaged_package_is_refused_without_a_cache_too(
     (tmp_path / "cut.edgebert").write_bytes(package.read_bytes()[:1000])
     with pytest.raises(BundleError, match="is not a whole EdgeBERT package"):
         unpack(tmp_path / "cut.edgebert")
+
+
+def test_a_package_whose_unpacked_copy_lost_a_file_is_unpacked_again(tiny_bundle: Path, tmp_path: Path) -> None:
+    path = tmp_path / "model.edgebert"
+    pack(Bundle.open(tiny_bundle), path)
+    folder = unpack(path)
+    (folder / "config.json").unlink()
+    assert (unpack(path) / "config.json").is_file()

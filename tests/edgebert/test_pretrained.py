@@ -125,7 +125,7 @@ def test_dense_layers_and_normalisation_are_read_in_order(tmp_path: Path) -> Non
     assert (manifest.dense, manifest.dimension, manifest.normalize) == (("2_Dense", "3_Dense"), 16, True)
 
 
-def test_prompts_are_read_and_empty_ones_are_none(tmp_path: Path) -> None:
+def test_prompts_are_read_empty_ones_too(tmp_path: Path) -> None:
     folder = with_modules(folder_of(tmp_path), "Transformer", "Pooling")
     write(folder / "1_Pooling" / "config.json", {"pooling_mode": "mean", "include_prompt": False})
     write(
@@ -133,7 +133,10 @@ def test_prompts_are_read_and_empty_ones_are_none(tmp_path: Path) -> None:
         {"prompts": {"query": "query: ", "document": ""}, "default_prompt_name": "query"},
     )
     manifest = read_pretrained(folder)
-    assert (dict(manifest.prompts), manifest.default_prompt_name) == ({"query": "query: "}, "query")
+    assert (dict(manifest.prompts), manifest.default_prompt_name) == (
+        {"query": "query: ", "document": ""},
+        "query",
+    )
     assert not manifest.include_prompt
 
 
@@ -243,3 +246,30 @@ def test_a_folder_without_engine_files_cannot_be_embedded_with(
 ) -> None:
     out = tmp_path / "out.npy"
     refused("embed", tiny_teacher, corpus_file, "-o", out, says=f"edgebert quantize {tiny_teacher}", out=out)
+
+
+@pytest.mark.parametrize(
+    "order", [("Transformer", "Pooling", "Normalize", "Dense"), ("Transformer", "Normalize", "Pooling")]
+)
+def test_modules_in_an_order_that_is_not_computed_are_refused(order: tuple[str, ...], tmp_path: Path) -> None:
+    folder = with_modules(folder_of(tmp_path), *order)
+    for place, kind in enumerate(order):
+        settings = {"in_features": 32, "out_features": 16} if kind == "Dense" else {}
+        write(folder / f"{place}_{kind}" / "config.json", settings)
+    refuses(folder, f"the modules stand in the order {', '.join(order)}")
+
+
+def test_lower_case_that_the_tokenizer_does_not_make_is_refused(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path)
+    write(folder / "sentence_bert_config.json", {"max_seq_length": 32, "do_lower_case": True})
+    write(folder / "tokenizer.json", {"normalizer": {"type": "BertNormalizer", "lowercase": False}})
+    refuses(folder, "asks for lower case")
+    write(folder / "tokenizer.json", {"normalizer": {"type": "BertNormalizer", "lowercase": True}})
+    assert read_pretrained(folder).max_length == 32
+
+
+@pytest.mark.parametrize("prompts", [["query"], {"query": 5}])
+def test_prompts_that_are_no_texts_are_refused(prompts: object, tmp_path: Path) -> None:
+    folder = folder_of(tmp_path)
+    write(folder / "config_sentence_transformers.json", {"prompts": prompts})
+    refuses(folder, "texts by name are needed")

@@ -307,3 +307,26 @@ def test_an_endless_file_is_read_as_it_comes(tmp_path: Path) -> None:
     texts = read_texts([path])
     assert [next(texts) for _ in range(3)] == ["one"] * 3
     texts.close()  # type: ignore[attr-defined]
+
+
+def test_a_blank_line_of_a_one_column_table_is_a_blank_text(tmp_path: Path) -> None:
+    for name in ("one.csv", "one.tsv"):
+        (tmp_path / name).write_text("text\na\n\nb\n", encoding="utf-8")
+        assert list(read_texts([tmp_path / name], keep_blank=True)) == ["a", "", "b"]
+
+
+def test_a_header_that_names_a_column_twice_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "two.tsv").write_text("text\ttext\na\tb\n", encoding="utf-8")
+    with pytest.raises(DataError, match="two.tsv: the header names a column twice"):
+        list(read_texts([tmp_path / "two.tsv"]))
+
+
+def test_the_column_of_the_first_row_holds_for_all(tmp_path: Path) -> None:
+    (tmp_path / "mixed.jsonl").write_text('{"text": "a"}\n{"body": "b"}\n', encoding="utf-8")
+    with pytest.raises(DataError, match="mixed.jsonl has no column 'text'; it has 'body'"):
+        list(read_texts([tmp_path / "mixed.jsonl"]))
+
+
+def test_a_cell_of_a_million_characters_is_read(tmp_path: Path) -> None:
+    (tmp_path / "long.csv").write_text("text,n\n" + "x" * 1_000_000 + ",1\n", encoding="utf-8")
+    assert [len(text) for text in read_texts([tmp_path / "long.csv"])] == [1_000_000]

@@ -104,3 +104,34 @@ def test_a_file_that_is_no_tokenizer_is_named(data: bytes, tmp_path: Path) -> No
 def test_a_missing_tokenizer_is_named(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match=r"tokenizer.json is not a tokenizer that can be read"):
         Tokenizer(tmp_path / "tokenizer.json", max_length=8)
+
+
+def test_a_very_long_text_gives_the_same_tokens_and_is_not_tokenized_to_its_end(tiny_teacher: Path) -> None:
+    tokenizer = Tokenizer(tiny_teacher / "tokenizer.json", max_length=16)
+    whole = tokenizers.Tokenizer.from_file(str(tiny_teacher / "tokenizer.json"))
+    whole.enable_truncation(16)
+    for text in (
+        "the dog runs " * 20_000,
+        "\u4eca\u5929" * 20_000,
+        " " * 100_000 + "the dog",
+        "a" * 100_000,
+        "the " + " " * 9_000,
+    ):
+        found = tokenizer([text])[0]
+        encoded = whole.encode(text)
+        assert (found.ids, found.truncated) == (encoded.ids, bool(encoded.overflowing)), text[:20]
+    seen: list[int] = []
+    batch = tokenizer.backend.encode_batch_fast
+
+    class Watched:
+        def __getattr__(self, name: str) -> object:
+            return getattr(backend, name)
+
+        def encode_batch_fast(self, texts: list[str]) -> object:
+            seen.extend(map(len, texts))
+            return batch(texts)
+
+    backend = tokenizer.backend
+    tokenizer.backend = Watched()  # type: ignore[assignment]
+    assert tokenizer(["the dog runs " * 20_000])[0].truncated
+    assert max(seen) <= 64 * 16

@@ -315,3 +315,9 @@ def test_a_damaged_bundle_is_neither_quantized_nor_a_teacher(
         assert_refused(
             cli(command, copied_bundle, option, corpus_file, "-o", out), out, "model.safetensors was changed"
         )
+
+
+def test_a_gate_that_is_no_number_is_refused(tiny_teacher: Path, corpus_file: Path, tmp_path: Path, cli: Cli) -> None:
+    out = tmp_path / "out" / "bundle"
+    result = cli("quantize", tiny_teacher, "--calibration", corpus_file, "-o", out, "--min-cosine", "nan")
+    assert_refused(result, out, "min_cosine is nan; it must be within 0 to 1")
