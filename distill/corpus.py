@@ -99,7 +99,7 @@ def require_disk(folder: Path, needed: int, what: str) -> None:
     free = shutil.disk_usage(folder).free
     if free < needed * 1.1:
         raise BudgetError(
-            f"{what} needs {needed / 1e6:.0f} MB of disk in {folder}, and {free / 1e6:.0f} MB are free: free some, "
+            f"{what} needs {needed / 1e6:.2f} MB of disk in {folder}, and {free / 1e6:.2f} MB are free: free some, "
             "set EDGEBERT_CACHE to a larger disk, or use fewer sentences (--max-sentences)"
         )
 

@@ -178,7 +178,7 @@ def test_a_disk_too_small_is_told_before_anything_is_read(
     path = tmp_path / "a.txt"
     path.write_text("0123456789\n" * 1000, encoding="utf-8")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(0, 0, 11_000))
-    with pytest.raises(BudgetError, match=r"the corpus needs 0.00 GB of disk in .*EDGEBERT_CACHE.*--max-sentences"):
+    with pytest.raises(BudgetError, match=r"the corpus needs 0.01 MB of disk in .*EDGEBERT_CACHE.*--max-sentences"):
         open_corpus([path])
     assert leftovers(own_cache) == []
     monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(0, 0, 12_101))
@@ -210,7 +210,7 @@ def test_the_disk_of_a_folder_that_does_not_exist_is_that_of_its_parent(
     monkeypatch.setattr(shutil, "disk_usage", usage)
     require_disk(tmp_path / "not" / "yet", 10**8, "a test")
     assert asked == [tmp_path]
-    with pytest.raises(BudgetError, match="a test needs 2.00 GB of disk in .*, and 1.00 GB are free"):
+    with pytest.raises(BudgetError, match="a test needs 2000.00 MB of disk in .*, and 1000.00 MB are free"):
         require_disk(tmp_path, 2 * 10**9, "a test")
 
 
