@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from edgebert.batching import length_batches, pad
 from edgebert.bundle import Bundle
-from edgebert.embedder import Embedder
+from edgebert.embedder import Embedder, open_tokenizer
 from edgebert.errors import BundleError
 from edgebert.manifest import PoolingMode
 from edgebert.pretrained import WEIGHTS
@@ -172,13 +172,11 @@ def load_encoder(bundle: Bundle, *, fused_attention: bool = False) -> SentenceEn
 
 def load_tokenizer(bundle: Bundle, *, max_length: int | None = None) -> Tokenizer:
     """The bundle's tokenizer, checked against its model's vocabulary; max_length: by default the manifest's."""
-    config = json.loads((bundle.root / "config.json").read_text(encoding="utf-8"))
-    path = bundle.root / "tokenizer.json"
-    if not path.exists():
+    if not (bundle.root / "tokenizer.json").exists():
         raise BundleError(
             f"{bundle.source} has no tokenizer.json: save the tokenizer with transformers once, which writes it"
         )
-    return Tokenizer(path, max_length=max_length or bundle.manifest.max_length, vocab_size=config["vocab_size"])
+    return open_tokenizer(bundle, max_length=max_length)
 
 
 class Dense(nn.Module):

@@ -161,7 +161,7 @@ def _write(
     manifest = dataclasses.replace(plan.manifest, quality=tuple(quality), lineage=lineage)
     with new_folder(out) as partial:
         manifest = write_model(partial, model.encoder.cpu(), plan.tokenizer_of, manifest)
-        (partial / "README.md").write_text(model_card(manifest, out.name), encoding="utf-8")
+        (partial / "README.md").write_text(model_card(manifest, out.name, partial), encoding="utf-8")
         seal(partial, manifest)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from edgebert.manifest import Artifact, Manifest
 
 _FRONT = """\
@@ -31,16 +33,16 @@ vectors = encoder.encode(["one text", "another"])
 """
 
 
-def model_card(manifest: Manifest, name: str, *, plain: bool = False) -> str:
-    """The card of the bundle called `name`: facts, quality, artifacts, and how each library opens it. Markdown.
+def model_card(manifest: Manifest, name: str, folder: Path, *, plain: bool = False) -> str:
+    """The card of the bundle called `name`, in Markdown: facts, quality, artifacts, and how each library opens it.
 
-    plain: it lies in a plain Hugging Face folder, which the runtime does not open.
+    folder: where the artifacts' files lie. plain: for a plain Hugging Face folder, which the runtime does not open.
     """
     parts = [_FRONT, f"# {name}\n", _facts(manifest)]
     if manifest.quality:
         parts.append(_quality(manifest))
     if manifest.artifacts:
-        parts.append(_artifacts(manifest))
+        parts.append(_artifacts(manifest, folder))
     parts.append(_use(manifest, plain))
     return "\n".join(parts)
 
@@ -73,8 +75,8 @@ def _quality(manifest: Manifest) -> str:
     )
 
 
-def _artifacts(manifest: Manifest) -> str:
-    rows = [_artifact(name, artifact, manifest) for name, artifact in sorted(manifest.artifacts.items())]
+def _artifacts(manifest: Manifest, folder: Path) -> str:
+    rows = [_artifact(name, artifact, folder) for name, artifact in sorted(manifest.artifacts.items())]
     head = [
         "## Files for engines\n",
         "Cosine to torch fp32 over every length at batch 1 and several batch sizes, on ordinary text and on degenerate "
@@ -85,8 +87,8 @@ def _artifacts(manifest: Manifest) -> str:
     return "\n".join(head + rows) + "\n"
 
 
-def _artifact(name: str, artifact: Artifact, manifest: Manifest) -> str:
-    size = sum(manifest.files[file].size for file in artifact.files if file in manifest.files) / 1e6
+def _artifact(name: str, artifact: Artifact, folder: Path) -> str:
+    size = sum((folder / file).stat().st_size for file in artifact.files) / 1e6
     parity = artifact.parity
     told = (parity.ordinary_min, parity.ordinary_mean, parity.degenerate_min) if parity else ()
     cells = " | ".join(f"{value:.4f}" for value in told) or " | | "

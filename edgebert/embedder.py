@@ -195,9 +195,10 @@ def _is_whole(number: object) -> bool:
     return isinstance(number, Integral) and not isinstance(number, bool)
 
 
-def open_tokenizer(bundle: Bundle) -> Tokenizer:
+def open_tokenizer(bundle: Bundle, *, max_length: int | None = None) -> Tokenizer:
     """The tokenizer of `bundle`, checked against the vocabulary in its config.json.
 
+    max_length: by default the manifest's.
     Raises: BundleError when it is missing, cannot be read or does not fit.
     """
     config = bundle.path("config.json")
@@ -207,7 +208,8 @@ def open_tokenizer(bundle: Bundle) -> Tokenizer:
         raise BundleError(f"{config} is damaged: {problem}") from None
     if size is not None and not isinstance(size, int):
         raise BundleError(f"{config} is damaged: vocab_size is {size!r}")
-    return Tokenizer(bundle.path("tokenizer.json"), max_length=bundle.manifest.max_length, vocab_size=size)
+    length = max_length or bundle.manifest.max_length
+    return Tokenizer(bundle.path("tokenizer.json"), max_length=length, vocab_size=size)
 
 
 def as_texts(sentences: Texts) -> list[str]:

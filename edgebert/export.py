@@ -29,4 +29,4 @@ def export(bundle: Bundle, out: Path) -> None:
             path = Bundle.inside(partial, name)
             path.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(bundle.path(name), path)
-        (partial / "README.md").write_text(model_card(manifest, out.name, plain=True), encoding="utf-8")
+        (partial / "README.md").write_text(model_card(manifest, out.name, partial, plain=True), encoding="utf-8")

@@ -36,11 +36,15 @@ def load(
     threads: by default what `edgebert verify` found best, else what this process may use.
     Raises: BundleError, RecipeError; EngineError when no pair of those asked for is installed and right.
     """
-    choice("engine", engine, ("auto", *ENGINES))
-    choice("precision", precision, ("auto", *PRECISIONS))
-    if threads is not None:
-        checked_threads(threads)
+    check_options(("auto", *ENGINES), engine, precision, threads)
     bundle = Bundle.from_pretrained(name_or_path, revision=revision)
+    return load_bundle(bundle, engine=engine, precision=precision, threads=threads)
+
+
+def load_bundle(
+    bundle: Bundle, *, engine: str = "auto", precision: str = "auto", threads: int | None = None
+) -> Embedder:
+    """See `load`: the same for a bundle that was found already, with options that were checked."""
     names = candidates(bundle, engine=engine, precision=precision)
     tokenizer = open_tokenizer(bundle)
     problems = []
@@ -82,6 +86,14 @@ def candidates(bundle: Bundle, *, engine: str = "auto", precision: str = "auto")
         return PRECISIONS.index(artifact.precision), float("inf") if seconds is None else seconds, order
 
     return sorted(installed, key=rank)
+
+
+def check_options(engines: tuple[str, ...], engine: str, precision: str, threads: int | None) -> None:
+    """Raises RecipeError unless `engine` is one of `engines`, and precision and threads are possible ones."""
+    choice("engine", engine, engines)
+    choice("precision", precision, ("auto", *PRECISIONS))
+    if threads is not None:
+        checked_threads(threads)
 
 
 def choice(name: str, value: str, allowed: tuple[str, ...]) -> None:

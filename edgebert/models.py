@@ -8,7 +8,7 @@ from edgebert.bundle import Bundle
 from edgebert.embedder import Embedder
 from edgebert.engines import ENGINES
 from edgebert.errors import MissingExtraError, RecipeError
-from edgebert.loading import choice, load
+from edgebert.loading import check_options, load_bundle
 
 TORCH = "torch"
 
@@ -25,10 +25,10 @@ def open_model(
 
     Raises: as `load`; MissingExtraError when torch is needed and not installed.
     """
-    choice("engine", engine, ("auto", *ENGINES, TORCH))
+    check_options(("auto", *ENGINES, TORCH), engine, precision, threads)
     bundle = Bundle.from_pretrained(name_or_path, revision=revision)
     if bundle.manifest.artifacts and engine != TORCH:
-        return load(name_or_path, engine=engine, precision=precision, threads=threads, revision=revision)
+        return load_bundle(bundle, engine=engine, precision=precision, threads=threads)
     if engine not in ("auto", TORCH) or precision == "int8":
         raise RecipeError(
             f"{name_or_path} has no files for engine {engine}, precision {precision}: run `edgebert quantize` first"

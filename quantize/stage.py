@@ -85,8 +85,7 @@ def quantize(
             quality=(*(q for q in manifest.quality if q.artifact is None), *_quality(parities, len(unseen))),
             lineage={**manifest.lineage, "quantize": facts},
         )
-        sealed = seal(partial, manifest)
-        (partial / "README.md").write_text(model_card(sealed.manifest, out.name), encoding="utf-8")
+        (partial / "README.md").write_text(model_card(manifest, out.name, partial), encoding="utf-8")
         seal(partial, manifest)
     return Bundle.open(out), table
 

@@ -4,7 +4,22 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Protocol
+
+import pytest
+
+
+class Refused(Protocol):
+    """What a command left, as the fixture `cli` gives it."""
+
+    @property
+    def code(self) -> int: ...
+
+    @property
+    def err(self) -> str: ...
+
 
 WORDS = (
     "the a one old new small big red blue green quick slow warm cold dog cat bird horse child man woman "
@@ -77,3 +92,26 @@ def make_teacher(folder: Path, *, layers: int = 4, width: int = 64, heads: int =
 def _write(path: Path, data: object) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(data), encoding="utf-8")
+
+
+@pytest.fixture(autouse=True)
+def one_thread(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Torch and the engines compute on one thread while a test runs."""
+    import torch
+
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def assert_refused(result: Refused, out: Path, *parts: str) -> None:
+    """One line on standard error that names the matter, exit code 1, and nothing half written."""
+    assert result.code == 1
+    assert result.err.startswith("edgebert: ")
+    assert result.err.count("\n") == 1
+    for part in parts:
+        assert part in result.err
+    assert not out.exists()
+    assert list(out.parent.glob(".*")) == []

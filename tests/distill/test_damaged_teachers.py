@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from architectures import make_headed
 from conftest import Result
+from helpers import assert_refused
 from safetensors.torch import load_file, save_file
 
 Cli = Callable[..., Result]
@@ -20,17 +21,6 @@ Cli = Callable[..., Result]
 def teacher(tiny_teacher: Path, tmp_path: Path) -> Path:
     """A copy of the tiny teacher that a test may damage."""
     return Path(shutil.copytree(tiny_teacher, tmp_path / "teacher"))
-
-
-def assert_refused(result: Result, out: Path, *parts: str) -> None:
-    """One line on standard error that names the matter, exit code 1, and nothing half written."""
-    assert result.code == 1
-    assert result.err.startswith("edgebert: ")
-    assert result.err.count("\n") == 1
-    for part in parts:
-        assert part in result.err
-    assert not out.exists()
-    assert list(out.parent.glob(".*.partial")) == []
 
 
 @pytest.fixture

@@ -266,3 +266,10 @@ def test_pairs_that_the_model_cannot_tell_apart_are_an_error_and_no_nan(tiny_bun
     (tmp_path / "same.csv").write_text("text,text_pair,score\nthe dog,a cat,1\nthe dog,a cat,2\n", encoding="utf-8")
     with edgebert.load(tiny_bundle) as model, pytest.raises(DataError, match="all 2 pairs the same cosine"):
         similarity_scores(model, tmp_path / "same.csv")
+
+
+def test_a_wrong_number_of_threads_is_refused_for_torch_too(
+    tiny_teacher: Path, tmp_path: Path, refused: Callable[..., str]
+) -> None:
+    (tmp_path / "pairs.csv").write_text("text,text_pair,score\na,b,1\n", encoding="utf-8")
+    refused("evaluate", tiny_teacher, "--similarity", tmp_path / "pairs.csv", "--threads", 0, says="threads is 0")

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import Result
-from helpers import sentences
+from helpers import assert_refused, sentences
 
 import edgebert
 from edgebert.bundle import Bundle
@@ -36,17 +36,6 @@ def manifest_of(package: Path) -> dict[str, Any]:
     with zipfile.ZipFile(package) as archive:
         found: dict[str, Any] = json.loads(archive.read("edgebert.json"))
     return found
-
-
-def assert_refused(result: Result, out: Path, *parts: str) -> None:
-    """One line on standard error that names the matter, exit code 1, and nothing half written."""
-    assert result.code == 1
-    assert result.err.startswith("edgebert: ")
-    assert result.err.count("\n") == 1
-    for part in parts:
-        assert part in result.err
-    assert not out.exists()
-    assert list(out.parent.glob(".*")) == []
 
 
 @pytest.mark.parametrize("name", shipped_profiles())
