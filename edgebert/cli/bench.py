@@ -50,7 +50,7 @@ def command(
     if as_json:
         click.echo(json.dumps({"measured": plain(found), "ratios": ratios}, indent=2))
     else:
-        _show(found, ratios, len(chosen))
+        _show(found, ratios)
 
 
 def _ratios(first: Measured, second: Measured) -> dict[str, float]:
@@ -65,7 +65,7 @@ def _ratios(first: Measured, second: Measured) -> dict[str, float]:
     }
 
 
-def _show(found: list[Measured], ratios: dict[str, float] | None, texts: int) -> None:
+def _show(found: list[Measured], ratios: dict[str, float] | None) -> None:
     from edgebert.table import show
 
     rows = []
@@ -77,4 +77,4 @@ def _show(found: list[Measured], ratios: dict[str, float] | None, texts: int) ->
         rows.append(["times better", "", *(f"{value:.2f}x" for value in ratios.values())])
     head = ["model", "engine", "p50 ms", "p95 ms", "p99 ms", "sentences/s", "load s", "memory MB"]
     show(head, rows, texts=["engine"])
-    click.echo(f"{found[0].threads} threads; one text alone, and {texts} texts in batches of 32")
+    click.echo(f"{found[0].threads} threads; one text alone, and batches of 32")
