@@ -7,14 +7,36 @@ an error that lists the known ones; a value of the wrong type names the place, t
 from __future__ import annotations
 
 import dataclasses
+import sys
 import types
 import typing
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
 from edgebert.errors import EdgeBertError
 
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
 T = TypeVar("T")
+
+
+def read_toml(path: Path, *, what: str, error: type[EdgeBertError]) -> dict[str, Any]:
+    """The content of the TOML file `path`; what: how such a file is called in messages, such as "recipe".
+
+    Raises: `error` when it is missing, cannot be read or is not TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise error(f"no such {what}: {path}") from None
+    except OSError as problem:
+        raise error(f"the {what} {path} cannot be read: {problem.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as problem:
+        raise error(f"{path} is not TOML: {problem}") from None
 
 
 def parse(kind: type[T], data: object, *, where: str, error: type[EdgeBertError]) -> T:

@@ -16,6 +16,7 @@ import tokenizers
 from edgebert.errors import BundleError
 
 _CHARACTERS = 64  # a token, at the most that running text holds
+_UNKNOWN = ("[UNK]", "<unk>")  # of WordPiece, and of SentencePiece and RoBERTa
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -44,6 +45,11 @@ class Tokenizer:
         self.backend.no_padding()
         self.backend.enable_truncation(max_length)
         self._enough = _CHARACTERS * max_length
+
+    @property
+    def unknown_id(self) -> int | None:
+        """The id of what stands for text outside the vocabulary, None where the tokenizer has no such token."""
+        return next((i for t in _UNKNOWN if (i := self.backend.token_to_id(t)) is not None), None)
 
     def __call__(self, texts: Sequence[str]) -> list[Tokens]:
         """The tokens of each text. Lone surrogates, which UTF-8 cannot hold, are read as U+FFFD."""

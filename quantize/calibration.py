@@ -8,7 +8,7 @@ degenerate inputs is always added. Memory is that of the sample, whatever the si
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from edgebert.batching import ladder
@@ -18,32 +18,60 @@ from edgebert.tokenizer import Tokenizer
 MIN_TEXTS = 8
 _SCAN = 200_000  # texts looked at for the sample, so that a corpus of any size can be given
 _LADDER_STEP = 8
+_MANY_UNKNOWN = 0.05
 _REPEATS = 6
 _SIGNS = ".!?,-0"  # repeated hundreds of times they give the largest activations of all
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """Token id rows, special tokens included. `texts`: how many of them are whole texts of the user's."""
+    """Token id rows, special tokens included. `texts`: how many of them are texts of the user's; `unknown`: the share of
+    their tokens that the tokenizer does not know; `truncated`: how many were longer than the model takes and cut."""
 
     rows: tuple[tuple[int, ...], ...]
     texts: int
+    unknown: float = 0.0
+    truncated: int = 0
 
 
-def calibration(texts: Iterable[str], tokenizer: Tokenizer, *, max_length: int, samples: int) -> Calibration:
+def calibration(
+    texts: Iterable[str],
+    tokenizer: Tokenizer,
+    *,
+    max_length: int,
+    samples: int,
+    say: Callable[[str], None] | None = None,
+) -> Calibration:
     """`samples` of `texts`, drawn evenly and always the same, and made-up inputs of every length and degenerate ones.
 
+    say: told of texts that were cut, and of a language that the tokenizer does not know.
     Raises: DataError when there are fewer than 8 distinct texts that hold any token.
     """
     chosen = _sample(texts, samples)
-    rows = [tuple(tokens.ids) for tokens in tokenizer(chosen)]
+    found = tokenizer(chosen)
+    rows = [tuple(tokens.ids) for tokens in found]
     empty = tuple(tokenizer([""])[0].ids)
     rows = [row for row in dict.fromkeys(rows) if len(row) > len(empty)]
     if len(rows) < MIN_TEXTS:
         raise DataError(f"the calibration text has {len(rows)} distinct usable lines; at least {MIN_TEXTS} are needed")
+    unknown, truncated = _unknown(rows, tokenizer), sum(tokens.truncated for tokens in found)
+    if say is not None and unknown > _MANY_UNKNOWN:
+        say(
+            f"warning: the tokenizer does not know {100 * unknown:.1f} % of the calibration text's tokens: is it in a "
+            "language of the model?"
+        )
+    if say is not None and truncated:
+        say(f"{truncated} of {len(chosen)} calibration texts are longer than {max_length} tokens and were cut")
     signs = [token for sign in _SIGNS for token in tokenizer([sign])[0].ids[1:-1][:1]]
     made = [*_ladder(rows, max_length), *_degenerate(rows, empty, signs, max_length)]
-    return Calibration((*rows, *made), len(rows))
+    return Calibration((*rows, *made), len(rows), unknown, truncated)
+
+
+def _unknown(rows: Sequence[tuple[int, ...]], tokenizer: Tokenizer) -> float:
+    """The share of the rows' tokens, without special ones, that stand for what the tokenizer does not know."""
+    token = tokenizer.unknown_id
+    counted = [t for row in rows for t in row[1:-1]]
+    return counted.count(token) / max(1, len(counted)) if token is not None else 0.0
 
 
 def _sample(texts: Iterable[str], count: int) -> list[str]:

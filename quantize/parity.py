@@ -1,22 +1,21 @@
-"""How near every artifact comes to torch in fp32: every length, several batches, ordinary and degenerate text."""
+"""How near an artifact comes to torch in fp32: every length, several batches, ordinary and degenerate text, the task."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from edgebert.bundle import Bundle
 from edgebert.distill.agreement import agreement
-from edgebert.distill.encoder import SentenceEncoder, encode_ids
 from edgebert.embedder import Embedder
 from edgebert.engines import open_engine
-from edgebert.engines.base import Vectors
 from edgebert.errors import BudgetError, RecipeError
 from edgebert.golden import Worst, prove, read_golden
 from edgebert.manifest import Parity
-from edgebert.probes import Probe, length_probes
 from edgebert.progress import Progress
+from edgebert.quantize.reference import Reference
+from edgebert.quantize.task_gate import TaskGate
+from edgebert.vectors import row_cosines
 
 
 @dataclass(frozen=True)
@@ -27,7 +26,7 @@ class Gates:
     """
 
     min_cosine: float = 0.97
-    min_degenerate: float = 0.93
+    min_degenerate: float = 0.95
     min_agreement: float = 0.98
 
     def __post_init__(self) -> None:
@@ -42,64 +41,68 @@ class Gates:
 
 
 @dataclass(frozen=True)
-class Reference:
-    """Inputs and torch's answers. Shapes: answers[i] (rows of probe i, dimension); sentences (texts, dimension)."""
+class Measured:
+    """What was found out about one artifact.
 
-    probes: tuple[Probe, ...]
-    answers: tuple[Vectors, ...]
-    texts: tuple[str, ...]
-    sentences: Vectors
+    fault: what is below the cosine gates, "" when nothing. retention: the share kept of torch fp32's score. lengths:
+    (tokens, kind of text, cosine) of single texts.
+    """
+
+    parity: Parity
+    fault: str
+    retention: float
+    lengths: tuple[tuple[int, str, float], ...]
+
+    def faults(self, gates: Gates, task: TaskGate | None) -> str:
+        """Everything that is below a gate, in words, "" when nothing."""
+        told = [self.fault] if self.fault else []
+        kept = self.parity.agreement
+        if kept is not None and not kept >= gates.min_agreement:
+            told.append(f"agreement {kept:.4f}, at least {gates.min_agreement} is needed")
+        if task is not None and not self.retention >= task.min_retention:
+            told.append(f"keeps {self.retention:.4f} of the {task.metric}, at least {task.min_retention} is needed")
+        return "; ".join(told)
 
 
-def reference(
-    encoder: SentenceEncoder, torch_model: Embedder, bundle: Bundle, texts: Sequence[str], progress: Progress
-) -> Reference:
-    """Torch's vectors for inputs of every length, made from the golden cases of `bundle`, and for `texts`."""
-    golden, pad_token_id = read_golden(bundle), bundle.manifest.pad_token_id
-    probes = tuple(length_probes(golden.cases, bundle.manifest.max_length, every=True, exact=True))
-    progress.start("torch fp32, the reference", len(probes))
-    answers = []
-    for probe in probes:
-        answers.append(encode_ids(encoder, probe.rows, pad_token_id))
-        progress.advance()
-    sentences = torch_model.encode(list(texts), normalize_embeddings=False, prompt="")
-    return Reference(probes, tuple(answers), tuple(texts), sentences)
-
-
-def measure(bundle: Bundle, name: str, known: Reference, progress: Progress) -> tuple[Parity, str]:
-    """The parity of the artifact `name`, and what is below its gates in words, "" when nothing.
+def measure(
+    bundle: Bundle, name: str, known: Reference, task: TaskGate | None = None, progress: Progress | None = None
+) -> Measured:
+    """What the artifact `name` of `bundle` is worth.
 
     Raises: EngineError when the engine fails.
     """
-    artifact, golden = bundle.manifest.artifacts[name], read_golden(bundle)
+    progress = progress or Progress()
+    artifact, golden, lengths = bundle.manifest.artifacts[name], read_golden(bundle), []
     progress.start(f"check {name}", len(known.probes))
     with contextlib.closing(open_engine(bundle, name)) as engine:
         worst: Worst = prove(engine, golden, bundle)
         for probe, answer in zip(known.probes, known.answers, strict=True):
-            worst.add(probe.run(engine, bundle.manifest.pad_token_id), answer, probe.kinds, probe.where)
+            vectors = probe.run(engine, bundle.manifest.pad_token_id)
+            worst.add(vectors, answer, probe.kinds, probe.where)
+            if len(probe.rows) == 1 and vectors.shape == answer.shape:
+                lengths.append((len(probe.rows[0]), str(probe.kinds[0]), float(row_cosines(vectors, answer)[0])))
             progress.advance()
-        sentences = Embedder(bundle, engine).encode(list(known.texts), normalize_embeddings=False, prompt="")
-        worst.add(sentences, known.sentences, ["ordinary"] * len(known.texts), "the calibration file's own text")
+        model = Embedder(bundle, engine)
+        sentences = model.encode(list(known.texts), normalize_embeddings=False, prompt="")
+        score = task.score(model) if task is not None and known.score is not None else None
+    worst.add(sentences, known.sentences, ["ordinary"] * len(known.texts), "the calibration file's own text")
+    kept = agreement(sentences, known.sentences).spearman
     parity = Parity(
         ordinary_min=worst.cosine["ordinary"],
         ordinary_mean=worst.mean("ordinary"),
         degenerate_min=worst.cosine["degenerate"],
         degenerate_mean=worst.mean("degenerate"),
-        agreement=agreement(sentences, known.sentences).spearman,
+        agreement=kept,
     )
-    return parity, worst.fault(artifact, golden.max_error)
+    retention = kept if score is None or known.score is None else score / known.score
+    return Measured(parity, worst.fault(artifact, golden.max_error), retention, tuple(lengths))
 
 
-def require(faults: Mapping[str, str], parities: Mapping[str, Parity], gates: Gates) -> None:
-    """Raises BudgetError, naming each artifact and the worst place, unless all gates hold."""
+def require(faults: dict[str, str]) -> None:
+    """Raises BudgetError, naming each artifact and what is wrong with it, unless there are no faults."""
     told = [f"{name}: {fault}" for name, fault in faults.items() if fault]
-    told += [
-        f"{name}: agreement {parity.agreement:.4f}, at least {gates.min_agreement} is needed"
-        for name, parity in parities.items()
-        if parity.agreement is not None and not parity.agreement >= gates.min_agreement
-    ]
     if told:
         raise BudgetError(
             f"not accurate enough, nothing was written. {'; '.join(told)}. Give more like the text to come as "
-            "--calibration, or accept less with --min-cosine, --min-degenerate or --min-agreement"
+            "--calibration, or accept less with --min-cosine, --min-degenerate, --min-agreement or --min-retention"
         )

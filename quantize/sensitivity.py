@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -13,20 +12,24 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from edgebert.distill.encoder import SentenceEncoder, encode_ids
+from edgebert.progress import Progress
 from edgebert.quantize.calibration import Calibration
 from edgebert.vectors import row_cosines
 
-_ROWS, _TOKENS = 64, 64
+_ROWS, _TOKENS = 32, 48
 
 
-def most_sensitive(encoder: SentenceEncoder, rows: Calibration, pad_token_id: int) -> list[str]:
-    """The names of all linear layers of the backbone, the one that costs most first.
+def sensitivity(
+    encoder: SentenceEncoder, rows: Calibration, pad_token_id: int, progress: Progress | None = None
+) -> dict[str, float]:
+    """The cost of every linear layer of the backbone by name, the one that costs most first.
 
     The cost of a layer is the mean of 1 - cosine between the sentence vectors with that layer alone rounded (inputs
     uint8 with one scale, weights int8 with a scale a channel, both from calibration) and those without.
     """
     short = [row for row in rows.rows if len(row) <= _TOKENS]
     chosen = short[:: max(1, len(short) // _ROWS)][:_ROWS]
+    progress = progress or Progress()
     linears = {name: m for name, m in encoder.backbone.named_modules() if isinstance(m, nn.Linear)}
     ranges = {name: _Range() for name in linears}
     hooks = [module.register_forward_pre_hook(ranges[name].see) for name, module in linears.items()]
@@ -38,14 +41,16 @@ def most_sensitive(encoder: SentenceEncoder, rows: Calibration, pad_token_id: in
         rounded = _with_rounded(
             linears[name], ranges[name], lambda: encode_ids(encoder, chosen, pad_token_id, batch_size=16)
         )
+        progress.advance()
         return float(np.mean(1.0 - row_cosines(rounded, exact)))
 
-    return sorted(linears, key=cost, reverse=True)
+    progress.start("sensitivity of layers", len(linears))
+    costs = {name: cost(name) for name in linears}
+    return dict(sorted(costs.items(), key=lambda item: -item[1]))
 
 
-def node_names(graph: Path, linears: list[str]) -> tuple[str, ...]:
-    """The MatMul nodes of the ONNX file `graph` that compute those linear layers, by the exporter's naming."""
-    model = onnx.load(graph, load_external_data=False)
+def node_names(model: onnx.ModelProto, linears: Iterable[str]) -> tuple[str, ...]:
+    """The MatMul nodes of the graph `model` that compute those linear layers, by the exporter's naming."""
     by_path = {node.name.replace("/", "."): node.name for node in model.graph.node if node.op_type == "MatMul"}
     return tuple(by_path[key] for name in linears if (key := f".encoder.backbone.{name}.MatMul") in by_path)
 

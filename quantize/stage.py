@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+
+import onnx
 
 from edgebert.bundle import Bundle, seal
 from edgebert.card import model_card
@@ -16,22 +18,52 @@ from edgebert.distill.encoder import SentenceEncoder, load_encoder, torch_embedd
 from edgebert.distill.folder import write_model
 from edgebert.embedder import Embedder
 from edgebert.engines import open_engine
-from edgebert.errors import BudgetError, DataError
+from edgebert.errors import DataError
 from edgebert.files import new_folder
 from edgebert.manifest import Artifact, Parity, Quality
 from edgebert.progress import Progress
 from edgebert.quantize.calibration import Calibration, calibration
+from edgebert.quantize.context import Context
 from edgebert.quantize.export import export_onnx, export_openvino
-from edgebert.quantize.parity import Gates, Reference, measure, reference, require
-from edgebert.quantize.sensitivity import most_sensitive, node_names
-from edgebert.quantize.static_int8 import StaticInt8
-from edgebert.schema import plain
+from edgebert.quantize.parity import Gates, Measured, measure, require
+from edgebert.quantize.passes.float16 import Float16
+from edgebert.quantize.recipe import DEFAULT, LADDER, Recipe, TableBits, with_tables
+from edgebert.quantize.reference import Reference, reference
+from edgebert.quantize.search import ENOUGH, Attempt, Search, keep
+from edgebert.quantize.sensitivity import node_names, sensitivity
+from edgebert.quantize.task_gate import TaskGate
 from edgebert.timing import Timing, side_by_side
 
 AGREEMENT_TEXTS = 300
+_SCAN = 200_000
 _TIMED = 256
 _SINGLES = 64
-_LEFT_IN_FLOAT = (0, 1, 2, 4)
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to quantize.
+
+    samples: calibration texts; made-up inputs of all lengths are added. recipe: the one to use; None tries the ladder
+    from the default on. tables: bits of embedding tables, where the recipe does not say. half: keep the weights of the
+    fp32 files in float16 on disk. task: the share of a task's score to keep; with it all recipes compete and the
+    fastest that passes is taken.
+    """
+
+    samples: int = 200
+    recipe: Recipe | None = None
+    tables: TableBits | None = None
+    half: bool = False
+    gates: Gates = Gates()
+    task: TaskGate | None = None
+
+    @property
+    def recipes(self) -> tuple[Recipe, ...]:
+        """What is tried, in this order."""
+        names = [recipe.name for recipe in LADDER]
+        ladder = LADDER if self.task is not None else LADDER[names.index(DEFAULT) :]
+        chosen = ladder if self.recipe is None else (self.recipe,)
+        return chosen if self.tables is None else tuple(with_tables(recipe, self.tables) for recipe in chosen)
 
 
 @dataclass(frozen=True)
@@ -44,50 +76,137 @@ class Row:
     timing: Timing
 
 
-def quantize(
-    model: Bundle,
-    texts: Iterable[str],
-    out: Path,
-    *,
-    int8: StaticInt8 | None = None,
-    gates: Gates | None = None,
-    progress: Progress | None = None,
-) -> tuple[Bundle, list[Row]]:
-    """The bundle `out` with fp32 and int8 ONNX and OpenVINO files of `model`, and the table of what they are worth.
+@dataclass(frozen=True)
+class Findings:
+    """What quantizing found out: the table, all recipes that were tried, the cost of rounding each layer alone (mean of
+    1 - cosine, by name; empty where it was not needed), and everything measured of each artifact."""
 
-    texts: calibration text, read as a stream; a part that calibration does not see measures the agreement.
-    Raises: BudgetError when an artifact is below `gates`, DataError, BundleError, EngineError; nothing is written then.
+    table: tuple[Row, ...]
+    attempts: tuple[Attempt, ...]
+    sensitivity: dict[str, float]
+    measured: dict[str, Measured]
+
+
+def quantize(
+    model: Bundle, texts: Iterable[str], out: Path, options: Options | None = None, *,
+    layers: bool = False, progress: Progress | None = None,
+) -> tuple[Bundle, Findings]:  # fmt: skip
+    """The bundle `out` with fp32 and int8 ONNX and OpenVINO files of `model`, and what was found out on the way.
+
+    texts: calibration text, read as a stream; a part that calibration does not see measures the agreement. layers: rank
+    the layers by sensitivity even where no recipe asks for it.
+    Raises: BudgetError when no recipe passes the gates, DataError, BundleError, EngineError; nothing is written then.
     """
-    int8, gates, progress = int8 or StaticInt8(), gates or Gates(), progress or Progress()
+    options, progress = options or Options(), progress or Progress()
     if model.is_sealed:
         model.check()
-    with new_folder(out) as partial:
-        torch_model, encoder = torch_embedder(model), load_encoder(model)
-        seen, unseen = _split(texts, int8.samples)
-        rows = calibration(seen, torch_model.tokenizer, max_length=model.manifest.max_length, samples=int8.samples)
-        manifest = write_model(partial, encoder, model, model.manifest)
+    with new_folder(out) as partial, tempfile.TemporaryDirectory(dir=partial, prefix=".scratch") as scratch:
+        work = _Work(model, texts, partial, out, options, progress, Path(scratch))
+        findings = work.run(layers=layers)
+    return Bundle.open(out), findings
+
+
+class _Work:
+    """One run of the stage, in the folder `partial` that becomes `out`."""
+
+    def __init__(
+        self, model: Bundle, texts: Iterable[str], partial: Path, out: Path, options: Options, progress: Progress,
+        scratch: Path,
+    ) -> None:  # fmt: skip
+        self.partial, self.out, self.options, self.progress = partial, out, options, progress
+        self.torch_model, self.encoder = torch_embedder(model), load_encoder(model)
+        seen, self.unseen = _split(texts, options.samples)
+        self.rows = calibration(
+            seen, self.torch_model.tokenizer, max_length=model.manifest.max_length, samples=options.samples,
+            say=progress.say,
+        )  # fmt: skip
+        self.manifest = write_model(partial, self.encoder, model, model.manifest)
         progress.start("export", 2)
-        fp32 = _export(encoder, model.manifest.architecture, partial, progress)
-        bundle = Bundle(partial, dataclasses.replace(manifest, artifacts=fp32), str(out))
-        known = reference(encoder, torch_model, bundle, unseen, progress)
-        parities = _proven(bundle, tuple(fp32), known, gates, progress)
-        bundle, found = _int8(bundle, encoder, rows, int8, known, gates, progress)
-        parities |= found
-        table = _table(bundle, torch_model, parities, unseen, progress)
-        facts = {
-            "calibration_texts": rows.texts,
-            "calibration_rows": len(rows.rows),
-            "versions": {name: metadata.version(name) for name in ("onnx", "onnxruntime", "openvino", "nncf")},
+        fp32 = _export(self.encoder, model.manifest.architecture, partial, progress)
+        self.bundle = Bundle(partial, dataclasses.replace(self.manifest, artifacts=fp32), str(out))
+        self.context = Context(
+            onnx.load(partial / "onnx" / "model.onnx"), self.rows.rows, fp32["onnxruntime-fp32"].inputs,
+            model.manifest.pad_token_id, scratch,
+        )  # fmt: skip
+        self.sensitivity: dict[str, float] = {}
+
+    def run(self, *, layers: bool) -> Findings:
+        """Everything from the reference to the sealed bundle."""
+        options, progress = self.options, self.progress
+        score = options.task.reference_score(self.torch_model) if options.task is not None else None
+        known = reference(self.torch_model, self.bundle, self.unseen, progress, score=score)
+        if options.half:
+            self._halve()
+        found = self._fp32(known)
+        search = Search(self.bundle, self.context, known, options.gates, options.task, self._ranked, progress)
+        chosen = search.run(options.recipes, enough=1 if options.task is None or options.recipe else ENOUGH)
+        if layers:
+            self._ranked()
+        found |= chosen.measured
+        artifacts = {**self.bundle.manifest.artifacts, **keep(chosen, self.partial)}
+        bundle = Bundle(self.partial, dataclasses.replace(self.manifest, artifacts=artifacts), str(self.out))
+        parities = {name: one.parity for name, one in found.items()}
+        table = _table(bundle, self.torch_model, parities, self.unseen, progress)
+        self._seal(bundle, parities, chosen)
+        return Findings(tuple(table), tuple(search.attempts), self.sensitivity, found)
+
+    def _fp32(self, known: Reference) -> dict[str, Measured]:
+        """The fp32 artifacts, measured; they must be what torch is.
+
+        Raises: BudgetError.
+        """
+        found = {}
+        for name in self.bundle.manifest.artifacts:
+            found[name] = measure(self.bundle, name, known, None, self.progress)
+            require({name: found[name].fault})
+        return found
+
+    def _halve(self) -> None:
+        """The fp32 files again, with their weights in float16."""
+        path = self.partial / "onnx" / "model.onnx"
+        recipe = Recipe("float16", (Float16(),))
+        onnx.save(recipe.run(self.context), path)
+        inputs = self.context.inputs
+        export_openvino(path, self.partial / "openvino" / "openvino_model.xml", "fp32", inputs)
+        artifacts = {
+            name: dataclasses.replace(artifact, recipe=recipe.facts())
+            for name, artifact in self.bundle.manifest.artifacts.items()
         }
+        self.bundle = dataclasses.replace(
+            self.bundle, manifest=dataclasses.replace(self.bundle.manifest, artifacts=artifacts)
+        )
+
+    def _ranked(self) -> tuple[str, ...]:
+        """The MatMul nodes of the linear layers, the most sensitive first."""
+        if not self.sensitivity:
+            self.sensitivity = sensitivity(self.encoder, self.rows, self.manifest.pad_token_id, self.progress)
+        return node_names(self.context.original, self.sensitivity)
+
+    def _seal(self, bundle: Bundle, parities: dict[str, Parity], chosen: Attempt) -> None:
+        task = self.options.task
+        facts = {
+            "calibration_texts": self.rows.texts,
+            "calibration_rows": len(self.rows.rows),
+            "unknown_tokens": round(self.rows.unknown, 6),
+            "recipe": chosen.recipe.name,
+            "versions": {name: metadata.version(name) for name in ("onnx", "onnxruntime", "openvino")},
+        }
+        quality = [q for q in self.manifest.quality if q.artifact is None]
+        quality += _quality(parities, len(self.unseen))
+        if task is not None and task.metric != "agreement":
+            names = " and ".join(Path(file).name for file in task.files)
+            quality += [
+                Quality(f"{task.metric}_retention", round(found.retention, 6), names, name)
+                for name, found in chosen.measured.items()
+            ]
         manifest = dataclasses.replace(
             bundle.manifest,
             artifacts={n: dataclasses.replace(a, parity=parities[n]) for n, a in bundle.manifest.artifacts.items()},
-            quality=(*(q for q in manifest.quality if q.artifact is None), *_quality(parities, len(unseen))),
-            lineage={**manifest.lineage, "quantize": facts},
+            quality=tuple(quality),
+            lineage={**self.manifest.lineage, "quantize": facts},
         )
-        (partial / "README.md").write_text(model_card(manifest, out.name, partial), encoding="utf-8")
-        seal(partial, manifest)
-    return Bundle.open(out), table
+        (self.partial / "README.md").write_text(model_card(manifest, self.out.name, self.partial), encoding="utf-8")
+        seal(self.partial, manifest)
 
 
 def _split(texts: Iterable[str], samples: int) -> tuple[list[str], list[str]]:
@@ -95,7 +214,7 @@ def _split(texts: Iterable[str], samples: int) -> tuple[list[str], list[str]]:
 
     Raises: DataError when there are too few.
     """
-    distinct = list(dict.fromkeys(t for t in itertools.islice(texts, 200_000) if t.strip()))
+    distinct = list(dict.fromkeys(t for t in itertools.islice(texts, _SCAN) if t.strip()))
     if len(distinct) < 16:
         raise DataError(f"the calibration text has {len(distinct)} distinct usable lines; at least 16 are needed")
     wanted = samples + AGREEMENT_TEXTS
@@ -110,77 +229,11 @@ def _split(texts: Iterable[str], samples: int) -> tuple[list[str], list[str]]:
 def _export(encoder: SentenceEncoder, architecture: str, folder: Path, progress: Progress) -> dict[str, Artifact]:
     """The two fp32 artifacts by name."""
     path = folder / "onnx" / "model.onnx"
-    onnx = export_onnx(encoder, architecture, path)
+    onnxruntime = export_onnx(encoder, architecture, path)
     progress.advance()
-    openvino = export_openvino(path, folder / "openvino" / "openvino_model.xml", "fp32", onnx.inputs)
+    openvino = export_openvino(path, folder / "openvino" / "openvino_model.xml", "fp32", onnxruntime.inputs)
     progress.advance()
-    return {"onnxruntime-fp32": onnx, "openvino-fp32": openvino}
-
-
-def _int8(
-    bundle: Bundle, encoder: SentenceEncoder, rows: Calibration, int8: StaticInt8, known: Reference, gates: Gates,
-    progress: Progress,
-) -> tuple[Bundle, dict[str, Parity]]:  # fmt: skip
-    """`bundle` with its two int8 artifacts, and their parities.
-
-    Where int8 everywhere is below the gates, the most sensitive linear layers are left in float, first one, then more.
-    Raises: BudgetError when that does not help either.
-    """
-    source = bundle.path("onnx/model.onnx")
-    ranked: tuple[str, ...] | None = None
-    failed: BudgetError | None = None
-    for count in _LEFT_IN_FLOAT:
-        if count and ranked is None:
-            progress.say("int8 is below its gates: looking for the layers that lose most")
-            names = most_sensitive(encoder, rows, bundle.manifest.pad_token_id)
-            ranked = node_names(source, names)
-            if not ranked and failed is not None:
-                raise failed
-        attempt = dataclasses.replace(int8, exclude=(*int8.exclude, *(ranked or ())[:count]))
-        progress.start("int8" + (f", {count} layers in float" if count else ""), 2)
-        built = _convert(bundle, attempt, rows, gates, progress)
-        whole = dataclasses.replace(
-            bundle, manifest=dataclasses.replace(bundle.manifest, artifacts={**bundle.manifest.artifacts, **built})
-        )
-        try:
-            return whole, _proven(whole, tuple(built), known, gates, progress)
-        except BudgetError as problem:
-            if count == _LEFT_IN_FLOAT[-1]:
-                raise
-            failed = problem
-    raise AssertionError("unreachable")
-
-
-def _convert(
-    bundle: Bundle, int8: StaticInt8, rows: Calibration, gates: Gates, progress: Progress
-) -> dict[str, Artifact]:
-    """The two int8 artifacts by name: one QDQ file, and the same graph as OpenVINO IR."""
-    fp32 = bundle.manifest.artifacts["onnxruntime-fp32"]
-    path = bundle.root / "onnx" / "model_qint8.onnx"
-    int8(bundle.path("onnx/model.onnx"), path, rows, fp32.inputs)
-    progress.advance()
-    openvino = export_openvino(path, bundle.root / "openvino" / "openvino_model_qint8.xml", "int8", fp32.inputs)
-    progress.advance()
-    onnx = Artifact("onnxruntime", "int8", ("onnx/model_qint8.onnx",), fp32.inputs)
-    facts: dict[str, Any] = {"recipe": {"pass": "static-int8", **plain(int8)}, "min_cosine": gates.cosines}
-    return {
-        "onnxruntime-int8": dataclasses.replace(onnx, **facts),
-        "openvino-int8": dataclasses.replace(openvino, **facts),
-    }
-
-
-def _proven(
-    bundle: Bundle, names: tuple[str, ...], known: Reference, gates: Gates, progress: Progress
-) -> dict[str, Parity]:
-    """The parities of those artifacts.
-
-    Raises: BudgetError at the first one that is below its gates.
-    """
-    parities = {}
-    for name in names:
-        parities[name], fault = measure(bundle, name, known, progress)
-        require({name: fault}, {name: parities[name]}, gates)
-    return parities
+    return {"onnxruntime-fp32": onnxruntime, "openvino-fp32": openvino}
 
 
 def _table(

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import click
 
 from edgebert.errors import MissingExtraError
 
 if TYPE_CHECKING:
-    from edgebert.quantize.stage import Row
+    from edgebert.quantize.stage import Findings
+    from edgebert.quantize.task_gate import Metric
+
+_METRICS = ("agreement", "similarity", "classification", "retrieval")
+_SHARE = click.FloatRange(0, 1)
 
 
 @click.command("quantize")
@@ -22,16 +26,28 @@ if TYPE_CHECKING:
 @click.option("--column", help="The text's column in JSONL, CSV, TSV and Parquet.")
 @click.option("--revision", help="The model's revision on the Hub.")
 @click.option("--samples", type=click.IntRange(min=8), default=200, show_default=True, help="Calibration texts.")
-@click.option("--min-cosine", type=click.FloatRange(0, 1), default=0.97, show_default=True,
+@click.option("--recipe", help="One recipe instead of the ladder: a built-in one or a TOML file.")
+@click.option("--tables", type=click.Choice(["4", "8"]), help="Bits of the largest embedding table; by default 8.")
+@click.option("--half", is_flag=True, help="Keep the weights of the fp32 files in float16 on disk.")
+@click.option("--min-retention", type=_SHARE, help="Let all recipes compete; take the fastest that keeps this share of "
+              "torch fp32's score.")  # fmt: skip
+@click.option("--metric", type=click.Choice(_METRICS), default="agreement", show_default=True,
+              help="The score that --min-retention means.")  # fmt: skip
+@click.option("--eval", "files", multiple=True, metavar="FILE", help="What the metric is measured on: a file of text "
+              "pairs with scores; two files of labelled texts, to train and to test on; or a folder in BEIR's layout.")  # fmt: skip
+@click.option("--min-cosine", type=_SHARE, default=0.97, show_default=True,
               help="Least cosine of int8 to torch fp32 on ordinary text.")  # fmt: skip
-@click.option("--min-degenerate", type=click.FloatRange(0, 1), default=0.93, show_default=True,
+@click.option("--min-degenerate", type=_SHARE, default=0.95, show_default=True,
               help="The same on degenerate text: empty, one word repeated.")  # fmt: skip
-@click.option("--min-agreement", type=click.FloatRange(0, 1), default=0.98, show_default=True,
+@click.option("--min-agreement", type=_SHARE, default=0.98, show_default=True,
               help="Least Spearman correlation of pairwise similarities with those of fp32.")  # fmt: skip
+@click.option("--report", type=click.Path(path_type=Path), help="Write what was found out as one HTML page.")
 @click.option("--json", "as_json", is_flag=True, help="Print the table as JSON.")
 def command(
     model: str, calibration: tuple[str, ...], out: Path, column: str | None, revision: str | None, samples: int,
-    min_cosine: float, min_degenerate: float, min_agreement: float, as_json: bool,
+    recipe: str | None, tables: str | None, half: bool, min_retention: float | None, metric: str,
+    files: tuple[str, ...], min_cosine: float, min_degenerate: float, min_agreement: float, report: Path | None,
+    as_json: bool,
 ) -> None:  # fmt: skip
     """Write MODEL, a bundle, a Hugging Face folder or a Hub id, as ONNX and OpenVINO files in fp32 and int8.
 
@@ -39,7 +55,7 @@ def command(
     and nothing is written.
     """
     try:
-        import nncf  # noqa: F401
+        import onnxruntime.quantization  # noqa: F401
         import torch  # noqa: F401
     except ImportError as problem:
         raise MissingExtraError(problem.name or "torch", "workshop", "edgebert quantize") from None
@@ -47,32 +63,50 @@ def command(
     from edgebert.files import refuse_existing
     from edgebert.progress import TerminalProgress
     from edgebert.quantize.parity import Gates
-    from edgebert.quantize.stage import quantize
-    from edgebert.quantize.static_int8 import StaticInt8
+    from edgebert.quantize.recipe import find_recipe
+    from edgebert.quantize.stage import Options, quantize
+    from edgebert.quantize.task_gate import TaskGate
     from edgebert.schema import plain
     from edgebert.texts import read_texts
 
     refuse_existing(out)
+    if report is not None:
+        from edgebert.quantize.report import check_report, write_report
+
+        check_report(report)
+    if min_retention is None and (files or metric != "agreement"):
+        raise click.UsageError("--metric and --eval belong to --min-retention, which is missing")
+    task = None if min_retention is None else TaskGate(cast("Metric", metric), files, min_retention)
+    options = Options(
+        samples=samples,
+        recipe=None if recipe is None else find_recipe(recipe),
+        tables=None if tables is None else (4 if tables == "4" else 8),
+        half=half,
+        gates=Gates(min_cosine, min_degenerate, min_agreement),
+        task=task,
+    )
     with TerminalProgress() as progress:
-        _, table = quantize(
+        bundle, findings = quantize(
             Bundle.from_pretrained(model, revision=revision),
             read_texts(calibration, column=column),
             out,
-            int8=StaticInt8(samples=samples),
-            gates=Gates(min_cosine, min_degenerate, min_agreement),
+            options,
+            layers=report is not None,
             progress=progress,
         )
+    if report is not None:
+        write_report(report, bundle, findings, options)
     if as_json:
-        click.echo(json.dumps(plain(table), indent=2))
+        click.echo(json.dumps(plain(findings.table), indent=2))
     else:
-        _show(table)
+        _show(findings)
 
 
-def _show(table: list[Row]) -> None:
+def _show(findings: Findings) -> None:
     from edgebert.table import show
 
     rows = []
-    for row in table:
+    for row in findings.table:
         parity = row.parity
         near = ["1", "1", "1", "1"]
         if parity is not None:
@@ -83,3 +117,7 @@ def _show(table: list[Row]) -> None:
         )
     head = ["artifact", "MB", "cosine min", "mean", "degenerate min", "agreement", "p50 ms", "sentences/s"]
     show(head, rows)
+    chosen = next(attempt for attempt in findings.attempts if attempt.status == "chosen")
+    click.echo(f"recipe {chosen.recipe.name}: {chosen.why}")
+    if chosen.recipe.depends_on_batch:
+        click.echo("warning: with dynamic int8 a text's vector depends on what shares its batch")

@@ -1,0 +1,67 @@
+"""A few channels of an activation that reach far beyond all others stay in float, so that the rest gets finer steps.
+
+    before   x -> MatMul(W)
+    after    x -> MatMul(W without the rows of those channels) -> Add
+             x -> Gather(those channels) -> MatMul(their rows of W) -^
+
+In the feed-forward part of BERT a handful of channels reach 50 times further than the median; with one scale for all,
+ordinary values fall into three or four of the 256 steps. The float product has a few rows and costs little.
+
+Source: the mixed decomposition of LLM.int8(), Dettmers et al. 2022, arXiv:2208.07339, with channels fixed by calibration.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import helper
+
+from edgebert.quantize.context import Context
+from edgebert.quantize.graph import Graph, Linear
+from edgebert.quantize.statistics import Activation
+
+
+@dataclass(frozen=True)
+class Outliers:
+    """The pass. channels: at most so many of one activation. gain: how many times finer the steps must get."""
+
+    channels: int = 8
+    gain: float = 3.0
+
+    def __call__(self, graph: Graph, context: Context) -> None:
+        """Rewrites `graph`."""
+        linears = graph.linears()
+        seen = context.observe(graph, [linear.input for linear in linears])
+        for linear in linears:
+            chosen = self.chosen(seen[linear.input])
+            if len(chosen):
+                self._split(graph, linear, chosen)
+
+    def chosen(self, seen: Activation) -> NDArray[np.int64]:
+        """The channels to keep in float, in their order; as few as give most of the gain, none where it is small."""
+        order = np.argsort(-seen.largest, kind="stable")[: min(self.channels, seen.channels // 8) + 1]
+        reach = seen.largest[order]
+        if len(reach) < 2 or reach[0] < self.gain * reach[-1]:
+            return np.empty(0, np.int64)
+        # The last channel that still reaches a quarter further than what remains when all are taken.
+        count = int((reach > 1.25 * reach[-1]).sum())
+        return np.sort(order[:count])
+
+    def _split(self, graph: Graph, linear: Linear, channels: NDArray[np.int64]) -> None:
+        weight, out, name = graph.value(linear.weight), linear.node.output[0], f"{linear.name}_outliers"
+        rest = weight.copy()
+        rest[channels] = 0
+        linear.node.input[1] = graph.set(f"{linear.weight}_rest", rest)
+        linear.node.output[0] = f"{name}_rest"
+        picked, nodes = f"{linear.input}_outliers", []
+        if picked not in graph.producer:  # layers that read the same tensor share it
+            inputs = [linear.input, graph.set(f"{picked}_channels", channels)]
+            gather = helper.make_node("Gather", inputs, [picked], name=f"{picked}_gather", axis=-1)
+            graph.insert_before(linear.node, [gather])
+        inputs = [picked, graph.set(f"{name}_weight", weight[channels])]
+        nodes.append(helper.make_node("MatMul", inputs, [f"{name}_product"], name=f"{name}_product"))
+        nodes.append(helper.make_node("Add", [f"{name}_rest", f"{name}_product"], [out], name=f"{name}_sum"))
+        graph.in_float.add(f"{name}_product")
+        graph.insert_after(linear.node, nodes)

@@ -1,0 +1,134 @@
+"""Recipes: named sequences of passes, the built-in ones from cheap to dear, and the user's from TOML."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import onnx
+
+from edgebert.errors import RecipeError
+from edgebert.quantize.context import Context
+from edgebert.quantize.graph import Graph
+from edgebert.quantize.passes import PASSES, Pass
+from edgebert.quantize.passes.dynamic_int8 import DynamicInt8
+from edgebert.quantize.passes.outliers import Outliers
+from edgebert.quantize.passes.smooth_quant import SmoothQuant
+from edgebert.quantize.passes.static_int8 import StaticInt8
+from edgebert.quantize.passes.weight_only import WeightOnly
+from edgebert.schema import parse, plain, read_toml
+
+TableBits = Literal[4, 8]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Passes in the order in which they run. float_layers: so many of the most sensitive linear layers stay in float."""
+
+    name: str
+    passes: tuple[Pass, ...]
+    float_layers: int = 0
+
+    @property
+    def depends_on_batch(self) -> bool:
+        """Whether a text's vector depends on what shares its batch."""
+        return any(isinstance(one, DynamicInt8) for one in self.passes)
+
+    def excluding(self, nodes: tuple[str, ...]) -> Recipe:
+        """The recipe with those MatMul nodes in float, beside the ones it names itself."""
+        passes = tuple(
+            dataclasses.replace(one, exclude=(*one.exclude, *nodes))
+            if isinstance(one, StaticInt8 | DynamicInt8)
+            else one
+            for one in self.passes
+        )
+        return dataclasses.replace(self, passes=passes)
+
+    def run(self, context: Context) -> onnx.ModelProto:
+        """The graph of `context` after all passes.
+
+        Raises: RecipeError for a pass that does not fit the graph.
+        """
+        model = onnx.ModelProto()
+        model.CopyFrom(context.original)
+        graph = Graph(model)
+        for one in self.passes:
+            one(graph, context)
+            graph.history = (*graph.history, one)
+        graph.drop_unused()
+        return graph.model
+
+    def facts(self) -> dict[str, Any]:
+        """As the manifest tells it."""
+        names = {kind: name for name, kind in PASSES.items()}
+        return {"name": self.name, "passes": [{"pass": names[type(one)], **plain(one)} for one in self.passes]}
+
+
+def _static(name: str, *passes: Pass, float_layers: int = 0) -> Recipe:
+    return Recipe(name, (*passes, WeightOnly()), float_layers)
+
+
+# From cheap to dear: what runs fastest first. `outliers-8` is the default.
+LADDER = (
+    _static("static", StaticInt8()),
+    _static("outliers-8", Outliers(8, 3.0), StaticInt8()),
+    _static("outliers-16", Outliers(16, 2.0), StaticInt8()),
+    _static("smooth-outliers-16", SmoothQuant(), Outliers(16, 2.0), StaticInt8()),
+    _static("outliers-16-float-2", Outliers(16, 2.0), StaticInt8(), float_layers=2),
+    _static("outliers-16-float-4", Outliers(16, 2.0), StaticInt8(), float_layers=4),
+    Recipe("weight-only", (WeightOnly(linears=8),)),
+)
+DYNAMIC = Recipe("dynamic", (DynamicInt8(), WeightOnly()))
+RECIPES = {recipe.name: recipe for recipe in (*LADDER, DYNAMIC)}
+DEFAULT = "outliers-8"
+
+
+def with_tables(recipe: Recipe, bits: TableBits) -> Recipe:
+    """`recipe` with embedding tables of so many bits, where it packs tables at all."""
+    passes = tuple(dataclasses.replace(p, tables=bits) if isinstance(p, WeightOnly) else p for p in recipe.passes)
+    return dataclasses.replace(recipe, passes=passes)
+
+
+def find_recipe(name: str) -> Recipe:
+    """The built-in recipe of that name, or the one in the TOML file `name`.
+
+    Raises: RecipeError when there is none, or the file holds an unknown pass or option.
+    """
+    if name in RECIPES:
+        return RECIPES[name]
+    if name.endswith(".toml"):
+        return read_recipe(Path(name))
+    raise RecipeError(f"no recipe {name!r}; there are {', '.join(RECIPES)}, and files ending in .toml")
+
+
+@dataclass(frozen=True)
+class _File:
+    passes: tuple[Any, ...]
+    name: str = "own"
+    float_layers: int = 0
+
+
+def read_recipe(path: Path) -> Recipe:
+    """The recipe in a TOML file: `[[passes]]` tables with the key `pass` and that pass's options.
+
+    Raises: RecipeError.
+    """
+    content = read_toml(path, what="recipe", error=RecipeError)
+    data = parse(_File, content, where=str(path), error=RecipeError)
+    if not data.passes:
+        raise RecipeError(f"{path}: a recipe needs at least one [[passes]]")
+    if data.float_layers < 0:
+        raise RecipeError(f"{path}: float_layers is {data.float_layers}; it must be 0 or more")
+    return Recipe(
+        data.name, tuple(_pass(one, f"{path}: passes[{i}]") for i, one in enumerate(data.passes)), data.float_layers
+    )
+
+
+def _pass(data: Any, where: str) -> Pass:
+    if not isinstance(data, dict) or data.get("pass") not in PASSES:
+        got = data.get("pass") if isinstance(data, dict) else data
+        raise RecipeError(f"{where}: no pass {got!r}; there are {', '.join(PASSES)}")
+    options = {key: value for key, value in data.items() if key != "pass"}
+    return parse(PASSES[data["pass"]], options, where=f"{where} ({data['pass']})", error=RecipeError)

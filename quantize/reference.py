@@ -1,0 +1,60 @@
+"""What torch in float32 answers: the measure of every artifact."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from edgebert.bundle import Bundle
+from edgebert.embedder import Embedder
+from edgebert.engines.base import Vectors
+from edgebert.golden import read_golden
+from edgebert.probes import Probe, length_probes
+from edgebert.progress import Progress
+
+_SAMPLE_STEP = 8
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Inputs and torch's answers. Shapes: answers[i] (rows of probe i, dimension); sentences (texts, dimension).
+
+    texts: text that calibration did not see. score: torch's score at the task, None where there is none.
+    """
+
+    probes: tuple[Probe, ...]
+    answers: tuple[Vectors, ...]
+    texts: tuple[str, ...]
+    sentences: Vectors
+    score: float | None = None
+
+    def sample(self) -> Reference:
+        """Every eighth length, the shortest ones and all batches: enough to tell a recipe that fails."""
+        kept = [
+            i
+            for i, probe in enumerate(self.probes)
+            if len(probe.rows) > 1 or probe.width <= _SAMPLE_STEP or probe.width % _SAMPLE_STEP == 0
+        ]
+        return Reference(
+            tuple(self.probes[i] for i in kept), tuple(self.answers[i] for i in kept),
+            self.texts, self.sentences, self.score,
+        )  # fmt: skip
+
+
+def reference(
+    torch_model: Embedder, bundle: Bundle, texts: Sequence[str], progress: Progress, *, score: float | None = None
+) -> Reference:
+    """Torch's vectors for inputs of every length, made from the golden cases of `bundle`, and for `texts`."""
+    from edgebert.distill.encoder import TorchEngine, encode_ids
+
+    golden, pad_token_id = read_golden(bundle), bundle.manifest.pad_token_id
+    engine = torch_model._engine
+    assert isinstance(engine, TorchEngine)
+    probes = tuple(length_probes(golden.cases, bundle.manifest.max_length, every=True, exact=True))
+    progress.start("torch fp32, the reference", len(probes))
+    answers = []
+    for probe in probes:
+        answers.append(encode_ids(engine.encoder, probe.rows, pad_token_id))
+        progress.advance()
+    sentences = torch_model.encode(list(texts), normalize_embeddings=False, prompt="")
+    return Reference(probes, tuple(answers), tuple(texts), sentences, score)

@@ -1,0 +1,217 @@
+"""The fastest recipe that keeps the task: recipes from cheap to dear, each built, measured and told why it was left."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import onnx
+
+from edgebert.bundle import Bundle
+from edgebert.errors import BudgetError, EngineError
+from edgebert.manifest import Artifact
+from edgebert.progress import Progress
+from edgebert.quantize.context import Context
+from edgebert.quantize.export import export_openvino
+from edgebert.quantize.parity import Gates, Measured, require
+from edgebert.quantize.recipe import Recipe
+from edgebert.quantize.reference import Reference
+from edgebert.quantize.task_gate import TaskGate
+from edgebert.quantize.worker import measured, timings
+from edgebert.timing import Timing
+
+ENOUGH = 3  # recipes that pass: dearer ones are slower, so they need not be tried
+CANDIDATES = ".candidates"
+_SINGLES = 32
+INT8 = ("onnxruntime-int8", "openvino-int8")
+
+
+@dataclass
+class Attempt:
+    """One recipe: its artifacts, what was measured of them, how fast they are, and why it was left.
+
+    status: "rejected" by a gate, "failed" when an engine did, "not tried" when enough others passed.
+    """
+
+    recipe: Recipe
+    artifacts: dict[str, Artifact] = field(default_factory=dict)
+    size_mb: float | None = None
+    measured: dict[str, Measured] = field(default_factory=dict)
+    timing: dict[str, Timing] = field(default_factory=dict)
+    status: Literal["chosen", "passed", "rejected", "failed", "not tried"] = "not tried"
+    why: str = ""
+
+    @property
+    def retention(self) -> float | None:
+        """The smaller one of the engines' shares of torch fp32's score."""
+        return min((found.retention for found in self.measured.values()), default=None)
+
+    @property
+    def sentences_s(self) -> float:
+        """Sentences a second in the faster engine, 0 where it was not timed."""
+        return max((timing.sentences_s for timing in self.timing.values()), default=0.0)
+
+
+class Search:
+    """Tries recipes on one exported model.
+
+    bundle: with the fp32 artifacts, in the folder that is being written. ranked: the MatMul nodes of the most sensitive
+    layers, asked for only where a recipe leaves layers in float.
+    """
+
+    def __init__(
+        self, bundle: Bundle, context: Context, known: Reference, gates: Gates, task: TaskGate | None,
+        ranked: Callable[[], tuple[str, ...]], progress: Progress,
+    ) -> None:  # fmt: skip
+        self.bundle, self.context, self.known, self.gates, self.task = bundle, context, known, gates, task
+        self.ranked, self.progress = ranked, progress
+        self.attempts: list[Attempt] = []
+
+    def run(self, recipes: Iterable[Recipe], *, enough: int = 1) -> Attempt:
+        """The fastest attempt of the first `enough` that pass, proven at every length.
+
+        Raises: BudgetError with the nearest miss when none passes.
+        """
+        waiting = list(recipes)
+        passed: list[Attempt] = []
+        while True:
+            while waiting and len(passed) < enough:
+                attempt = self._tried(waiting.pop(0))
+                self.attempts.append(attempt)
+                if attempt.status == "passed":
+                    passed.append(attempt)
+            if not passed:
+                raise BudgetError(self._nearest_miss())
+            self._time(enough)
+            best = max(passed, key=lambda attempt: attempt.sentences_s)
+            if self._proven(best):
+                best.status, best.why = (
+                    "chosen",
+                    "the fastest one that passes" if enough > 1 else "the first one that passes",
+                )
+                self.attempts += [Attempt(recipe, why=f"{enough} cheaper ones pass") for recipe in waiting]
+                return best
+            passed.remove(best)
+
+    def with_artifacts(self, attempt: Attempt) -> Bundle:
+        """The bundle with the attempt's artifacts beside the fp32 ones."""
+        artifacts = {**self.bundle.manifest.artifacts, **attempt.artifacts}
+        return dataclasses.replace(self.bundle, manifest=dataclasses.replace(self.bundle.manifest, artifacts=artifacts))
+
+    def _tried(self, recipe: Recipe) -> Attempt:
+        """The recipe built and measured at a sample of lengths."""
+        if recipe.float_layers:
+            recipe = recipe.excluding(self.ranked()[: recipe.float_layers])
+        attempt = Attempt(recipe)
+        self.progress.start(f"recipe {recipe.name}", 1 + len(INT8))
+        try:
+            attempt.artifacts = self._build(recipe)
+            attempt.size_mb = max(
+                sum(self.bundle.path(file).stat().st_size for file in artifact.files) / 1e6
+                for artifact in attempt.artifacts.values()
+            )
+            self.progress.advance()
+            self._measure(attempt, self.known.sample())
+        except EngineError as problem:
+            attempt.status, attempt.why = "failed", str(problem)
+        if attempt.why:
+            self.progress.say(f"recipe {recipe.name}: {attempt.why}")
+        return attempt
+
+    def _measure(self, attempt: Attempt, known: Reference) -> None:
+        bundle = self.with_artifacts(attempt)
+        for name in attempt.artifacts:
+            attempt.measured[name] = measured(bundle, name, known, self.task)
+            self.progress.advance()
+        faults = {name: found.faults(self.gates, self.task) for name, found in attempt.measured.items()}
+        attempt.why = "; ".join(f"{name}: {fault}" for name, fault in faults.items() if fault)
+        attempt.status = "rejected" if attempt.why else "passed"
+
+    def _proven(self, attempt: Attempt) -> bool:
+        """Whether it passes at every length too."""
+        self.progress.start(f"prove {attempt.recipe.name} at every length", len(INT8))
+        try:
+            self._measure(attempt, self.known)
+        except EngineError as problem:
+            attempt.status, attempt.why = "failed", str(problem)
+        if attempt.why:
+            self.progress.say(f"recipe {attempt.recipe.name}: {attempt.why}")
+        return attempt.status == "passed"
+
+    def _build(self, recipe: Recipe) -> dict[str, Artifact]:
+        """The recipe's two int8 artifacts, in a folder of candidates: one ONNX file, and the same graph for OpenVINO."""
+        inputs = self.context.inputs
+        folder = self.bundle.root / CANDIDATES / recipe.name
+        folder.mkdir(parents=True)
+        path = folder / "model_qint8.onnx"
+        model = recipe.run(self.context)
+        onnx.save(model, path)
+        openvino = export_openvino(path, folder / "openvino_model_qint8.xml", "int8", inputs)
+        facts: dict[str, Any] = {"recipe": recipe.facts(), "min_cosine": self.gates.cosines}
+        base = f"{CANDIDATES}/{recipe.name}"
+        files = [Path(file).name for file in openvino.files]
+        return {
+            INT8[0]: Artifact("onnxruntime", "int8", (f"{base}/{path.name}",), inputs, **facts),
+            INT8[1]: Artifact("openvino", "int8", tuple(f"{base}/{name}" for name in files), inputs, **facts),
+        }
+
+    def _time(self, enough: int) -> None:
+        """The speeds of all that ran, side by side, where there is a choice."""
+        untimed = [a for a in self.attempts if a.measured and not a.timing]
+        if enough < 2 or not untimed:
+            return
+        self.progress.start("time the recipes side by side", 1)
+        named = {
+            f"{attempt.recipe.name}/{name}": artifact
+            for attempt in self.attempts if attempt.measured
+            for name, artifact in attempt.artifacts.items()
+        }  # fmt: skip
+        manifest = dataclasses.replace(self.bundle.manifest, artifacts=named)
+        texts = (list(self.known.texts) * (256 // len(self.known.texts) + 1))[:256]
+        try:
+            found = timings(dataclasses.replace(self.bundle, manifest=manifest), tuple(named), texts, _SINGLES)
+        except EngineError as problem:
+            self.progress.say(f"the recipes could not be timed, the cheapest that passes is taken: {problem}")
+            return
+        for attempt in self.attempts:
+            attempt.timing = {
+                n: found[key] for n in attempt.artifacts if (key := f"{attempt.recipe.name}/{n}") in found
+            }
+        self.progress.advance()
+
+    def _nearest_miss(self) -> str:
+        def shortfall(attempt: Attempt) -> float:
+            parities = [found.parity for found in attempt.measured.values()]
+            gaps = [self.gates.min_cosine - p.ordinary_min for p in parities]
+            gaps += [self.gates.min_degenerate - p.degenerate_min for p in parities]
+            gaps += [self.gates.min_agreement - (p.agreement or 0.0) for p in parities]
+            if self.task is not None:
+                gaps += [self.task.min_retention - found.retention for found in attempt.measured.values()]
+            return max(gaps, default=float("inf"))
+
+        nearest = min(self.attempts, key=shortfall)
+        try:
+            require({f"{nearest.recipe.name}, the nearest of {len(self.attempts)} recipes": nearest.why})
+        except BudgetError as problem:
+            return str(problem)
+        raise AssertionError("unreachable: an attempt that has no fault passed")
+
+
+def keep(attempt: Attempt, root: Path) -> dict[str, Artifact]:
+    """Moves the attempt's files to their places in the bundle and removes the other candidates."""
+    kept = {}
+    for name, artifact in attempt.artifacts.items():
+        folder = "onnx" if artifact.engine == "onnxruntime" else "openvino"
+        files = []
+        for file in artifact.files:
+            (root / folder).mkdir(exist_ok=True)
+            target = f"{folder}/{Path(file).name}"
+            (root / file).rename(root / target)
+            files.append(target)
+        kept[name] = dataclasses.replace(artifact, files=tuple(files))
+    shutil.rmtree(root / CANDIDATES)
+    return kept

@@ -1,0 +1,69 @@
+"""What a quantized model must keep of its task's score."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from edgebert.embedder import Embedder
+from edgebert.errors import DataError, RecipeError
+from edgebert.evaluate import classification_scores, retrieval_scores, similarity_scores
+
+Metric = Literal["agreement", "similarity", "classification", "retrieval"]
+_FILES = {
+    "agreement": (0, "no --eval file: it is measured on the calibration text"),
+    "similarity": (1, "one file of text pairs with scores"),
+    "classification": (2, "two files of labelled texts: the one to train on, then the one to test on"),
+    "retrieval": (1, "one folder in BEIR's layout"),
+}
+
+
+@dataclass(frozen=True)
+class TaskGate:
+    """The metric, its files, and the least share of torch fp32's score that an int8 model must reach.
+
+    "similarity" is Spearman's correlation, "classification" the accuracy of a logistic regression on the vectors,
+    "retrieval" nDCG@10, "agreement" the correlation of pairwise similarities with those of fp32, which needs no labels.
+    Raises: RecipeError for a number that is not within 0 to 1 or files that do not fit the metric.
+    """
+
+    metric: Metric = "agreement"
+    files: tuple[str, ...] = ()
+    min_retention: float = 0.995
+
+    def __post_init__(self) -> None:
+        if self.metric not in _FILES:
+            raise RecipeError(f"metric is {self.metric!r}; it must be one of {', '.join(_FILES)}")
+        if not 0 <= self.min_retention <= 1:
+            raise RecipeError(f"min_retention is {self.min_retention}; it must be within 0 to 1")
+        count, wanted = _FILES[self.metric]
+        if len(self.files) != count:
+            raise RecipeError(f"the metric {self.metric!r} needs {wanted}; {len(self.files)} were given")
+
+    @property
+    def data(self) -> str:
+        """The files, in words."""
+        return ", ".join(self.files) or "texts of the calibration file that calibration did not see"
+
+    def score(self, model: Embedder) -> float | None:
+        """The model's score, None for "agreement", which compares vectors with torch's and has no score of its own.
+
+        Raises: DataError when the files cannot be used.
+        """
+        if self.metric == "similarity":
+            return similarity_scores(model, self.files[0])[0].value
+        if self.metric == "classification":
+            return classification_scores(model, self.files[0], self.files[1])[0].value
+        if self.metric == "retrieval":
+            return retrieval_scores(model, self.files[0])[0].value
+        return None
+
+    def reference_score(self, model: Embedder) -> float | None:
+        """The score of torch in fp32.
+
+        Raises: DataError when it is not above zero: there is nothing to keep.
+        """
+        score = self.score(model)
+        if score is not None and not score > 0:
+            raise DataError(f"the model's own {self.metric} on {self.data} is {score:.4f}: there is nothing to keep")
+        return score
