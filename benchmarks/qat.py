@@ -1,0 +1,87 @@
+"""What quantization-aware training is worth: students with and without it, their int8 forms, and what int8 loses.
+
+    python benchmarks/qat.py --data DATA --teacher MODEL --work FOLDER [--sentences N] [--layers 3 2] [--shares 0 0.25]
+
+The same student, text and seed for every share; 0 is plain training. Students and bundles stay in the work folder; what
+is there is not made again. Scores are Spearman x 100 on STS-B English: on the dev split, by which the default share may
+be chosen, or with `--split test` on the test split, which chooses nothing. Cosines to torch fp32 are those that `edgebert
+quantize` proved, over every length, on ordinary and degenerate text; "float" counts linear layers left out of int8.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from common import data_file, parser
+
+from edgebert.bundle import Bundle
+from edgebert.evaluate import similarity_scores
+from edgebert.models import open_model
+from edgebert.table import show
+
+ENGINES = ("openvino", "onnxruntime")
+HEAD = ["STS-B English", "share", "minutes", "fp32"]
+HEAD += [f"{engine} {what}" for engine in ENGINES for what in ("int8", "%", "cos mean", "min", "degenerate", "float")]
+
+
+def main() -> None:
+    options = parser(__doc__)
+    options.add_argument("--work", type=Path, required=True)
+    options.add_argument("--sentences", type=int, default=20_000)
+    options.add_argument("--layers", type=int, nargs="+", default=[3, 2])
+    options.add_argument("--shares", type=float, nargs="+", default=[0.0, 0.25])
+    options.add_argument("--seeds", type=int, nargs="+", default=[0])
+    options.add_argument("--split", choices=["dev", "test"], default="dev")
+    given = options.parse_args()
+    corpus = data_file(given.data, "sentences_en/permissive.tsv.gz")
+    pairs = data_file(given.data, f"stsb_en/{given.split}.jsonl.gz")
+    given.work.mkdir(parents=True, exist_ok=True)
+    rows = []
+    for layers, seed, share in ((n, s, q) for n in given.layers for s in given.seeds for q in given.shares):
+        name = f"{layers}-layer-{given.sentences}-seed{seed}-qat{share:g}"
+        student, bundle = _made(given.work, name, given.teacher, corpus, _recipe(layers, seed, share, given.sentences))
+        rows.append([f"{given.split}, {layers}-layer, seed {seed}", f"{share:g}", *_row(student, bundle, pairs)])
+    show(HEAD, rows)
+
+
+def _recipe(layers: int, seed: int, share: float, sentences: int) -> str:
+    training = f"[training]\nseed = {seed}\nqat = {share}\n"
+    return f"[student]\nlayers = {layers}\n{training}[data]\nmax_sentences = {sentences}\n"
+
+
+def _made(work: Path, name: str, teacher: str, corpus: Path, recipe: str) -> tuple[Path, Path]:
+    student, bundle, recipe_file = work / f"student-{name}", work / f"int8-{name}", work / f"{name}.toml"
+    common = [sys.executable, "-m", "edgebert"]
+    recipe_file.write_text(recipe, encoding="utf-8")
+    if not student.exists():
+        given = ["--corpus", corpus, "--recipe", recipe_file, "-o", student]
+        subprocess.run([*common, "distill", teacher, *given], check=True)
+    if not bundle.exists():
+        subprocess.run([*common, "quantize", student, "--calibration", corpus, "-o", bundle], check=True)
+    return student, bundle
+
+
+def _row(student: Path, bundle: Path, pairs: Path) -> list[str]:
+    """Minutes and fp32 score of the student; of each engine's int8 the score, % of fp32, cosines, layers in float."""
+    lineage, artifacts = Bundle.open(student).manifest.lineage, Bundle.open(bundle).manifest.artifacts
+    plain = _score(student, pairs, "torch", "fp32")
+    cells = [f"{lineage['training_seconds'] / 60:.1f}", f"{plain:.2f}"]
+    for engine in ENGINES:
+        artifact, int8 = artifacts[f"{engine}-int8"], _score(bundle, pairs, engine, "int8")
+        parity = artifact.parity
+        assert parity is not None
+        cosines = (parity.ordinary_mean, parity.ordinary_min, parity.degenerate_min)
+        cells += [f"{int8:.2f}", f"{100 * int8 / plain:.2f}", *(f"{cosine:.4f}" for cosine in cosines)]
+        cells.append(str(len(artifact.recipe.get("exclude", ()))))
+    return cells
+
+
+def _score(model: Path, pairs: Path, engine: str, precision: str) -> float:
+    with open_model(model, engine=engine, precision=precision) as encoder:
+        return 100 * similarity_scores(encoder, pairs)[0].value
+
+
+if __name__ == "__main__":
+    main()
