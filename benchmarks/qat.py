@@ -4,8 +4,8 @@
 
 The same student, text and seed for every share; 0 is plain training. Students and bundles stay in the work folder; what
 is there is not made again. Scores are Spearman x 100 on STS-B English: on the dev split, by which the default share may
-be chosen, or with `--split test` on the test split, which chooses nothing. Cosines to torch fp32 are those that `edgebert
-quantize` proved, over every length, on ordinary and degenerate text; "float" counts linear layers left out of int8.
+be chosen, or with `--split test` on the test split, which chooses nothing. Cosines to torch fp32 are those that
+`edgebert quantize` proved, over every length, on ordinary and degenerate text; "float" counts layers left out of int8.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ def main() -> None:
     options = parser(__doc__)
     options.add_argument("--work", type=Path, required=True)
     options.add_argument("--sentences", type=int, default=20_000)
+    options.add_argument("--epochs", type=float, default=3.0)
     options.add_argument("--layers", type=int, nargs="+", default=[3, 2])
     options.add_argument("--shares", type=float, nargs="+", default=[0.0, 0.25])
     options.add_argument("--seeds", type=int, nargs="+", default=[0])
@@ -40,15 +41,12 @@ def main() -> None:
     given.work.mkdir(parents=True, exist_ok=True)
     rows = []
     for layers, seed, share in ((n, s, q) for n in given.layers for s in given.seeds for q in given.shares):
-        name = f"{layers}-layer-{given.sentences}-seed{seed}-qat{share:g}"
-        student, bundle = _made(given.work, name, given.teacher, corpus, _recipe(layers, seed, share, given.sentences))
+        name = f"{layers}-layer-{given.sentences}x{given.epochs:g}-seed{seed}-qat{share:g}"
+        recipe = f"[student]\nlayers = {layers}\n[data]\nmax_sentences = {given.sentences}\n"
+        recipe += f"[training]\nepochs = {given.epochs}\nseed = {seed}\nqat = {share}\n"
+        student, bundle = _made(given.work, name, given.teacher, corpus, recipe)
         rows.append([f"{given.split}, {layers}-layer, seed {seed}", f"{share:g}", *_row(student, bundle, pairs)])
     show(HEAD, rows)
-
-
-def _recipe(layers: int, seed: int, share: float, sentences: int) -> str:
-    training = f"[training]\nseed = {seed}\nqat = {share}\n"
-    return f"[student]\nlayers = {layers}\n{training}[data]\nmax_sentences = {sentences}\n"
 
 
 def _made(work: Path, name: str, teacher: str, corpus: Path, recipe: str) -> tuple[Path, Path]:
