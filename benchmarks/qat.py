@@ -5,7 +5,7 @@
 The same student, text and seed for every share; 0 is plain training. Students and bundles stay in the work folder; what
 is there is not made again. Scores are Spearman x 100 on STS-B English: on the dev split, by which the default share may
 be chosen, or with `--split test` on the test split, which chooses nothing. Cosines to torch fp32 are those that
-`edgebert quantize` proved, over every length, on ordinary and degenerate text; "float" counts layers left out of int8.
+`edgebert quantize` proved, over every length, on ordinary and degenerate text; "left in float" counts layers.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from edgebert.models import open_model
 from edgebert.table import show
 
 ENGINES = ("openvino", "onnxruntime")
-HEAD = ["STS-B English", "share", "minutes", "fp32"]
-HEAD += [f"{engine} {what}" for engine in ENGINES for what in ("int8", "%", "cos mean", "min", "degenerate", "float")]
+HEAD = ["student", "share", "minutes", "fp32", "engine", "int8", "% of fp32"]
+HEAD += ["cosine mean", "min", "degenerate min", "left in float"]
 
 
 def main() -> None:
@@ -45,7 +45,8 @@ def main() -> None:
         recipe = f"[student]\nlayers = {layers}\n[data]\nmax_sentences = {given.sentences}\n"
         recipe += f"[training]\nepochs = {given.epochs}\nseed = {seed}\nqat = {share}\n"
         student, bundle = _made(given.work, name, given.teacher, corpus, recipe)
-        rows.append([f"{given.split}, {layers}-layer, seed {seed}", f"{share:g}", *_row(student, bundle, pairs)])
+        rows += [[f"{layers}-layer, seed {seed}", f"{share:g}", *cells] for cells in _rows(student, bundle, pairs)]
+    print(f"STS-B English, {given.split} split")
     show(HEAD, rows)
 
 
@@ -61,19 +62,21 @@ def _made(work: Path, name: str, teacher: str, corpus: Path, recipe: str) -> tup
     return student, bundle
 
 
-def _row(student: Path, bundle: Path, pairs: Path) -> list[str]:
-    """Minutes and fp32 score of the student; of each engine's int8 the score, % of fp32, cosines, layers in float."""
+def _rows(student: Path, bundle: Path, pairs: Path) -> list[list[str]]:
+    """One row an engine: minutes and fp32 score of the student, its int8's score, share kept, cosines, exclusions."""
     lineage, artifacts = Bundle.open(student).manifest.lineage, Bundle.open(bundle).manifest.artifacts
-    plain = _score(student, pairs, "torch", "fp32")
-    cells = [f"{lineage['training_seconds'] / 60:.1f}", f"{plain:.2f}"]
+    plain, rows = _score(student, pairs, "torch", "fp32"), []
     for engine in ENGINES:
         artifact, int8 = artifacts[f"{engine}-int8"], _score(bundle, pairs, engine, "int8")
         parity = artifact.parity
         assert parity is not None
         cosines = (parity.ordinary_mean, parity.ordinary_min, parity.degenerate_min)
-        cells += [f"{int8:.2f}", f"{100 * int8 / plain:.2f}", *(f"{cosine:.4f}" for cosine in cosines)]
-        cells.append(str(len(artifact.recipe.get("exclude", ()))))
-    return cells
+        rows.append(
+            [f"{lineage['training_seconds'] / 60:.1f}", f"{plain:.2f}", engine, f"{int8:.2f}"]
+            + [f"{100 * int8 / plain:.2f}", *(f"{cosine:.4f}" for cosine in cosines)]
+            + [str(len(artifact.recipe.get("exclude", ())))]
+        )
+    return rows
 
 
 def _score(model: Path, pairs: Path, engine: str, precision: str) -> float:
