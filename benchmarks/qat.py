@@ -71,11 +71,9 @@ def _rows(student: Path, bundle: Path, pairs: Path) -> list[list[str]]:
         parity = artifact.parity
         assert parity is not None
         cosines = (parity.ordinary_mean, parity.ordinary_min, parity.degenerate_min)
-        rows.append(
-            [f"{lineage['training_seconds'] / 60:.1f}", f"{plain:.2f}", engine, f"{int8:.2f}"]
-            + [f"{100 * int8 / plain:.2f}", *(f"{cosine:.4f}" for cosine in cosines)]
-            + [str(len(artifact.recipe.get("exclude", ())))]
-        )
+        cells = [f"{lineage['training_seconds'] / 60:.1f}", f"{plain:.2f}", engine, f"{int8:.2f}"]
+        cells += [f"{100 * int8 / plain:.2f}", *(f"{cosine:.4f}" for cosine in cosines)]
+        rows.append([*cells, str(len(artifact.recipe.get("exclude", ())))])
     return rows
 
 
