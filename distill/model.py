@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -9,6 +11,7 @@ from torch import Tensor, nn
 
 from edgebert.batching import pad
 from edgebert.distill.encoder import Dense, SentenceEncoder, encode_ids
+from edgebert.distill.fake_quant import FakeQuant
 from edgebert.distill.objectives import hidden_loss, ridge, similarity_loss, vector_loss
 from edgebert.distill.prepare import Prepared
 from edgebert.distill.recipe import Recipe
@@ -23,7 +26,7 @@ class DistillationModel(nn.Module):
 
     weights: objective -> weight, of "vector", "similarity", "hidden". to_teacher: the map of sentence vectors that is
     not part of the student (None where the spaces are the same or the student keeps the map itself). hidden_to_teacher:
-    the map of token states where the widths differ.
+    the map of token states where the widths differ. fake_quant: what imitates int8, None in plain training.
     """
 
     def __init__(
@@ -39,6 +42,7 @@ class DistillationModel(nn.Module):
         self.weights = weights
         self.to_teacher = to_teacher or nn.Identity()
         self.hidden_to_teacher = hidden_to_teacher or nn.Identity()
+        self.fake_quant: FakeQuant | None = None
 
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor, teacher_vector: Tensor, teacher_states: Tensor | None = None
@@ -48,7 +52,8 @@ class DistillationModel(nn.Module):
         Shape: input_ids and attention_mask (batch, seq_len), teacher_vector (batch, dimension), teacher_states (batch,
         seq_len, width).
         """
-        hidden, vector = self.encoder(input_ids, attention_mask)
+        with self.fake_quant.training_step(self.encoder) if self.fake_quant else contextlib.nullcontext():
+            hidden, vector = self.encoder(input_ids, attention_mask)
         losses: dict[str, Tensor] = {}
         # Losses are small differences: they are taken in float32 whatever the forward pass was computed in.
         with torch.autocast(vector.device.type, enabled=False):

@@ -59,7 +59,8 @@ class Training:
 
     learning_rate: peak, after `warmup` (a share of all steps), falling to 0 along a cosine. batch_size: sentences per
     process and step. precision: "auto" is bf16 where the processor computes it, else fp32. freeze_embeddings: keep the
-    word vectors as they are; None means: when they come from the teacher.
+    word vectors as they are; None means: when they come from the teacher. qat: the share of the steps, at the end, in
+    which the student computes as int8 will (see `edgebert.distill.fake_quant`); 0 is plain training.
     """
 
     epochs: float = 3.0
@@ -69,6 +70,7 @@ class Training:
     weight_decay: float = 0.01
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     freeze_embeddings: bool | None = None
+    qat: float = 0.0
     seed: int = 0
 
 
@@ -105,6 +107,8 @@ class Recipe:
             raise RecipeError(f"training.seed is {t.seed}; it must be within 0 to {_LARGEST_SEED}")
         if not 0 <= t.warmup < 1:
             raise RecipeError(f"training.warmup is {t.warmup}; it must be at least 0 and below 1")
+        if not 0 <= t.qat <= 1:
+            raise RecipeError(f"training.qat is {t.qat}; it must be within 0 (off) to 1 (all steps)")
         for name in ("vector", "similarity", "hidden"):
             _at_least(f"objectives.{name}", getattr(o, name) or 0, 0)
         if not (o.vector or o.similarity or o.hidden is None or o.hidden):

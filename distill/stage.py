@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -22,13 +23,14 @@ from edgebert.distill.agreement import Agreement, agreement
 from edgebert.distill.batches import Collator, LengthSampler, Rows
 from edgebert.distill.corpus import Corpus, open_corpus
 from edgebert.distill.encoder import encode_ids
+from edgebert.distill.fake_quant import FakeQuant, schedule
 from edgebert.distill.folder import write_model
 from edgebert.distill.model import DistillationModel, build_model
 from edgebert.distill.prepare import Prepared, prepare
 from edgebert.distill.recipe import Recipe
 from edgebert.distill.students import StudentPlan, build_student
 from edgebert.distill.teacher import SHARD_ROWS, TeacherCache, fingerprint
-from edgebert.distill.training import TrainingRun, best_precision, train
+from edgebert.distill.training import TrainingRun, best_precision, count_steps, train
 from edgebert.errors import DataError, RecipeError
 from edgebert.files import disk_errors, new_folder, require_writable
 from edgebert.manifest import Quality
@@ -69,16 +71,20 @@ def distill(
     with state.main_process_first(), disk_errors(folder):
         prepared = prepare(text, teacher, plan, recipe, folder, progress)
     weights = _weights(recipe, prepared)
+    qat = schedule(recipe.training.qat, count_steps(recipe.training, len(prepared.rows), state.num_processes))
     cache = TeacherCache(
         teacher, prepared.teacher_ids, hidden=weights["hidden"] > 0, precision=best_precision(recipe.training.precision)
     )
     _fill(cache, state, progress)
     model = build_model(plan, recipe, weights, prepared, cache)
+    if qat is not None:
+        model.fake_quant = FakeQuant(model.encoder, qat)
     held_out_vectors = cache.vectors(prepared.held_out).astype(np.float32)
 
-    def measure() -> Agreement:
+    def measure(*, int8: bool = False) -> Agreement:
         ids = [prepared.student_ids[r] for r in prepared.held_out]
-        return agreement(encode_ids(model.encoder, ids, plan.manifest.pad_token_id), held_out_vectors)
+        with model.fake_quant.int8(model.encoder) if int8 and model.fake_quant else contextlib.nullcontext():
+            return agreement(encode_ids(model.encoder, ids, plan.manifest.pad_token_id), held_out_vectors)
 
     before = measure()
     progress.say(f"before training: {_words(before)}")
@@ -102,7 +108,10 @@ def distill(
     )
     seconds = train(run, processes=state.num_processes)
     after = measure()
-    progress.say(f"after training: {_words(after)}")
+    progress.say(f"after training{', in float' if qat else ''}: {_words(after)}")
+    if qat is not None:
+        imitated = measure(int8=True)
+        progress.say(f"after training, imitating int8: {_words(imitated)}")
     if state.is_main_process:
         lineage = {
             "teacher": _name_of(teacher),
@@ -115,6 +124,8 @@ def distill(
             "training_seconds": round(seconds, 1),
             "versions": {name: metadata.version(name) for name in ("edgebert", "torch", "transformers")},
         }
+        if qat is not None:
+            lineage["qat"] = {**plain(qat), "imitating_int8": plain(imitated)}
         _write(plan, model, out, lineage, after)
         shutil.rmtree(folder, ignore_errors=True)
     state.wait_for_everyone()

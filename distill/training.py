@@ -11,10 +11,9 @@ import signal
 import threading
 import time
 import types
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -23,12 +22,19 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerContr
 
 from edgebert.distill.agreement import Agreement
 from edgebert.distill.batches import Collator, LengthSampler, Rows
+from edgebert.distill.fake_quant import QatSwitch
 from edgebert.distill.model import DistillationModel
 from edgebert.distill.recipe import Training
 from edgebert.errors import EdgeBertError
 from edgebert.progress import Progress
 
 _COMPLETE = "complete"
+
+
+class Measure(Protocol):
+    """See `TrainingRun`."""
+
+    def __call__(self, *, int8: bool = False) -> Agreement: ...
 
 
 class DivergedError(EdgeBertError):
@@ -39,6 +45,7 @@ class DivergedError(EdgeBertError):
 class TrainingRun:
     """What `train` needs: the model, its data, the recipe's part, a folder for checkpoints and a measure of success.
 
+    measure: the held-out agreement of the float student, or with `int8=True` of the student imitating int8.
     began: when the work began, by the monotonic clock, for the seconds it took in all.
     """
 
@@ -49,7 +56,7 @@ class TrainingRun:
     settings: Training
     precision: str
     folder: Path
-    measure: Callable[[], Agreement]
+    measure: Measure
     progress: Progress
     began: float = field(default_factory=time.monotonic)
 
@@ -62,8 +69,7 @@ def train(run: TrainingRun, *, processes: int = 1) -> float:
     Raises: DivergedError when the loss becomes NaN or infinite; KeyboardInterrupt, after a last checkpoint, when the
     user interrupts.
     """
-    steps_per_epoch = math.ceil(math.ceil(len(run.rows) / run.settings.batch_size) / processes)
-    steps = max(1, round(run.settings.epochs * steps_per_epoch))
+    steps = count_steps(run.settings, len(run.rows), processes)
     figures = Figures(run, steps, processes)
     trainer = DistillationTrainer(
         model=run.model,
@@ -75,6 +81,8 @@ def train(run: TrainingRun, *, processes: int = 1) -> float:
         figures=figures,
     )
     trainer.remove_callback(PrinterCallback)
+    if run.model.fake_quant is not None:
+        trainer.add_callback(QatSwitch(run.model.fake_quant))
     checkpoint = newest_checkpoint(run.folder)
     if checkpoint is not None:
         figures.seconds_before = float((checkpoint / _COMPLETE).read_text(encoding="ascii") or 0)
@@ -83,6 +91,12 @@ def train(run: TrainingRun, *, processes: int = 1) -> float:
     if figures.interrupted:
         raise KeyboardInterrupt
     return figures.seconds
+
+
+def count_steps(settings: Training, rows: int, processes: int) -> int:
+    """How many steps training takes."""
+    steps_per_epoch = math.ceil(math.ceil(rows / settings.batch_size) / processes)
+    return max(1, round(settings.epochs * steps_per_epoch))
 
 
 def newest_checkpoint(folder: Path) -> Path | None:
@@ -144,8 +158,10 @@ class Figures(TrainerCallback):
         """Shows the figures; asks for a checkpoint at the end and on an interrupt."""
         done = state.global_step - self.first_step
         if state.global_step % self.measure_every == 0 and state.is_world_process_zero:
-            found = self.run.measure()
-            self.agreement = f"agreement {found.spearman:.4f}"
+            self.agreement = f"agreement {self.run.measure().spearman:.4f}"
+            fake_quant = self.run.model.fake_quant
+            if fake_quant is not None and fake_quant.quantizes:
+                self.agreement += f", imitating int8 {self.run.measure(int8=True).spearman:.4f}"
         speed = done * self.sentences / max(time.monotonic() - self.begun, 1e-9)
         self.run.progress.advance(1, note=f"{speed:.0f} sentences/s, loss {self.loss:.4f} {self.agreement}")
         if self.interrupted:

@@ -48,6 +48,8 @@ def _numbers(ctx: click.Context, param: click.Parameter, value: str | None) -> t
 @click.option("--learning-rate", type=float, help="Peak learning rate.")
 @click.option("--precision", type=click.Choice(["auto", "fp32", "bf16"]), help="Of training and teacher.")
 @click.option("--freeze-embeddings/--train-embeddings", default=None, help="Keep the word vectors as they are.")
+@click.option("--qat/--no-qat", default=None, help="Imitate int8 in the last part of training: a quarter of the "
+              "steps, or the recipe's share.")  # fmt: skip
 @click.option("--max-sentences", type=int, help="Train on a random sample of that many.")
 @click.option("--held-out", type=int, help="Sentences kept back to measure agreement.")
 @click.option("--seed", type=int, help="Of sample, order and fresh weights.")
@@ -60,8 +62,9 @@ def command(
     take_layers: tuple[int, ...] | None, width: int | None, heads: int | None, feed_forward: int | None,
     activation: str | None, max_length: int | None, projection: str | None, vector: float | None,
     similarity: float | None, hidden: float | None, epochs: float | None, batch_size: int | None,
-    learning_rate: float | None, precision: str | None, freeze_embeddings: bool | None, max_sentences: int | None,
-    held_out: int | None, seed: int | None, work: Path | None, threads: int | None, as_json: bool,
+    learning_rate: float | None, precision: str | None, freeze_embeddings: bool | None, qat: bool | None,
+    max_sentences: int | None, held_out: int | None, seed: int | None, work: Path | None, threads: int | None,
+    as_json: bool,
 ) -> None:  # fmt: skip
     """Train a compact student encoder from TEACHER: a bundle, a Hugging Face folder or a Hub id.
 
@@ -74,6 +77,7 @@ def command(
     except ImportError as problem:
         raise MissingExtraError(problem.name or "torch", "workshop", "edgebert distill") from None
     from edgebert import bundle as bundles
+    from edgebert.distill.fake_quant import QAT_SHARE
     from edgebert.distill.recipe import DEFAULT_PRESET, Recipe, override, read_recipe
     from edgebert.distill.recipe import preset as preset_named
     from edgebert.distill.stage import distill
@@ -95,7 +99,8 @@ def command(
     recipe = override(recipe, "objectives", vector=vector, similarity=similarity, hidden=hidden)
     recipe = override(
         recipe, "training", epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, precision=precision,
-        freeze_embeddings=freeze_embeddings, seed=seed,
+        freeze_embeddings=freeze_embeddings, qat=None if qat is None else qat * (recipe.training.qat or QAT_SHARE),
+        seed=seed,
     )  # fmt: skip
     recipe = override(recipe, "data", max_sentences=max_sentences, held_out=held_out)
     refuse_existing(out)
