@@ -20,7 +20,7 @@ from typing import Any
 
 from common import Pairs, data_file, parser
 from lengths import repeated_words, running_texts
-from peers import peer_subjects
+from peers import SAMPLES, peer_subjects
 from workers import Measured, Subject, measure
 
 from edgebert.bundle import Bundle
@@ -81,7 +81,7 @@ def main() -> None:
     print(
         f"{processor()}, {given.threads} threads; {len(pairs.texts)} sentences in batches of 32, {given.rounds} rounds"
     )
-    print("openvino-qint8: their default configuration, 300 sentences of SST-2's training split from a local file")
+    print(f"openvino-qint8: their default configuration, {SAMPLES} sentences of SST-2's training split from a file")
     met = targets(found)
     if given.json:
         write_json(given.json, found, met, threads=given.threads, sentences=len(pairs.texts))

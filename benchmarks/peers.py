@@ -25,6 +25,7 @@ from edgebert.texts import read_texts
 CONSTRAINTS = Path(__file__).resolve().parent.parent / "constraints.txt"
 ONNX = ("sentence-transformers==5.7.*", "transformers==4.57.*", "optimum-onnx[onnxruntime]==0.1.*")
 OPENVINO = ("sentence-transformers==6.2.*", "transformers==5.5.*", "optimum-intel[openvino]==2.2.*", "datasets")
+SAMPLES = 300  # calibration sentences of openvino-qint8
 F32 = {"INFERENCE_PRECISION_HINT": "f32"}
 
 
@@ -53,7 +54,7 @@ def peer_subjects(teacher: Bundle, work: Path, calibration: Path) -> list[Subjec
     facts = Export("onnx", config, weights, "", ONNX)
     _exported(facts, onnx_python, teacher, onnx)
     source = _calibration_folder(calibration, work / "calibration")
-    facts = Export("openvino", "default", weights, sha256(source / "train.jsonl"), OPENVINO)
+    facts = Export("openvino", f"{SAMPLES} samples", weights, sha256(source / "train.jsonl"), OPENVINO)
     _exported(facts, openvino_python, teacher, openvino, calibration=source)
     onnx_file = f"onnx/model_qint8_{config}.onnx"
     openvino_file = "openvino/openvino_model_qint8_quantized.xml"
@@ -114,7 +115,8 @@ def _exported(facts: Export, python: Path, teacher: Bundle, out: Path, *, calibr
     print(f"exporting {out.name}", file=sys.stderr, flush=True)
     shutil.rmtree(out, ignore_errors=True)
     task = {"model": str(teacher.root), "backend": facts.backend, "config": facts.config, "out": str(out)}
-    run_worker(python, "export", {**task, "calibration": str(calibration)}, what=f"the export {out.name}")
+    task |= {"calibration": str(calibration), "samples": SAMPLES}
+    run_worker(python, "export", task, what=f"the export {out.name}")
     record.write_text(json.dumps(wanted, indent=2), encoding="utf-8")
 
 
