@@ -1,18 +1,26 @@
-"""What the benchmarks share: where the data lies."""
+"""What the benchmarks share: where the data lies, sentence pairs and their correlation."""
 
 from __future__ import annotations
 
 import argparse
 import os
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
 
-def parser(description: str | None) -> argparse.ArgumentParser:
-    """A parser with the options of every benchmark."""
+from edgebert.texts import read_rows
+from edgebert.vectors import Vectors, row_cosines
+
+
+def parser(description: str | None, *, teacher: bool = True) -> argparse.ArgumentParser:
+    """A parser with the options of every benchmark, and with `--teacher` of most."""
     made = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("--data", type=Path, default=os.environ.get("EDGEBERT_DATA"), help="default: EDGEBERT_DATA")
-    made.add_argument("--teacher", required=True, help="folder or Hub id of sentence-transformers/all-MiniLM-L6-v2")
+    if teacher:
+        made.add_argument("--teacher", required=True, help="folder or Hub id of sentence-transformers/all-MiniLM-L6-v2")
     return made
 
 
@@ -24,3 +32,25 @@ def data_file(folder: Path | None, name: str) -> Path:
     if not path.exists():
         sys.exit(f"{path} is missing; this benchmark needs it")
     return path
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """The sentences of a similarity test, the first of every pair and then the second, and people's scores."""
+
+    texts: list[str]
+    scores: NDArray[np.float64]
+
+    @classmethod
+    def read(cls, path: Path) -> Pairs:
+        """The pairs of a file with columns text, text_pair and score."""
+        rows = list(read_rows(path))
+        texts = [row[key] for key in ("text", "text_pair") for row in rows]
+        return cls(texts, np.array([float(row["score"]) for row in rows]))
+
+    def spearman(self, vectors: Vectors) -> float:
+        """Spearman correlation, times 100, of cosines with the scores. Shape: vectors (len(texts), dim)."""
+        from scipy.stats import spearmanr
+
+        half = len(self.scores)
+        return 100 * float(spearmanr(row_cosines(vectors[:half], vectors[half:]), self.scores).statistic)
