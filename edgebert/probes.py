@@ -9,8 +9,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from edgebert.batching import ladder, pad, widths
+from edgebert.bundle import Bundle
 from edgebert.engines.base import Engine, Vectors
-from edgebert.golden import Case, Golden, Kind
+from edgebert.golden import Case, Golden, Kind, Worst, prove
 
 KINDS: tuple[Kind, ...] = ("ordinary", "degenerate")
 BATCH_SIZES = (2, 8, 32)
@@ -74,10 +75,34 @@ def length_probes(cases: Sequence[Case], max_length: int, *, every: bool, exact:
 
 
 def golden_probes(golden: Golden, max_length: int) -> Iterator[Probe]:
-    """Golden cases padded to every width of the ladder: their vectors are known without another artifact."""
+    """Golden cases alone at every width of the ladder, then in batches: vectors known without another artifact."""
     for width in widths(max_length):
         for kind in KINDS:
-            fitting = [i for i, c in enumerate(golden.cases) if c.kind == kind and len(c.input_ids) <= width]
+            fitting = [i for i in _fitting(golden, width) if golden.cases[i].kind == kind]
             if fitting:
-                i = max(fitting, key=lambda i: len(golden.cases[i].input_ids))
-                yield Probe((golden.cases[i].input_ids,), (kind,), width, golden.vectors[i : i + 1])
+                yield _golden_probe(golden, [max(fitting, key=lambda i: len(golden.cases[i].input_ids))], width)
+    for width in sorted({ladder(min(n, max_length), max_length) for n in BATCH_LENGTHS}):
+        if fitting := _fitting(golden, width):
+            for size in BATCH_SIZES:
+                yield _golden_probe(golden, [fitting[i % len(fitting)] for i in range(size)], width)
+
+
+def prove_widths(engine: Engine, golden: Golden, bundle: Bundle) -> Worst:
+    """`prove`, and golden cases at every width that the runtime pads to: how near `engine` comes at its worst.
+
+    Raises: EngineError when the engine fails.
+    """
+    worst = prove(engine, golden, bundle)
+    for probe in golden_probes(golden, bundle.manifest.max_length):
+        assert probe.reference is not None
+        worst.add(probe.run(engine, bundle.manifest.pad_token_id), probe.reference, probe.kinds, probe.where)
+    return worst
+
+
+def _fitting(golden: Golden, width: int) -> list[int]:
+    return [i for i, case in enumerate(golden.cases) if len(case.input_ids) <= width]
+
+
+def _golden_probe(golden: Golden, places: list[int], width: int) -> Probe:
+    cases = [golden.cases[i] for i in places]
+    return Probe(tuple(c.input_ids for c in cases), tuple(c.kind for c in cases), width, golden.vectors[places])
