@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import edgebert
-from edgebert import engines
+from edgebert import engines, proof, variants
 from edgebert import verify as verify_module
 from edgebert.bundle import Bundle, seal
 from edgebert.errors import BundleError, RecipeError
@@ -21,13 +21,14 @@ from edgebert.stamps import Stamp, read_stamp
 from edgebert.verify import verify
 
 NAMES = ["onnxruntime-fp32", "onnxruntime-int8", "openvino-fp32", "openvino-int8"]
+HALF = ["openvino-fp32-bf16", "openvino-int8-bf16"]
 
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
-    """Times as given instead of measured ones: seconds by artifact."""
-    times = dict.fromkeys(NAMES, 0.01)
-    monkeypatch.setattr(verify_module, "_fastest", lambda bundle, name, golden, threads: (times[name], threads or 1))
+    """Times as given instead of measured ones: seconds by variant."""
+    times = dict.fromkeys([*NAMES, *HALF], 0.01)
+    monkeypatch.setattr(proof, "_fastest", lambda bundle, v, golden, threads: (times[v.name], threads or 1))
     return times
 
 
@@ -80,15 +81,15 @@ def test_what_holds_is_remembered_for_load(tiny_bundle: Path, quick: dict[str, f
 
 
 def test_times_and_threads_are_measured(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(verify_module, "usable_threads", lambda: 2)
+    monkeypatch.setattr(proof, "usable_threads", lambda: 2)
     tried: set[int | None] = set()
-    genuine = verify_module.open_engine
+    genuine = variants.open_engine
 
-    def spy(bundle: Bundle, name: str, *, threads: int | None = None) -> engines.Engine:
+    def spy(bundle: Bundle, name: str, *, hint: engines.Hint, threads: int | None = None) -> engines.Engine:
         tried.add(threads)
-        return genuine(bundle, name, threads=threads)
+        return genuine(bundle, name, hint=hint, threads=threads)
 
-    monkeypatch.setattr(verify_module, "open_engine", spy)
+    monkeypatch.setattr(variants, "open_engine", spy)
     report = verify(tiny_bundle)
     assert tried == {None, 1, 2}
     for finding in report.findings[2:]:
@@ -182,16 +183,17 @@ def test_full_tries_every_length(tiny_bundle: Path, quick: dict[str, float]) -> 
     for full in (False, True):
         assert verify(tiny_bundle, full=full, threads=1, progress=Counting()).ok
     batches = 3 * 3  # of lengths 16, 32 and 48
-    assert totals == {False: 2 * 6 + batches, True: 2 * 47 + batches}
+    golden = 2 * 6 + batches  # at every width that the runtime pads to
+    assert totals == {False: golden + 2 * 6 + batches, True: golden + 2 * 47 + batches}
 
 
 def test_an_engine_that_is_wrong_in_one_shape_only_fails(
     tiny_bundle: Path, quick: dict[str, float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    genuine = verify_module.open_engine
+    genuine = variants.open_engine
 
-    def sometimes_wrong(bundle: Bundle, name: str, *, threads: int | None = None) -> engines.Engine:
-        engine = genuine(bundle, name, threads=threads)
+    def sometimes_wrong(bundle: Bundle, name: str, *, hint: engines.Hint, threads: int | None) -> engines.Engine:
+        engine = genuine(bundle, name, hint=hint, threads=threads)
         embed = engine.embed
         if name == "onnxruntime-int8":
 
@@ -201,7 +203,7 @@ def test_an_engine_that_is_wrong_in_one_shape_only_fails(
             monkeypatch.setattr(engine, "embed", turned)
         return engine
 
-    monkeypatch.setattr(verify_module, "open_engine", sometimes_wrong)
+    monkeypatch.setattr(variants, "open_engine", sometimes_wrong)
     report = verify(tiny_bundle, threads=1)
     (failed,) = [finding for finding in report.findings if finding.status == "failed"]
     assert failed.what == "onnxruntime-int8"
