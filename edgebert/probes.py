@@ -74,26 +74,31 @@ def length_probes(cases: Sequence[Case], max_length: int, *, every: bool, exact:
             yield Probe(rows, kinds, ladder(length, max_length))
 
 
-def golden_probes(golden: Golden, max_length: int) -> Iterator[Probe]:
-    """Golden cases alone at every width of the ladder, then in batches: vectors known without another artifact."""
+def golden_probes(golden: Golden, max_length: int, *, quick: bool = False) -> Iterator[Probe]:
+    """Golden cases alone at every width of the ladder, then in batches: vectors known without another artifact.
+
+    quick: one case a width, the longest that fits, and no batches.
+    """
     for width in widths(max_length):
-        for kind in KINDS:
-            fitting = [i for i in _fitting(golden, width) if golden.cases[i].kind == kind]
-            if fitting:
-                yield _golden_probe(golden, [max(fitting, key=lambda i: len(golden.cases[i].input_ids))], width)
+        fitting = _fitting(golden, width)
+        for kinds in (KINDS,) if quick else ((kind,) for kind in KINDS):
+            if some := [i for i in fitting if golden.cases[i].kind in kinds]:
+                yield _golden_probe(golden, [max(some, key=lambda i: len(golden.cases[i].input_ids))], width)
+    if quick:
+        return
     for width in sorted({ladder(min(n, max_length), max_length) for n in BATCH_LENGTHS}):
         if fitting := _fitting(golden, width):
             for size in BATCH_SIZES:
                 yield _golden_probe(golden, [fitting[i % len(fitting)] for i in range(size)], width)
 
 
-def prove_widths(engine: Engine, golden: Golden, bundle: Bundle) -> Worst:
-    """`prove`, and golden cases at every width that the runtime pads to: how near `engine` comes at its worst.
+def prove_widths(engine: Engine, golden: Golden, bundle: Bundle, *, quick: bool) -> Worst:
+    """`prove`, and `golden_probes` at every width that the runtime pads to: how near `engine` comes at its worst.
 
     Raises: EngineError when the engine fails.
     """
     worst = prove(engine, golden, bundle)
-    for probe in golden_probes(golden, bundle.manifest.max_length):
+    for probe in golden_probes(golden, bundle.manifest.max_length, quick=quick):
         assert probe.reference is not None
         worst.add(probe.run(engine, bundle.manifest.pad_token_id), probe.reference, probe.kinds, probe.where)
     return worst

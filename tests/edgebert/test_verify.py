@@ -6,7 +6,7 @@ import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -19,6 +19,9 @@ from edgebert.errors import BundleError, RecipeError
 from edgebert.progress import Progress
 from edgebert.stamps import Stamp, read_stamp
 from edgebert.verify import verify
+
+if TYPE_CHECKING:
+    from conftest import Pretended
 
 NAMES = ["onnxruntime-fp32", "onnxruntime-int8", "openvino-fp32", "openvino-int8"]
 HALF = ["openvino-fp32-bf16", "openvino-int8-bf16"]
@@ -264,3 +267,42 @@ def test_the_json_report_has_the_same_facts(
     report = json.loads(result.out)
     assert (report["ok"], report["source"], report["chosen"]) == (True, str(tiny_bundle), "openvino-int8")
     assert [finding["what"] for finding in report["findings"]] == ["files", "tokenizer", *NAMES]
+
+
+def test_a_hint_that_is_right_and_faster_is_chosen_and_loaded(
+    tiny_bundle: Path, quick: dict[str, float], bf16: Pretended, cli: Callable[..., Any]
+) -> None:
+    quick["openvino-int8-bf16"] = 0.005
+    report = verify(tiny_bundle, threads=1)
+    assert [f.what for f in report.findings[2:]] == [*NAMES[:2], "openvino-fp32", HALF[0], "openvino-int8", HALF[1]]
+    assert {f.status for f in report.findings} == {"ok"}
+    assert report.chosen == "openvino-int8-bf16"
+    stamp = Stamp("openvino-int8", True, seconds=0.005, threads=1, thorough=True, hint="bf16")
+    assert read_stamp(Bundle.open(tiny_bundle), "openvino-int8", "bf16") == stamp
+    with edgebert.load(tiny_bundle) as encoder:
+        assert encoder.runs == "openvino int8 (hint bf16)"
+    assert "edgebert.load takes openvino-int8-bf16 here" in cli("verify", tiny_bundle, "--threads", 1).out
+
+
+@pytest.mark.parametrize("shape", [*((None, width) for width in (8, 16, 24, 32, 40, 48)), (8, None), (32, 16)])
+def test_a_hint_that_is_wrong_in_one_shape_is_refused_and_the_bundle_is_not(
+    shape: tuple[int | None, int | None], tiny_bundle: Path, quick: dict[str, float], bf16: Pretended,
+    cli: Callable[..., Any],
+) -> None:  # fmt: skip
+    quick["openvino-int8-bf16"] = 0.001
+    bf16.only = ("openvino-int8",)
+    bf16.wrong = lambda found: all(want in (None, have) for want, have in zip(shape, found, strict=True))
+    result = cli("verify", tiny_bundle, "--threads", 1, "--json")
+    assert (result.code, result.err) == (0, "")
+    report = json.loads(result.out)
+    status = {finding["what"]: finding["status"] for finding in report["findings"]}
+    assert {name for name, told in status.items() if told != "ok"} == {"openvino-int8-bf16"}
+    assert status["openvino-int8-bf16"] == "refused"
+    assert report["chosen"] == "openvino-int8"
+    bundle = Bundle.open(tiny_bundle)
+    bad, good = read_stamp(bundle, "openvino-int8", "bf16"), read_stamp(bundle, "openvino-int8")
+    assert bad is not None and good is not None
+    assert (bad.verified, bad.seconds, good.verified, good.thorough) == (False, None, True, True)
+    assert "cosine" in bad.problem
+    with edgebert.load(tiny_bundle) as encoder:
+        assert (encoder.precision, encoder.hint) == ("int8", "f32")
