@@ -77,9 +77,10 @@ def length_probes(cases: Sequence[Case], max_length: int, *, every: bool, exact:
 def golden_probes(golden: Golden, max_length: int, *, quick: bool = False) -> Iterator[Probe]:
     """Golden cases alone at every width of the ladder, then in batches: vectors known without another artifact.
 
-    quick: one case a width, the longest that fits, and no batches.
+    quick: one case, the longest that fits, at each width at which `prove` does not meet one, and no batches.
     """
-    for width in widths(max_length):
+    met = {ladder(len(case.input_ids), max_length) for case in golden.cases} if quick else set()
+    for width in (width for width in widths(max_length) if width not in met):
         fitting = _fitting(golden, width)
         for kinds in (KINDS,) if quick else ((kind,) for kind in KINDS):
             if some := [i for i in fitting if golden.cases[i].kind in kinds]:
