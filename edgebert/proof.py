@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import statistics
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from edgebert.bundle import Bundle
@@ -61,7 +61,9 @@ def prove_variants(
         except EngineError as problem:
             found[variant] = Finding(variant.name, _bad(variant), str(problem))
     _compare(bundle, golden, probes, worst, answers)
-    found |= {variant: _judged(bundle, variant, worst[variant], golden, threads) for variant in answers}
+    for variant in answers:
+        plain = found.get(replace(variant, precision=bundle.manifest.artifacts[variant.artifact].precision, hint="f32"))
+        found[variant] = _judged(bundle, variant, worst[variant], golden, threads, plain)
     return {variant: found[variant] for variant in listed}
 
 
@@ -108,12 +110,17 @@ def _bad(variant: Variant) -> Literal["failed", "refused"]:
     return "failed" if variant.hint == "f32" else "refused"
 
 
-def _judged(bundle: Bundle, variant: Variant, worst: Worst, golden: Golden, threads: int | None) -> Finding:
+def _judged(
+    bundle: Bundle, variant: Variant, worst: Worst, golden: Golden, threads: int | None, plain: Finding | None
+) -> Finding:
+    """plain: what was found of the same artifact under f32, None where that is the variant itself."""
     fault = _fault(bundle, variant, worst, golden)
     cosines = worst.cosine.get("ordinary"), worst.cosine.get("degenerate")
     if fault:
         return Finding(variant.name, _bad(variant), fault, *cosines)
     seconds, best = _fastest(bundle, variant, golden, threads)
+    if plain is not None and plain.milliseconds is not None:
+        seconds = plain.milliseconds / 1e3 * _ratio(bundle, variant, golden, plain.threads or best, best)
     return Finding(variant.name, "ok", "", *cosines, milliseconds=seconds * 1e3, threads=best)
 
 
@@ -132,6 +139,18 @@ def _fastest(bundle: Bundle, variant: Variant, golden: Golden, threads: int | No
     # All threads unless fewer are clearly better: a machine that is busy now makes fewer look good.
     best = min(times, key=lambda number: times[number][0] * times[number][1] * (1.0 if number == most else _MARGIN))
     return times[best][0], best
+
+
+def _ratio(bundle: Bundle, variant: Variant, golden: Golden, plain_threads: int, threads: int) -> float:
+    """How long one text takes under the hint to under f32, in turns: a busy machine must not choose between them."""
+    length = min(_TIMED_TOKENS, bundle.manifest.max_length)
+    one = Probe((probe_ids(golden.cases, "ordinary", length),), KINDS[:1], length)
+    with contextlib.ExitStack() as stack:
+        engine = stack.enter_context(contextlib.closing(variant.open(bundle, threads=threads)))
+        under_f32 = replace(variant, hint="f32")
+        plain = stack.enter_context(contextlib.closing(under_f32.open(bundle, threads=plain_threads)))
+        turns = [[_seconds(e, one, bundle.manifest, 5) for e in (engine, plain)] for _ in range(10)]
+    return statistics.median(hinted / known for hinted, known in turns)
 
 
 def _seconds(engine: Engine, probe: Probe, manifest: Manifest, runs: int) -> float:

@@ -147,6 +147,22 @@ def test_the_gates_of_a_hint() -> None:
     assert {precision_of(int8, hint) for hint in ("f32", "bf16", "f16")} == {"int8"}
 
 
+def test_a_hint_is_timed_in_turns_with_f32(monkeypatch: pytest.MonkeyPatch) -> None:
+    bundle, golden = toy_bundle(40, ["openvino-int8"])
+    monkeypatch.setattr(variants, "open_engine", lambda b, n, *, hint, threads: Toy(f"{hint} {threads}"))
+    turns: list[str] = []
+
+    def seconds(engine: Toy, *_: object) -> float:
+        turns.append(engine.name)
+        slow = 100.0 if len(turns) > 8 else 1.0  # the machine becomes busy
+        return slow * (0.5 if engine.name.startswith("bf16") else 1.0)
+
+    monkeypatch.setattr(proof, "_seconds", seconds)
+    half = Variant("openvino-int8", "openvino", "int8", "bf16")
+    assert proof._ratio(bundle, half, golden, 1, 2) == 0.5
+    assert turns == ["bf16 2", "f32 1"] * 10
+
+
 @pytest.mark.skipif(
     not engines.is_installed("openvino") or "bf16" not in engines.offered_hints("openvino"),
     reason="this processor does not compute in bf16",

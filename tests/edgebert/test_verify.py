@@ -32,6 +32,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
     """Times as given instead of measured ones: seconds by variant."""
     times = dict.fromkeys([*NAMES, *HALF], 0.01)
     monkeypatch.setattr(proof, "_fastest", lambda bundle, v, golden, threads: (times[v.name], threads or 1))
+    monkeypatch.setattr(proof, "_ratio", lambda bundle, v, golden, *threads: times[v.name] / times[v.artifact])
     return times
 
 
