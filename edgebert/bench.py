@@ -43,6 +43,14 @@ class Measured:
     timing: Timing
     load_s: float
     memory_mb: float
+    hint: str = "f32"
+
+    @property
+    def runs(self) -> str:
+        """See `Embedder.runs`."""
+        from edgebert.engines.base import in_words  # not above: a worker's imports are timed
+
+        return in_words(self.engine, self.precision, self.hint)
 
 
 def bench(
@@ -114,7 +122,7 @@ class _Worker:
         answer = self.ask("finish")
         return Measured(
             subject.model, self.loaded["engine"], self.loaded["precision"], threads, Timing(**answer["timing"]),
-            self.loaded["load_s"], answer["memory_mb"],
+            self.loaded["load_s"], answer["memory_mb"], self.loaded["hint"],
         )  # fmt: skip
 
     def close(self) -> None:
@@ -143,7 +151,8 @@ def serve() -> None:
     except EdgeBertError as problem:
         _answer({"error": str(problem)})
         return
-    _answer({"load_s": time.perf_counter() - begun, "engine": encoder.engine, "precision": encoder.precision})
+    loaded = {"load_s": time.perf_counter() - begun}
+    _answer({**loaded, "engine": encoder.engine, "precision": encoder.precision, "hint": encoder.hint})
     from dataclasses import asdict
 
     from edgebert.timing import Clock

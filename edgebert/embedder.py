@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from edgebert import vectors as vector_math
 from edgebert.batching import ladder, length_batches, pad
 from edgebert.bundle import Bundle
-from edgebert.engines.base import Engine, Vectors
+from edgebert.engines.base import Engine, Hint, Vectors, in_words
 from edgebert.errors import BundleError, DataError, EngineError, RecipeError
 from edgebert.progress import Progress, TerminalProgress
 from edgebert.tokenizer import Tokenizer
@@ -34,16 +34,24 @@ _DOCUMENT_PROMPTS = ("document", "passage", "corpus")
 class Embedder:
     """Texts to sentence vectors, by one artifact of a bundle. Made by `edgebert.load`; a context manager.
 
+    `engine`, `precision` and `hint` are what really runs; `runs` says it in words.
     Calls may come from several threads. `truncated` counts the texts that were longer than `max_length` and were cut.
     """
 
-    def __init__(self, bundle: Bundle, engine: Engine, *, tokenizer: Tokenizer | None = None) -> None:
+    def __init__(
+        self, bundle: Bundle, engine: Engine, *, tokenizer: Tokenizer | None = None, hint: Hint = "f32"
+    ) -> None:
         self.bundle = bundle
         self.tokenizer = tokenizer or open_tokenizer(bundle)
-        self.engine, self.precision = engine.name, engine.precision
+        self.engine, self.precision, self.hint = engine.name, engine.precision, hint
         self.truncated = 0
         self._engine: Engine | None = engine
         self._lock = threading.Lock()
+
+    @property
+    def runs(self) -> str:
+        """Engine and precision, and the hint when it is not f32: "openvino int8", "openvino int8 (hint bf16)"."""
+        return in_words(self.engine, self.precision, self.hint)
 
     @property
     def dimension(self) -> int:
@@ -132,7 +140,8 @@ class Embedder:
         self.close()
 
     def __repr__(self) -> str:
-        return f"Embedder({self.bundle.source!r}, engine={self.engine!r}, precision={self.precision!r})"
+        hint = "" if self.hint == "f32" else f", hint={self.hint!r}"
+        return f"Embedder({self.bundle.source!r}, engine={self.engine!r}, precision={self.precision!r}{hint})"
 
     def _embed(self, texts: Sequence[str], out: Vectors, batch_size: int, progress: Progress) -> None:
         """Fills `out` with the texts' vectors. Shape: out (len(texts), kept dimensions)."""

@@ -14,7 +14,7 @@ import numpy as np
 
 from edgebert.batching import ladder, pad
 from edgebert.bundle import Bundle
-from edgebert.engines.base import Engine, Vectors
+from edgebert.engines.base import Engine, Hint, Vectors
 from edgebert.errors import BundleError
 from edgebert.manifest import Artifact
 from edgebert.tokenizer import Tokenizer
@@ -23,6 +23,7 @@ from edgebert.vectors import row_cosines
 Kind = Literal["ordinary", "degenerate"]
 _BATCH_TOKENS = 64
 MIN_COSINE: Mapping[str, float] = {"ordinary": 0.97, "degenerate": 0.93}
+MIN_COSINE_HALF = 0.995  # of an fp32 artifact in bf16 or f16, on text of either kind
 
 
 @dataclass(frozen=True)
@@ -72,10 +73,13 @@ def read_golden(bundle: Bundle) -> Golden:
     return Golden(cases, vectors, fact.max_error)
 
 
-def gate(artifact: Artifact, kind: Kind, *, max_error: float) -> float:
-    """The least cosine to torch fp32 that vectors of `artifact` must have on texts of that kind."""
+def gate(artifact: Artifact, kind: Kind, *, max_error: float, hint: Hint = "f32") -> float:
+    """The least cosine to torch fp32 that vectors of `artifact` under `hint` must have on texts of that kind.
+
+    An int8 artifact has its own gates under any hint: what it loses there is lost in int8 first.
+    """
     if artifact.precision == "fp32":
-        return 1.0 - max_error
+        return 1.0 - max_error if hint == "f32" else MIN_COSINE_HALF
     return artifact.min_cosine.get(kind, MIN_COSINE[kind])
 
 
@@ -113,12 +117,12 @@ class Worst:
         """The mean cosine on that kind of text, of which there must have been some."""
         return float(np.mean(self._all[kind]))
 
-    def fault(self, artifact: Artifact, max_error: float) -> str:
-        """What is below the artifact's gates, "" when nothing."""
+    def fault(self, artifact: Artifact, max_error: float, hint: Hint = "f32") -> str:
+        """What is below the gates of the artifact under `hint`, "" when nothing."""
         faults = [
             f"cosine {cosine:.6f} on {kind} text ({self._where[kind]}), at least {wanted:.6g} is needed"
             for kind, cosine in self.cosine.items()
-            if not cosine >= (wanted := gate(artifact, kind, max_error=max_error))
+            if not cosine >= (wanted := gate(artifact, kind, max_error=max_error, hint=hint))
         ]
         return "; ".join(faults)
 

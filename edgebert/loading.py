@@ -1,4 +1,4 @@
-"""Opening a model to use it: the fastest pair of engine and precision that is proven on this machine."""
+"""Opening a model to use it: the fastest variant that is proven on this machine."""
 
 from __future__ import annotations
 
@@ -7,16 +7,17 @@ from pathlib import Path
 
 from edgebert.bundle import Bundle
 from edgebert.embedder import Embedder, open_tokenizer
-from edgebert.engines import ENGINES, Engine, is_installed, open_engine, require_engine
+from edgebert.engines import ENGINES, Engine, is_installed, require_engine
 from edgebert.errors import BundleError, EngineError, RecipeError
-from edgebert.golden import prove, read_golden, tokenizer_fault
+from edgebert.golden import read_golden, tokenizer_fault
+from edgebert.probes import prove_widths
 from edgebert.stamps import Stamp, read_stamp, write_stamp
 from edgebert.threads import checked_threads, usable_threads
 from edgebert.tokenizer import Tokenizer
+from edgebert.variants import PRECISIONS, Variant, is_faster, known_variants
 
 logger = logging.getLogger(__name__)
 
-PRECISIONS = ("int8", "fp32")  # in the order in which they are preferred
 _ENGINE_ORDER = ("openvino", "onnxruntime")  # as long as nothing was timed here
 
 
@@ -30,11 +31,13 @@ def load(
 ) -> Embedder:
     """The model `name_or_path` (a bundle, a package or a Hub id), ready to encode.
 
-    engine: "auto", "onnxruntime" or "openvino"; precision: "auto", "int8" or "fp32". What is left to "auto" is int8
-    before fp32, then the engine that `edgebert verify` found fastest here, else OpenVINO where it is installed.
-    A pair that was never used here is first proven by the bundle's golden vectors; one that fails is refused.
+    engine: "auto", "onnxruntime" or "openvino"; precision: "auto", "int8", "fp32", or "bf16" or "fp16", an fp32 file
+    computed so where OpenVINO offers it on this processor. What is left to "auto" is int8 before fp32, then the
+    variant that `edgebert verify` found fastest here, else OpenVINO where it is installed. Float parts are computed in
+    f32 unless `edgebert verify` proved here that less is right and clearly faster, or it was asked for; "fp32" is f32.
+    What was never used here is first proven by the bundle's golden vectors at every width; what fails is refused.
     threads: by default what `edgebert verify` found best, else what this process may use.
-    Raises: BundleError, RecipeError; EngineError when no pair of those asked for is installed and right.
+    Raises: BundleError, RecipeError; EngineError when nothing that was asked for is installed, offered and right.
     """
     check_options(("auto", *ENGINES), engine, precision, threads)
     bundle = Bundle.from_pretrained(name_or_path, revision=revision)
@@ -45,20 +48,21 @@ def load_bundle(
     bundle: Bundle, *, engine: str = "auto", precision: str = "auto", threads: int | None = None
 ) -> Embedder:
     """See `load`: the same for a bundle that was found already, with options that were checked."""
-    names = candidates(bundle, engine=engine, precision=precision)
+    fitting = candidates(bundle, engine=engine, precision=precision)
     tokenizer = open_tokenizer(bundle)
     problems = []
-    for name in names:
+    for variant in fitting:
         try:
-            return Embedder(bundle, _open_proven(bundle, name, tokenizer, threads), tokenizer=tokenizer)
+            opened = _open_proven(bundle, variant, tokenizer, threads)
+            return Embedder(bundle, opened, tokenizer=tokenizer, hint=variant.hint)
         except EngineError as problem:
-            problems.append(f"{name}: {problem}")
-            logger.warning("%s: %s is refused: %s", bundle.source, name, problem)
+            problems.append(f"{variant.name}: {problem}")
+            logger.warning("%s: %s is refused: %s", bundle.source, variant.name, problem)
     raise EngineError(f"{bundle.source}: nothing that was asked for works here. {'; '.join(problems)}")
 
 
-def candidates(bundle: Bundle, *, engine: str = "auto", precision: str = "auto") -> list[str]:
-    """The names of the artifacts that fit and whose engine is installed, the one to use first.
+def candidates(bundle: Bundle, *, engine: str = "auto", precision: str = "auto") -> list[Variant]:
+    """What fits and whose engine is installed, the one to use first.
 
     Raises: EngineError when there is none.
     """
@@ -68,24 +72,27 @@ def candidates(bundle: Bundle, *, engine: str = "auto", precision: str = "auto")
     if engine != "auto":
         require_engine(engine)
     fitting = [
-        name
-        for name, artifact in artifacts.items()
-        if engine in ("auto", artifact.engine) and precision in ("auto", artifact.precision)
+        variant
+        for variant in known_variants(bundle)
+        if engine in ("auto", variant.engine) and precision in ("auto", variant.precision)
     ]
     if not fitting:
-        raise EngineError(f"{bundle.source} has no artifact for {engine}-{precision}; it has {', '.join(artifacts)}")
-    installed = [name for name in fitting if is_installed(artifacts[name].engine)]
+        half = f"; {precision} is an fp32 artifact in OpenVINO" if precision in ("bf16", "fp16") else ""
+        raise EngineError(
+            f"{bundle.source} has no artifact for {engine}-{precision}; it has {', '.join(artifacts)}{half}"
+        )
+    installed = [variant for variant in fitting if is_installed(variant.engine)]
     if not installed:
-        require_engine(artifacts[fitting[0]].engine)
-    timed = {name: stamp.seconds for name in installed if (stamp := read_stamp(bundle, name))}
+        require_engine(fitting[0].engine)
+    asked = [v for v in installed if v.hint == "f32" or v.precision == precision != "int8" or is_faster(bundle, v)]
+    return sorted(asked, key=lambda variant: _rank(bundle, variant))
 
-    def rank(name: str) -> tuple[int, float, int]:
-        artifact = artifacts[name]
-        seconds = timed.get(name)
-        order = _ENGINE_ORDER.index(artifact.engine)
-        return PRECISIONS.index(artifact.precision), float("inf") if seconds is None else seconds, order
 
-    return sorted(installed, key=rank)
+def _rank(bundle: Bundle, variant: Variant) -> tuple[bool, float, int]:
+    """Sorts int8 first, then what was timed here, fastest first, then the rest."""
+    stamp = read_stamp(bundle, variant.artifact, variant.hint)
+    seconds = float("inf") if stamp is None or stamp.seconds is None else stamp.seconds
+    return variant.precision != "int8", seconds, _ENGINE_ORDER.index(variant.engine)
 
 
 def check_options(engines: tuple[str, ...], engine: str, precision: str, threads: int | None) -> None:
@@ -102,26 +109,28 @@ def choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
         raise RecipeError(f"{name} is {value!r}; it must be one of {', '.join(allowed)}")
 
 
-def _open_proven(bundle: Bundle, name: str, tokenizer: Tokenizer, threads: int | None) -> Engine:
-    """The artifact in its engine; at its first use here files are hashed and vectors compared with the golden ones.
+def _open_proven(bundle: Bundle, variant: Variant, tokenizer: Tokenizer, threads: int | None) -> Engine:
+    """The variant in its engine; at its first use here files are hashed and vectors compared with the golden ones.
 
     Raises: BundleError when files or the tokenizer do not match; EngineError when the vectors are wrong.
     """
-    stamp = read_stamp(bundle, name)
+    stamp = read_stamp(bundle, variant.artifact, variant.hint)
     if threads is None and stamp is not None and stamp.threads is not None:
         threads = min(stamp.threads, usable_threads())
     if stamp is not None and not stamp.verified:
         raise EngineError(f"it failed on this machine before ({stamp.problem}); `edgebert verify` tries it again")
     if stamp is None:
         bundle.check()
-    engine = open_engine(bundle, name, threads=threads)
+    engine = variant.open(bundle, threads=threads)
     if stamp is None:
         golden = read_golden(bundle)
         if fault := tokenizer_fault(tokenizer, golden):
             engine.close()
             raise BundleError(f"{bundle.source}: {fault}: they do not match")
-        fault = prove(engine, golden, bundle).fault(bundle.manifest.artifacts[name], golden.max_error)
-        write_stamp(bundle, Stamp(name, verified=not fault, problem=fault))
+        artifact = bundle.manifest.artifacts[variant.artifact]
+        worst = prove_widths(engine, golden, bundle, quick=variant.hint == "f32")
+        fault = worst.fault(artifact, golden.max_error, variant.hint)
+        write_stamp(bundle, Stamp(variant.artifact, verified=not fault, problem=fault, hint=variant.hint))
         if fault:
             engine.close()
             raise EngineError(fault)

@@ -29,7 +29,7 @@ def open_model(
     bundle = Bundle.from_pretrained(name_or_path, revision=revision)
     if bundle.manifest.artifacts and engine != TORCH:
         return load_bundle(bundle, engine=engine, precision=precision, threads=threads)
-    if engine not in ("auto", TORCH) or precision == "int8":
+    if engine not in ("auto", TORCH) or precision not in ("auto", "fp32"):
         raise RecipeError(
             f"{name_or_path} has no files for engine {engine}, precision {precision}: run `edgebert quantize` first"
         )

@@ -9,8 +9,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from edgebert.batching import ladder, pad, widths
+from edgebert.bundle import Bundle
 from edgebert.engines.base import Engine, Vectors
-from edgebert.golden import Case, Golden, Kind
+from edgebert.golden import Case, Golden, Kind, Worst, prove
 
 KINDS: tuple[Kind, ...] = ("ordinary", "degenerate")
 BATCH_SIZES = (2, 8, 32)
@@ -73,11 +74,41 @@ def length_probes(cases: Sequence[Case], max_length: int, *, every: bool, exact:
             yield Probe(rows, kinds, ladder(length, max_length))
 
 
-def golden_probes(golden: Golden, max_length: int) -> Iterator[Probe]:
-    """Golden cases padded to every width of the ladder: their vectors are known without another artifact."""
-    for width in widths(max_length):
-        for kind in KINDS:
-            fitting = [i for i, c in enumerate(golden.cases) if c.kind == kind and len(c.input_ids) <= width]
-            if fitting:
-                i = max(fitting, key=lambda i: len(golden.cases[i].input_ids))
-                yield Probe((golden.cases[i].input_ids,), (kind,), width, golden.vectors[i : i + 1])
+def golden_probes(golden: Golden, max_length: int, *, quick: bool = False) -> Iterator[Probe]:
+    """Golden cases alone at every width of the ladder, then in batches: vectors known without another artifact.
+
+    quick: one case, the longest that fits, at each width at which `prove` does not meet one, and no batches.
+    """
+    met = {ladder(len(case.input_ids), max_length) for case in golden.cases} if quick else set()
+    for width in (width for width in widths(max_length) if width not in met):
+        fitting = _fitting(golden, width)
+        for kinds in (KINDS,) if quick else ((kind,) for kind in KINDS):
+            if some := [i for i in fitting if golden.cases[i].kind in kinds]:
+                yield _golden_probe(golden, [max(some, key=lambda i: len(golden.cases[i].input_ids))], width)
+    if quick:
+        return
+    for width in sorted({ladder(min(n, max_length), max_length) for n in BATCH_LENGTHS}):
+        if fitting := _fitting(golden, width):
+            for size in BATCH_SIZES:
+                yield _golden_probe(golden, [fitting[i % len(fitting)] for i in range(size)], width)
+
+
+def prove_widths(engine: Engine, golden: Golden, bundle: Bundle, *, quick: bool) -> Worst:
+    """`prove`, and `golden_probes` at every width that the runtime pads to: how near `engine` comes at its worst.
+
+    Raises: EngineError when the engine fails.
+    """
+    worst = prove(engine, golden, bundle)
+    for probe in golden_probes(golden, bundle.manifest.max_length, quick=quick):
+        assert probe.reference is not None
+        worst.add(probe.run(engine, bundle.manifest.pad_token_id), probe.reference, probe.kinds, probe.where)
+    return worst
+
+
+def _fitting(golden: Golden, width: int) -> list[int]:
+    return [i for i, case in enumerate(golden.cases) if len(case.input_ids) <= width]
+
+
+def _golden_probe(golden: Golden, places: list[int], width: int) -> Probe:
+    cases = [golden.cases[i] for i in places]
+    return Probe(tuple(c.input_ids for c in cases), tuple(c.kind for c in cases), width, golden.vectors[places])

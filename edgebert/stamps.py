@@ -1,7 +1,8 @@
-"""What this machine found out about a bundle: which pairs of engine and precision proved right here, and how fast.
+"""What this machine found out about a bundle: which artifacts, under which hint, proved right here, and how fast.
 
-A stamp is keyed by the manifest's hash, the files' times, the engine's version and the processor, and lies in the
-user's cache, never in the bundle. Without a writable cache everything works and is found out again.
+A stamp is keyed by the manifest's hash, the files' times, the hint, the engine's version, the processor and the version
+of the proof, and lies in the user's cache, never in the bundle. Without a writable cache everything works and is found
+out again.
 """
 
 from __future__ import annotations
@@ -15,20 +16,24 @@ from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
 
+from edgebert.batching import STEP
 from edgebert.bundle import Bundle
 from edgebert.cache import cache_folder
+from edgebert.engines.base import Hint
 from edgebert.errors import EdgeBertError
 from edgebert.files import new_file
 from edgebert.manifest import manifest_bytes
 from edgebert.schema import parse, plain
 
+# One more whenever a proof asks for more: what was proven by less is proven again.
+PROOF = 2
 # Without a home folder `Path.home` raises RuntimeError.
 _NO_CACHE = (OSError, RuntimeError, EdgeBertError)
 
 
 @dataclass(frozen=True)
 class Stamp:
-    """One artifact on one machine.
+    """One artifact under one hint on one machine.
 
     verified: whether its vectors were near enough to the golden ones; problem: what was wrong where not. seconds: the
     median time of one text of middling length with `threads` threads, the best number; None where it was not timed.
@@ -41,12 +46,13 @@ class Stamp:
     seconds: float | None = None
     threads: int | None = None
     thorough: bool = False
+    hint: Hint = "f32"
 
 
-def read_stamp(bundle: Bundle, artifact: str) -> Stamp | None:
-    """What is known here about that artifact; None when nothing is or it cannot be read."""
+def read_stamp(bundle: Bundle, artifact: str, hint: Hint = "f32") -> Stamp | None:
+    """What is known here about that artifact under `hint`; None when nothing is or it cannot be read."""
     try:
-        data = json.loads(_path(bundle, artifact).read_text(encoding="utf-8"))
+        data = json.loads(_path(bundle, artifact, hint).read_text(encoding="utf-8"))
         return parse(Stamp, data, where="stamp", error=EdgeBertError)
     except (*_NO_CACHE, ValueError):
         return None
@@ -54,17 +60,18 @@ def read_stamp(bundle: Bundle, artifact: str) -> Stamp | None:
 
 def write_stamp(bundle: Bundle, stamp: Stamp) -> None:
     """Keeps `stamp` for the next load; a cache that cannot be written is no fault."""
-    with contextlib.suppress(*_NO_CACHE), new_file(_path(bundle, stamp.artifact), replace=True) as partial:
+    with contextlib.suppress(*_NO_CACHE), new_file(_path(bundle, stamp.artifact, stamp.hint), replace=True) as partial:
         partial.write_text(json.dumps(plain(stamp)), encoding="utf-8")
 
 
-def _path(bundle: Bundle, artifact: str) -> Path:
+def _path(bundle: Bundle, artifact: str, hint: Hint) -> Path:
     engine = bundle.manifest.artifacts[artifact].engine
     facts = hashlib.sha256(manifest_bytes(bundle.manifest)).hexdigest()
     # A file that was touched since is not the one that was proven.
     touched = [bundle.path(name).stat().st_mtime_ns for name in sorted(bundle.manifest.files)]
     # Our own version counts too: it decides how the engine is set up.
-    key = [facts, touched, artifact, engine_version("edgebert"), engine_version(engine), processor()]
+    versions = [engine_version("edgebert"), engine_version(engine), PROOF]
+    key = [facts, touched, artifact, hint, STEP, *versions, processor()]
     name = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:32]
     return cache_folder("stamps") / f"{name}.json"
 

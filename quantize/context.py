@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import onnx
-
 from edgebert.quantize.graph import Graph
 from edgebert.quantize.statistics import Activation, collect
 
@@ -16,12 +14,12 @@ from edgebert.quantize.statistics import Activation, collect
 class Context:
     """The surroundings of a recipe.
 
-    original: the float32 graph as exported. rows: token ids of the calibration set. inputs: the graph's input names.
+    original: the file of the float32 graph as exported. rows: token ids of the calibration set. inputs: the graph's input names.
     folder: for temporary files. Statistics are kept by the passes that came before, so that recipes which begin alike
     measure once.
     """
 
-    original: onnx.ModelProto
+    original: Path
     rows: tuple[tuple[int, ...], ...]
     inputs: tuple[str, ...]
     pad_token_id: int

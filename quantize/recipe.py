@@ -51,9 +51,7 @@ class Recipe:
 
         Raises: RecipeError for a pass that does not fit the graph.
         """
-        model = onnx.ModelProto()
-        model.CopyFrom(context.original)
-        graph = Graph(model)
+        graph = Graph(onnx.load(context.original))
         for one in self.passes:
             one(graph, context)
             graph.history = (*graph.history, one)
@@ -75,9 +73,10 @@ LADDER = (
     _static("static", StaticInt8()),
     _static("outliers-8", Outliers(8, 3.0), StaticInt8()),
     _static("outliers-16", Outliers(16, 2.0), StaticInt8()),
-    _static("smooth-outliers-16", SmoothQuant(), Outliers(16, 2.0), StaticInt8()),
-    _static("outliers-16-float-2", Outliers(16, 2.0), StaticInt8(), float_layers=2),
-    _static("outliers-16-float-4", Outliers(16, 2.0), StaticInt8(), float_layers=4),
+    _static("outliers-32", Outliers(32, 1.5), StaticInt8()),
+    _static("smooth-outliers-32", SmoothQuant(), Outliers(32, 1.5), StaticInt8("percentile")),
+    _static("smooth-outliers-32-float-2", SmoothQuant(), Outliers(32, 1.5), StaticInt8("percentile"), float_layers=2),
+    _static("smooth-outliers-32-float-4", SmoothQuant(), Outliers(32, 1.5), StaticInt8("percentile"), float_layers=4),
     Recipe("weight-only", (WeightOnly(linears=8),)),
 )
 DYNAMIC = Recipe("dynamic", (DynamicInt8(), WeightOnly()))

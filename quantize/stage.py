@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import shutil
 import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -114,20 +115,22 @@ class _Work:
         scratch: Path,
     ) -> None:  # fmt: skip
         self.partial, self.out, self.options, self.progress = partial, out, options, progress
-        self.torch_model, self.encoder = torch_embedder(model), load_encoder(model)
+        self.model, self.torch_model = model, torch_embedder(model)
         seen, self.unseen = _split(texts, options.samples)
         self.rows = calibration(
             seen, self.torch_model.tokenizer, max_length=model.manifest.max_length, samples=options.samples,
             say=progress.say,
         )  # fmt: skip
-        self.manifest = write_model(partial, self.encoder, model, model.manifest)
+        encoder = load_encoder(model)
+        self.manifest = write_model(partial, encoder, model, model.manifest)
         progress.start("export", 2)
-        fp32 = _export(self.encoder, model.manifest.architecture, partial, progress)
+        fp32 = _export(encoder, model.manifest.architecture, partial, progress)
         self.bundle = Bundle(partial, dataclasses.replace(self.manifest, artifacts=fp32), str(out))
         self.context = Context(
-            onnx.load(partial / "onnx" / "model.onnx"), self.rows.rows, fp32["onnxruntime-fp32"].inputs,
+            scratch / "model.onnx", self.rows.rows, fp32["onnxruntime-fp32"].inputs,
             model.manifest.pad_token_id, scratch,
         )  # fmt: skip
+        shutil.copyfile(partial / "onnx" / "model.onnx", self.context.original)
         self.sensitivity: dict[str, float] = {}
 
     def run(self, *, layers: bool) -> Findings:
@@ -179,8 +182,10 @@ class _Work:
     def _ranked(self) -> tuple[str, ...]:
         """The MatMul nodes of the linear layers, the most sensitive first."""
         if not self.sensitivity:
-            self.sensitivity = sensitivity(self.encoder, self.rows, self.manifest.pad_token_id, self.progress)
-        return node_names(self.context.original, self.sensitivity)
+            self.sensitivity = sensitivity(
+                load_encoder(self.model), self.rows, self.manifest.pad_token_id, self.progress
+            )
+        return node_names(onnx.load(self.context.original), self.sensitivity)
 
     def _seal(self, bundle: Bundle, parities: dict[str, Parity], chosen: Attempt) -> None:
         task = self.options.task

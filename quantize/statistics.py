@@ -19,7 +19,7 @@ from edgebert.batching import length_batches, pad
 from edgebert.engines.base import feed
 
 BINS = 4096
-_BATCH_TOKENS = 2048  # tokens in one run, so that the memory of a run is bounded too
+_BATCH_TOKENS = 1024  # tokens in one run, so that the memory of a run is bounded too
 
 
 @dataclass
@@ -118,17 +118,21 @@ def _batches(
 
 
 def _session(model: onnx.ModelProto, outputs: Sequence[str], folder: Path) -> Any:
+    """A session on `model` that gives those tensors; no second copy of the model stands in memory meanwhile."""
     import onnxruntime as ort
 
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    del copy.graph.output[:]
-    copy.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in outputs)
-    path = folder / "observed.onnx"
-    onnx.save(copy, path)
+    own, path = list(model.graph.output), folder / "observed.onnx"
+    del model.graph.output[:]
+    model.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in outputs)
+    try:
+        onnx.save(model, path)
+    finally:
+        del model.graph.output[:]
+        model.graph.output.extend(own)
     options = ort.SessionOptions()
     options.log_severity_level = 3
     options.enable_cpu_mem_arena = False
+    options.add_session_config_entry("session.disable_prepacking", "1")
     try:
         return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     finally:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from edgebert.bench import Measured
 
 _ENGINES = click.Choice(["auto", "onnxruntime", "openvino", "torch"])
-_PRECISIONS = click.Choice(["auto", "fp32", "int8"])
+_PRECISIONS = click.Choice(["auto", "int8", "fp32", "bf16", "fp16"])
 
 
 @click.command("bench")
@@ -72,7 +72,7 @@ def _show(found: list[Measured], ratios: dict[str, float] | None) -> None:
     for m in found:
         t = m.timing
         figures = [f"{t.p50_ms:.2f}", f"{t.p95_ms:.2f}", f"{t.p99_ms:.2f}", f"{t.sentences_s:.0f}"]
-        rows.append([m.model, f"{m.engine} {m.precision}", *figures, f"{m.load_s:.2f}", f"{m.memory_mb:.0f}"])
+        rows.append([m.model, m.runs, *figures, f"{m.load_s:.2f}", f"{m.memory_mb:.0f}"])
     if ratios is not None:
         rows.append(["times better", "", *(f"{value:.2f}x" for value in ratios.values())])
     head = ["model", "engine", "p50 ms", "p95 ms", "p99 ms", "sentences/s", "load s", "memory MB"]

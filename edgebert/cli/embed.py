@@ -27,7 +27,8 @@ _CHUNK = 8192  # texts read, encoded and written at a time
 @click.option("--column", help='The text\'s column in JSONL, CSV, TSV and Parquet; by default "text" or the only one.')
 @click.option("--revision", help="The model's revision on the Hub.")
 @click.option("--engine", type=click.Choice(["auto", "onnxruntime", "openvino"]), default="auto", show_default=True)
-@click.option("--precision", type=click.Choice(["auto", "fp32", "int8"]), default="auto", show_default=True)
+@click.option("--precision", type=click.Choice(["auto", "int8", "fp32", "bf16", "fp16"]), default="auto",
+              show_default=True)  # fmt: skip
 @click.option("--threads", type=int, help="Processor threads; by default the best number found, else all.")
 @click.option("--batch-size", type=click.IntRange(min=1), default=32, show_default=True)
 @click.option("--prompt", help="Text put before every text.")
@@ -93,7 +94,7 @@ def _write(
             done += len(chunk)
             progress.advance(len(chunk))
     cut = f", {encoder.truncated} of them longer than {encoder.max_length} tokens and cut" if encoder.truncated else ""
-    click.echo(f"{out}: {done} vectors of {dimension} by {encoder.engine} {encoder.precision}{cut}", err=True)
+    click.echo(f"{out}: {done} vectors of {dimension} by {encoder.runs}{cut}", err=True)
 
 
 def _chunks(texts: Iterator[str]) -> Iterator[list[str]]:

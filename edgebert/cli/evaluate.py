@@ -33,7 +33,8 @@ def _names(count: int) -> Callable[[click.Context, click.Parameter, str | None],
 @click.option("--revision", help="The model's revision on the Hub.")
 @click.option("--engine", type=click.Choice(["auto", "onnxruntime", "openvino", "torch"]), default="auto",
               show_default=True)  # fmt: skip
-@click.option("--precision", type=click.Choice(["auto", "fp32", "int8"]), default="auto", show_default=True)
+@click.option("--precision", type=click.Choice(["auto", "int8", "fp32", "bf16", "fp16"]), default="auto",
+              show_default=True)  # fmt: skip
 @click.option("--threads", type=int, help="Processor threads.")
 @click.option("--json", "as_json", is_flag=True, help="Print the scores as JSON.")
 def command(
@@ -56,7 +57,7 @@ def command(
             scores += classification_scores(encoder, train, test, classification_columns)
         for folder in retrieval:
             scores += retrieval_scores(encoder, folder, split)
-        used = f"{encoder.engine} {encoder.precision}"
+        used = encoder.runs
     if as_json:
         click.echo(json.dumps({"model": model, "engine": used, "scores": plain(scores)}, indent=2))
         return

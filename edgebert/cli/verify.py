@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from edgebert.verify import Finding, Report
+    from edgebert.proof import Finding
+    from edgebert.verify import Report
 
 
 @click.command("verify")
@@ -20,9 +21,9 @@ if TYPE_CHECKING:
 def command(model: str, revision: str | None, full: bool, threads: int | None, as_json: bool) -> None:
     """Check MODEL on this machine: a bundle, a package or a Hub id.
 
-    Files, tokenizer, and every artifact in every installed engine: vectors for the golden texts, and for inputs of all
-    lengths and several batch sizes compared with fp32. What holds is remembered for `edgebert.load`. Exit 1 if
-    anything fails.
+    Files, tokenizer, and every artifact in every installed engine, under every precision hint that the processor
+    offers: vectors for the golden texts, and for inputs of all lengths and several batch sizes compared with fp32.
+    What holds is remembered for `edgebert.load`. Exit 1 if anything fails; a hint that is refused is no failure.
     """
     from edgebert.errors import EngineError
     from edgebert.progress import TerminalProgress

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib import import_module
 from importlib.util import find_spec
 
 from edgebert.bundle import Bundle
-from edgebert.engines.base import Engine
+from edgebert.engines.base import Engine, Hint
 from edgebert.errors import EngineError
 from edgebert.threads import checked_threads
 
@@ -14,15 +15,18 @@ ENGINES = {
     "onnxruntime": ("edgebert.engines.onnxruntime", "OnnxRuntimeEngine"),
     "openvino": ("edgebert.engines.openvino", "OpenVinoEngine"),
 }
+# What each can be asked for; which of these a processor has, the engine says itself.
+HINTS: Mapping[str, tuple[Hint, ...]] = {"onnxruntime": ("f32",), "openvino": ("f32", "bf16", "f16")}
 # What pip is asked for.
 INSTALL = {"onnxruntime": "onnxruntime", "openvino": "'edgebert[openvino]'"}
 
 
-def open_engine(bundle: Bundle, artifact_name: str, *, threads: int | None = None) -> Engine:
+def open_engine(bundle: Bundle, artifact_name: str, *, hint: Hint = "f32", threads: int | None = None) -> Engine:
     """The artifact `artifact_name` of `bundle`, such as "openvino-int8", loaded into its engine.
 
-    threads: by default as many as this process may use.
-    Raises: EngineError when the bundle has no such artifact, or its engine is not installed or cannot load it.
+    hint: what the engine may compute in where the file says float; threads: by default as many as this process may use.
+    Raises: EngineError when the bundle has no such artifact, its engine is not installed or cannot load it, or the
+    engine does not offer the hint on this processor.
     """
     artifact = bundle.manifest.artifacts.get(artifact_name)
     if artifact is None:
@@ -30,8 +34,18 @@ def open_engine(bundle: Bundle, artifact_name: str, *, threads: int | None = Non
         raise EngineError(f"{bundle.source} has no artifact {artifact_name!r}; it has {known}")
     require_engine(artifact.engine)
     module, name = ENGINES[artifact.engine]
-    engine: Engine = getattr(import_module(module), name)(bundle, artifact, threads=checked_threads(threads))
+    if hint not in (offered := offered_hints(artifact.engine) if hint != "f32" else ("f32",)):
+        raise EngineError(f"{artifact.engine} does not offer {hint} on this processor; it offers {', '.join(offered)}")
+    engine: Engine = getattr(import_module(module), name)(bundle, artifact, hint=hint, threads=checked_threads(threads))
     return engine
+
+
+def offered_hints(engine: str) -> tuple[Hint, ...]:
+    """The hints that an installed engine offers on this processor, "f32" first."""
+    if len(HINTS[engine]) == 1:
+        return HINTS[engine]
+    offered: tuple[Hint, ...] = import_module(ENGINES[engine][0]).offered_hints()
+    return offered
 
 
 def is_installed(engine: str) -> bool:
@@ -47,4 +61,6 @@ def require_engine(engine: str) -> None:
         raise EngineError(f"the engine {engine!r} is not installed: pip install {INSTALL[engine]}")
 
 
-__all__ = ["ENGINES", "INSTALL", "Engine", "is_installed", "open_engine", "require_engine"]
+__all__ = [
+    "ENGINES", "HINTS", "INSTALL", "Engine", "Hint", "is_installed", "offered_hints", "open_engine", "require_engine",
+]  # fmt: skip

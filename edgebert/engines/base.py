@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgebert.errors import EngineError
+from edgebert.manifest import Artifact
 
 Ids = NDArray[np.int64]
 Vectors = NDArray[np.float32]
 
 OUTPUT = "sentence_embedding"
 
+# The number format in which an engine may compute what is float in the file.
+Hint = Literal["f32", "bf16", "f16"]
+_FLOAT: dict[Hint, str] = {"f32": "fp32", "bf16": "bf16", "f16": "fp16"}
+
 
 class Engine(Protocol):
-    """One artifact of a bundle, ready to run. Calls may come from several threads."""
+    """One variant of a bundle, ready to run; `precision` is the variant's. Calls may come from several threads."""
 
     name: str
     precision: str
@@ -31,6 +36,16 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Frees the model; the engine cannot be used afterwards."""
+
+
+def precision_of(artifact: Artifact, hint: Hint) -> str:
+    """What is asked for and told: "int8" under any hint; an fp32 file is "bf16" or "fp16" under these, never "fp32"."""
+    return _FLOAT[hint] if artifact.precision == "fp32" else artifact.precision
+
+
+def in_words(engine: str, precision: str, hint: str) -> str:
+    """What runs, the hint only when it is not f32: "openvino int8", "openvino int8 (hint bf16)"."""
+    return f"{engine} {precision}" + ("" if hint == "f32" else f" (hint {hint})")
 
 
 def feed(names: tuple[str, ...], input_ids: Ids, attention_mask: Ids) -> dict[str, Any]:

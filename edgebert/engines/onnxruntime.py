@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from edgebert.bundle import Bundle
-from edgebert.engines.base import OUTPUT, Ids, Vectors, engine_errors, feed
+from edgebert.engines.base import OUTPUT, Hint, Ids, Vectors, engine_errors, feed
 from edgebert.errors import EngineError
 from edgebert.manifest import Artifact
 
 
 class OnnxRuntimeEngine:
-    """An `Engine` over one ONNX file. threads: intra-op threads.
+    """An `Engine` over one ONNX file. threads: intra-op threads; hint: it has f32 only.
 
     Only `sentence_embedding` is asked for, so nothing else is copied. The memory arena and the memory patterns are off:
     with texts of every length both would grow for as long as it runs.
@@ -19,7 +19,8 @@ class OnnxRuntimeEngine:
 
     name = "onnxruntime"
 
-    def __init__(self, bundle: Bundle, artifact: Artifact, *, threads: int) -> None:
+    def __init__(self, bundle: Bundle, artifact: Artifact, *, threads: int, hint: Hint = "f32") -> None:
+        assert hint == "f32"  # `open_engine` refuses others
         with engine_errors((ImportError,), "ONNX Runtime is installed and cannot be imported"):
             import onnxruntime as ort
             from onnxruntime.capi import onnxruntime_pybind11_state as state

@@ -9,12 +9,11 @@ from typing import Any
 import numpy as np
 
 from edgebert.bundle import Bundle
-from edgebert.engines.base import OUTPUT, Ids, Vectors, engine_errors, feed
+from edgebert.engines.base import OUTPUT, Hint, Ids, Vectors, engine_errors, feed, precision_of
 from edgebert.errors import EngineError
 from edgebert.manifest import Artifact
 
-# On processors with AMX the default hint (bf16) gave wrong vectors from int8 models at some lengths.
-PRECISION_HINT = "f32"
+_CAPABILITIES: dict[str, Hint] = {"BF16": "bf16", "FP16": "f16"}  # as OpenVINO names what a processor computes in
 _FAULTS = (RuntimeError, ValueError, TypeError)  # all that its bindings raise
 
 
@@ -30,8 +29,22 @@ def _core() -> Any:
     return ov.Core()
 
 
+@cache
+def offered_hints() -> tuple[Hint, ...]:
+    """The precision hints that OpenVINO offers on this processor, "f32" first.
+
+    Raises: EngineError when OpenVINO cannot be imported.
+    """
+    with engine_errors((ImportError, *_FAULTS), "OpenVINO cannot say what this processor computes in"):
+        capabilities = _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return ("f32", *(hint for name, hint in _CAPABILITIES.items() if name in capabilities))
+
+
 class OpenVinoEngine:
-    """An `Engine` over one OpenVINO model. threads: inference threads.
+    """An `Engine` over one OpenVINO model. threads: inference threads; hint: OpenVINO's INFERENCE_PRECISION_HINT.
+
+    The hint is always given: on processors with AMX the default (bf16) gave wrong vectors from int8 models at some
+    lengths, so any but f32 is for pairs that were proven (`edgebert.variants`).
 
     Only `sentence_embedding` is computed; the other outputs are taken out before compiling. Each calling thread keeps
     an inference request of its own, because making one costs as much as a short text.
@@ -39,16 +52,16 @@ class OpenVinoEngine:
 
     name = "openvino"
 
-    def __init__(self, bundle: Bundle, artifact: Artifact, *, threads: int) -> None:
+    def __init__(self, bundle: Bundle, artifact: Artifact, *, threads: int, hint: Hint = "f32") -> None:
         with engine_errors((ImportError,), "OpenVINO is installed and cannot be imported"):
             import openvino  # noqa: F401
-        self.precision = artifact.precision
+        self.precision = precision_of(artifact, hint)
         self._inputs = artifact.inputs
         self._width = bundle.manifest.max_length if artifact.shapes == "static" else None
         self._requests = threading.local()
         config: dict[str, Any] = {
             "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_PRECISION_HINT": PRECISION_HINT,
+            "INFERENCE_PRECISION_HINT": hint,
             "INFERENCE_NUM_THREADS": threads,
             # Two processes that pin their threads pin them to the same cores.
             "ENABLE_CPU_PINNING": False,

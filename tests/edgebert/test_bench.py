@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from edgebert.bench import Subject, bench, default_texts, peak_memory_mb
+from edgebert.bench import Measured, Subject, bench, default_texts, peak_memory_mb
+from edgebert.cli.bench import _show
 from edgebert.errors import DataError, EngineError
 from edgebert.prose import python_prose
-from edgebert.timing import Clock, side_by_side
+from edgebert.timing import Clock, Timing, side_by_side
 
 SMALL = ["--rounds", 1, "--singles", 2, "--count", 8, "--threads", 1]
 
@@ -26,6 +27,7 @@ def test_two_models_are_timed_against_each_other(tiny_bundle: Path, corpus_file:
     found = json.loads(result.out)
     first, second = found["measured"]
     assert (first["model"], first["engine"], first["precision"]) == (str(tiny_bundle), "onnxruntime", "int8")
+    assert (first["hint"], second["hint"]) == ("f32", "f32")
     assert (second["model"], second["engine"], second["precision"]) == (str(tiny_bundle), "onnxruntime", "fp32")
     for measured in (first, second):
         times = measured["timing"]
@@ -50,6 +52,20 @@ def test_one_model_has_no_ratios_and_a_table(tiny_bundle: Path, corpus_file: Pat
     assert row.startswith(str(tiny_bundle))
     assert "onnxruntime int8" in row
     assert foot == "1 threads; one text alone, and batches of 32"
+
+
+def test_the_table_names_a_hint_that_is_not_f32(capsys: pytest.CaptureFixture[str]) -> None:
+    found = [
+        Measured("m", "openvino", precision, 2, Timing(1, 2, 3, 4), 0.5, 100, hint)
+        for precision, hint in (("int8", "f32"), ("int8", "bf16"), ("bf16", "bf16"))
+    ]
+    _show(found, None)
+    rows = capsys.readouterr().out.splitlines()[1:4]
+    for row, runs in zip(
+        rows, ("openvino int8 ", "openvino int8 (hint bf16)", "openvino bf16 (hint bf16)"), strict=True
+    ):
+        assert runs in row
+    assert "hint" not in rows[0]
 
 
 @pytest.mark.parametrize("against", [False, True])

@@ -9,7 +9,7 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -18,6 +18,9 @@ from helpers import sentences
 from edgebert.cli import embed
 from edgebert.embedder import Embedder
 from edgebert.vectors import row_cosines
+
+if TYPE_CHECKING:
+    from conftest import Pretended
 
 TEXTS = sentences(30, seed=3)
 FP32 = ["--engine", "onnxruntime", "--precision", "fp32", "--threads", "1"]
@@ -63,6 +66,14 @@ def test_texts_become_vectors_in_every_format(
         assert [row["text"] for row in rows(out)] == TEXTS
     assert row_cosines(found, encoder.encode(TEXTS)).min() > 1 - 1e-5
     assert list(out.parent.iterdir()) == [out]
+
+
+def test_the_closing_line_names_a_hint_that_is_not_f32(
+    tiny_bundle: Path, lines: Path, tmp_path: Path, bf16: Pretended, cli: Callable[..., Any]
+) -> None:
+    out = tmp_path / "vectors.npy"
+    result = cli("embed", tiny_bundle, lines, "-o", out, "--precision", "bf16", "--threads", 1)
+    assert (result.code, result.err) == (0, f"{out}: 30 vectors of 64 by openvino bf16 (hint bf16)\n")
 
 
 def test_blank_lines_get_vectors_so_that_numbers_agree(

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import logging
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
 import edgebert
-from edgebert import engines, loading
+from edgebert import engines, loading, variants
 from edgebert.bundle import Bundle, seal
 from edgebert.errors import BundleError, EdgeBertError, EngineError, RecipeError
 from edgebert.loading import candidates
+from edgebert.models import open_model
 from edgebert.stamps import Stamp, read_stamp, write_stamp
+
+if TYPE_CHECKING:
+    from conftest import Pretended
 
 NAMES = ["openvino-int8", "onnxruntime-int8", "openvino-fp32", "onnxruntime-fp32"]
 
@@ -26,6 +32,10 @@ def opened(folder: Path, **options: object) -> str:
     with edgebert.load(folder, threads=1, **options) as encoder:  # type: ignore[arg-type]
         assert encoder.encode("the dog").shape == (64,)
         return f"{encoder.engine}-{encoder.precision}"
+
+
+def names(bundle: Bundle, **options: str) -> list[str]:
+    return [variant.name for variant in candidates(bundle, **options)]
 
 
 def spoil(folder: Path, name: str) -> None:
@@ -53,7 +63,7 @@ def without(monkeypatch: pytest.MonkeyPatch, *missing: str) -> None:
 
 def test_auto_takes_int8_in_openvino_as_long_as_nothing_was_timed(tiny_bundle: Path) -> None:
     assert opened(tiny_bundle) == "openvino-int8"
-    assert candidates(Bundle.open(tiny_bundle)) == NAMES
+    assert names(Bundle.open(tiny_bundle)) == NAMES
 
 
 @pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
@@ -64,15 +74,15 @@ def test_a_pair_can_be_asked_for(engine: str, precision: str, tiny_bundle: Path)
 
 def test_one_half_of_the_pair_can_be_asked_for(tiny_bundle: Path) -> None:
     bundle = Bundle.open(tiny_bundle)
-    assert candidates(bundle, engine="onnxruntime") == ["onnxruntime-int8", "onnxruntime-fp32"]
-    assert candidates(bundle, precision="fp32") == ["openvino-fp32", "onnxruntime-fp32"]
+    assert names(bundle, engine="onnxruntime") == ["onnxruntime-int8", "onnxruntime-fp32"]
+    assert names(bundle, precision="fp32") == ["openvino-fp32", "onnxruntime-fp32"]
 
 
 def test_the_engine_that_was_found_faster_comes_first_within_a_precision(tiny_bundle: Path) -> None:
     bundle = Bundle.open(tiny_bundle)
     for name, seconds in {"onnxruntime-int8": 0.01, "openvino-int8": 0.02, "onnxruntime-fp32": 0.001}.items():
         write_stamp(bundle, Stamp(name, True, seconds=seconds, threads=1))
-    assert candidates(bundle) == ["onnxruntime-int8", "openvino-int8", "onnxruntime-fp32", "openvino-fp32"]
+    assert names(bundle) == ["onnxruntime-int8", "openvino-int8", "onnxruntime-fp32", "openvino-fp32"]
     assert opened(tiny_bundle) == "onnxruntime-int8"
 
 
@@ -109,7 +119,7 @@ def test_the_command_line_names_the_extra(
     ("options", "message"),
     [
         ({"engine": "tensorrt"}, "engine is 'tensorrt'; it must be one of auto, onnxruntime, openvino"),
-        ({"precision": "int4"}, "precision is 'int4'; it must be one of auto, int8, fp32"),
+        ({"precision": "int4"}, "precision is 'int4'; it must be one of auto, int8, fp32, bf16, fp16"),
         ({"threads": 0}, "threads is 0; it must be 1 to 1024"),
     ],
 )
@@ -235,7 +245,7 @@ def test_a_proven_pair_is_not_proven_again(tiny_bundle: Path, monkeypatch: pytes
     def again(*_: object) -> None:
         pytest.fail("it was proven before")
 
-    monkeypatch.setattr(loading, "prove", again)
+    monkeypatch.setattr(loading, "prove_widths", again)
     assert opened(tiny_bundle) == "openvino-int8"
 
 
@@ -279,13 +289,13 @@ def test_a_damaged_stamp_is_as_none(content: str, tiny_bundle: Path, own_cache: 
 
 def test_the_best_number_of_threads_is_taken_from_the_stamp(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int | None] = []
-    genuine = loading.open_engine
+    genuine = variants.open_engine
 
-    def spy(bundle: Bundle, name: str, *, threads: int | None = None) -> engines.Engine:
+    def spy(bundle: Bundle, name: str, *, hint: engines.Hint, threads: int | None = None) -> engines.Engine:
         asked.append(threads)
-        return genuine(bundle, name, threads=threads)
+        return genuine(bundle, name, hint=hint, threads=threads)
 
-    monkeypatch.setattr(loading, "open_engine", spy)
+    monkeypatch.setattr(variants, "open_engine", spy)
     monkeypatch.setattr(loading, "usable_threads", lambda: 2)
     for threads, given in ((1, None), (64, None), (64, 5)):
         write_stamp(Bundle.open(tiny_bundle), Stamp("openvino-int8", True, seconds=0.001, threads=threads))
@@ -311,6 +321,195 @@ def test_without_a_writable_cache_it_loads_all_the_same(
     assert opened(tiny_bundle) == "openvino-int8"
     assert opened(tiny_bundle) == "openvino-int8"
     assert read_stamp(Bundle.open(tiny_bundle), "openvino-int8") is None
+
+
+def proven(bundle: Bundle, times: dict[str, float | None], **facts: Any) -> None:
+    """Stamps as `edgebert verify` leaves them: seconds by variant."""
+    for name, seconds in times.items():
+        artifact, hint = (name[:-5], "bf16") if name.endswith("-bf16") else (name, "f32")
+        stamp = Stamp(artifact, True, seconds=seconds, threads=1, thorough=True, hint=hint)  # type: ignore[arg-type]
+        write_stamp(bundle, dataclasses.replace(stamp, **facts) if hint == "bf16" else stamp)
+
+
+def test_a_hint_that_was_verified_and_is_faster_is_taken(tiny_bundle: Path, bf16: Pretended) -> None:
+    bundle = Bundle.open(tiny_bundle)
+    proven(bundle, {"openvino-int8": 0.02, "openvino-int8-bf16": 0.01, "onnxruntime-int8": 0.015})
+    assert names(bundle)[:3] == ["openvino-int8-bf16", "onnxruntime-int8", "openvino-int8"]
+    for precision in ("auto", "int8"):
+        with edgebert.load(tiny_bundle, precision=precision, threads=1) as encoder:
+            assert (encoder.engine, encoder.precision, encoder.hint) == ("openvino", "int8", "bf16")
+            assert encoder.runs == "openvino int8 (hint bf16)"
+            assert repr(encoder).endswith("engine='openvino', precision='int8', hint='bf16')")
+    assert bf16.opened == [("openvino-int8", "bf16")] * 2
+
+
+@pytest.mark.parametrize(
+    ("plain", "half", "facts"),
+    [
+        (0.02, 0.01, {"thorough": False}),
+        (0.02, 0.01, {"verified": False, "problem": "cosine 0.7"}),
+        (0.02, None, {}),
+        (None, 0.01, {}),
+        (0.02, 0.019, {}),  # within the noise
+        (0.01, 0.02, {}),
+    ],
+)
+def test_a_hint_is_not_taken_unasked_otherwise(
+    plain: float | None, half: float | None, facts: dict[str, Any], tiny_bundle: Path, bf16: Pretended
+) -> None:
+    bundle = Bundle.open(tiny_bundle)
+    proven(bundle, {"openvino-int8": plain, "openvino-int8-bf16": half}, **facts)
+    assert names(bundle) == NAMES
+    assert opened(tiny_bundle) == "openvino-int8"
+    assert {hint for _, hint in bf16.opened} == {"f32"}
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations((0.001, 0.002, 0.003, None), 3)))
+def test_what_was_not_verified_is_never_first(
+    order: tuple[float | None, ...], tiny_bundle: Path, bf16: Pretended
+) -> None:
+    bundle = Bundle.open(tiny_bundle)
+    proven(bundle, dict(zip(["openvino-int8", "openvino-fp32", "onnxruntime-int8"], order, strict=True)))
+    for options in ({}, {"engine": "openvino"}, {"precision": "int8"}, {"precision": "fp32"}):
+        assert {variant.hint for variant in candidates(bundle, **options)} == {"f32"}
+
+
+def test_fp32_is_f32_however_fast_bf16_is(tiny_bundle: Path, bf16: Pretended) -> None:
+    bundle = Bundle.open(tiny_bundle)
+    proven(bundle, {"openvino-fp32": 0.1, "openvino-fp32-bf16": 0.001})
+    assert names(bundle, precision="fp32") == ["openvino-fp32", "onnxruntime-fp32"]
+    with edgebert.load(tiny_bundle, precision="fp32", threads=1) as encoder:
+        assert (encoder.precision, encoder.hint, encoder.runs) == ("fp32", "f32", "openvino fp32")
+
+
+def test_a_verified_bf16_comes_after_int8_and_before_a_slower_fp32(tiny_bundle: Path, bf16: Pretended) -> None:
+    bundle = Bundle.open(tiny_bundle)
+    proven(bundle, {"openvino-fp32": 0.1, "openvino-fp32-bf16": 0.001, "openvino-int8": 0.2})
+    assert names(bundle)[:4] == ["openvino-int8", "onnxruntime-int8", "openvino-fp32-bf16", "openvino-fp32"]
+
+
+def test_bf16_that_is_asked_for_is_the_fp32_artifact_proven_at_first_use(tiny_bundle: Path, bf16: Pretended) -> None:
+    with edgebert.load(tiny_bundle, precision="bf16", threads=1) as encoder:
+        assert (encoder.engine, encoder.precision, encoder.hint) == ("openvino", "bf16", "bf16")
+        assert encoder.encode("the dog").shape == (64,)
+    assert bf16.opened == [("openvino-fp32", "bf16")]
+    bundle = Bundle.open(tiny_bundle)
+    assert read_stamp(bundle, "openvino-fp32", "bf16") == Stamp("openvino-fp32", True, hint="bf16")
+    assert read_stamp(bundle, "openvino-fp32") is None
+    assert names(bundle) == NAMES  # proven, not verified
+
+
+@pytest.mark.parametrize("width", [8, 16, 24, 32, 40, 48])
+def test_a_hint_that_is_wrong_at_one_width_is_refused_with_its_reason(
+    width: int, tiny_bundle: Path, bf16: Pretended, refused: Callable[..., str]
+) -> None:
+    bf16.wrong = lambda shape: shape[1] == width
+    with pytest.raises(EngineError, match="nothing that was asked for works here. openvino-fp32-bf16: cosine .*0.995"):
+        edgebert.load(tiny_bundle, precision="bf16", threads=1)
+    stamp = read_stamp(Bundle.open(tiny_bundle), "openvino-fp32", "bf16")
+    assert stamp is not None
+    assert not stamp.verified
+    said = refused("embed", tiny_bundle, "--text", "x", "--precision", "bf16", says="it failed on this machine before")
+    assert "openvino-fp32-bf16: " in said
+    assert opened(tiny_bundle, precision="fp32") == "openvino-fp32"
+
+
+@pytest.mark.parametrize("width", [8, 16, 24, 32, 40, 48])
+@pytest.mark.parametrize("name", ["openvino-int8", "onnxruntime-int8"])
+def test_an_engine_that_is_wrong_at_one_width_is_not_taken(
+    name: str, width: int, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    genuine = variants.open_engine
+
+    def wrong_there(bundle: Bundle, artifact: str, *, hint: engines.Hint, threads: int | None) -> Any:
+        engine: Any = genuine(bundle, artifact, hint=hint, threads=threads)
+        if artifact == name:
+            embed = engine.embed
+            engine.embed = lambda ids, mask: embed(ids, mask)[:, :: -1 if ids.shape[1] == width else 1]
+        return engine
+
+    monkeypatch.setattr(variants, "open_engine", wrong_there)
+    other = "onnxruntime-int8" if name.startswith("openvino") else "onnxruntime-fp32"
+    if name.startswith("onnxruntime"):
+        without(monkeypatch, "openvino")
+    assert opened(tiny_bundle) == other
+
+
+def test_a_verified_hint_that_does_not_open_gives_way_with_a_warning(
+    tiny_bundle: Path, bf16: Pretended, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    proven(Bundle.open(tiny_bundle), {"openvino-int8": 0.02, "openvino-int8-bf16": 0.01})
+
+    def broken(bundle: Bundle, name: str, *, hint: engines.Hint, threads: int | None) -> engines.Engine:
+        if hint != "f32":
+            raise EngineError("no bf16 today")
+        return bf16.open(bundle, name, hint=hint, threads=threads)
+
+    monkeypatch.setattr(variants, "open_engine", broken)
+    with caplog.at_level(logging.WARNING, "edgebert.loading"):
+        assert opened(tiny_bundle) == "openvino-int8"
+    (record,) = caplog.records
+    assert record.message == f"{tiny_bundle}: openvino-int8-bf16 is refused: no bf16 today"
+
+
+@pytest.mark.parametrize(("precision", "hint"), [("bf16", "bf16"), ("fp16", "f16")])
+def test_a_hint_that_the_processor_does_not_offer_is_an_error(
+    precision: str, hint: str, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch, refused: Callable[..., str]
+) -> None:
+    monkeypatch.setattr("edgebert.engines.openvino.offered_hints", lambda: ("f32",))
+    says = f"openvino-fp32-{hint}: openvino does not offer {hint} on this processor; it offers f32"
+    with pytest.raises(EngineError, match=says):
+        edgebert.load(tiny_bundle, precision=precision)
+    refused("embed", tiny_bundle, "--text", "x", "--precision", precision, says=says)
+    assert read_stamp(Bundle.open(tiny_bundle), "openvino-fp32", hint) is None  # type: ignore[arg-type]
+
+
+def test_what_openvino_offers_is_what_it_says_of_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Core:
+        def get_property(self, device: str, name: str) -> list[str]:
+            assert (device, name) == ("CPU", "OPTIMIZATION_CAPABILITIES")
+            return ["FP32", "FP16", "INT8", "BF16", "BIN"]
+
+    from edgebert.engines import openvino
+
+    monkeypatch.setattr(openvino, "_core", Core)
+    assert openvino.offered_hints.__wrapped__() == ("f32", "bf16", "f16")
+    monkeypatch.setattr(Core, "get_property", lambda *_: ["FP32", "INT8"])
+    assert openvino.offered_hints.__wrapped__() == ("f32",)
+
+
+def test_onnx_runtime_has_f32_only(tiny_bundle: Path) -> None:
+    bundle = Bundle.open(tiny_bundle)
+    says = "has no artifact for onnxruntime-bf16; it has .*; bf16 is an fp32 artifact in OpenVINO"
+    with pytest.raises(EngineError, match=says):
+        edgebert.load(tiny_bundle, engine="onnxruntime", precision="bf16")
+    with pytest.raises(EngineError, match="onnxruntime does not offer bf16 on this processor; it offers f32"):
+        engines.open_engine(bundle, "onnxruntime-fp32", hint="bf16")
+
+
+def test_bf16_without_openvino_names_what_installs_it(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    without(monkeypatch, "openvino")
+    with pytest.raises(EngineError, match=r"pip install 'edgebert\[openvino\]'"):
+        edgebert.load(tiny_bundle, precision="bf16")
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16", "int8"])
+def test_torch_runs_fp32_only(precision: str, tiny_bundle: Path) -> None:
+    with pytest.raises(RecipeError, match=f"has no files for engine torch, precision {precision}"):
+        open_model(tiny_bundle, engine="torch", precision=precision)
+
+
+@pytest.mark.parametrize("changed", ["PROOF", "STEP"])
+def test_a_stamp_does_not_hold_for_another_hint_or_proof(
+    changed: str, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = Bundle.open(tiny_bundle)
+    write_stamp(bundle, Stamp("openvino-int8", True, hint="bf16"))
+    assert read_stamp(bundle, "openvino-int8", "bf16") == Stamp("openvino-int8", True, hint="bf16")
+    assert read_stamp(bundle, "openvino-int8") is None
+    assert read_stamp(bundle, "openvino-int8", "f16") is None
+    monkeypatch.setattr(f"edgebert.stamps.{changed}", 99)
+    assert read_stamp(bundle, "openvino-int8", "bf16") is None
 
 
 def test_every_refusal_is_one_of_our_errors(tmp_path: Path) -> None:

@@ -6,13 +6,13 @@ import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
 import edgebert
-from edgebert import engines
+from edgebert import engines, proof, variants
 from edgebert import verify as verify_module
 from edgebert.bundle import Bundle, seal
 from edgebert.errors import BundleError, RecipeError
@@ -20,14 +20,19 @@ from edgebert.progress import Progress
 from edgebert.stamps import Stamp, read_stamp
 from edgebert.verify import verify
 
+if TYPE_CHECKING:
+    from conftest import Pretended
+
 NAMES = ["onnxruntime-fp32", "onnxruntime-int8", "openvino-fp32", "openvino-int8"]
+HALF = ["openvino-fp32-bf16", "openvino-int8-bf16"]
 
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
-    """Times as given instead of measured ones: seconds by artifact."""
-    times = dict.fromkeys(NAMES, 0.01)
-    monkeypatch.setattr(verify_module, "_fastest", lambda bundle, name, golden, threads: (times[name], threads or 1))
+    """Times as given instead of measured ones: seconds by variant."""
+    times = dict.fromkeys([*NAMES, *HALF], 0.01)
+    monkeypatch.setattr(proof, "_fastest", lambda bundle, v, golden, threads: (times[v.name], threads or 1))
+    monkeypatch.setattr(proof, "_ratio", lambda bundle, v, golden, *threads: times[v.name] / times[v.artifact])
     return times
 
 
@@ -80,15 +85,15 @@ def test_what_holds_is_remembered_for_load(tiny_bundle: Path, quick: dict[str, f
 
 
 def test_times_and_threads_are_measured(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(verify_module, "usable_threads", lambda: 2)
+    monkeypatch.setattr(proof, "usable_threads", lambda: 2)
     tried: set[int | None] = set()
-    genuine = verify_module.open_engine
+    genuine = variants.open_engine
 
-    def spy(bundle: Bundle, name: str, *, threads: int | None = None) -> engines.Engine:
+    def spy(bundle: Bundle, name: str, *, hint: engines.Hint, threads: int | None = None) -> engines.Engine:
         tried.add(threads)
-        return genuine(bundle, name, threads=threads)
+        return genuine(bundle, name, hint=hint, threads=threads)
 
-    monkeypatch.setattr(verify_module, "open_engine", spy)
+    monkeypatch.setattr(variants, "open_engine", spy)
     report = verify(tiny_bundle)
     assert tried == {None, 1, 2}
     for finding in report.findings[2:]:
@@ -182,16 +187,17 @@ def test_full_tries_every_length(tiny_bundle: Path, quick: dict[str, float]) -> 
     for full in (False, True):
         assert verify(tiny_bundle, full=full, threads=1, progress=Counting()).ok
     batches = 3 * 3  # of lengths 16, 32 and 48
-    assert totals == {False: 2 * 6 + batches, True: 2 * 47 + batches}
+    golden = 2 * 6 + batches  # at every width that the runtime pads to
+    assert totals == {False: golden + 2 * 6 + batches, True: golden + 2 * 47 + batches}
 
 
 def test_an_engine_that_is_wrong_in_one_shape_only_fails(
     tiny_bundle: Path, quick: dict[str, float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    genuine = verify_module.open_engine
+    genuine = variants.open_engine
 
-    def sometimes_wrong(bundle: Bundle, name: str, *, threads: int | None = None) -> engines.Engine:
-        engine = genuine(bundle, name, threads=threads)
+    def sometimes_wrong(bundle: Bundle, name: str, *, hint: engines.Hint, threads: int | None) -> engines.Engine:
+        engine = genuine(bundle, name, hint=hint, threads=threads)
         embed = engine.embed
         if name == "onnxruntime-int8":
 
@@ -201,7 +207,7 @@ def test_an_engine_that_is_wrong_in_one_shape_only_fails(
             monkeypatch.setattr(engine, "embed", turned)
         return engine
 
-    monkeypatch.setattr(verify_module, "open_engine", sometimes_wrong)
+    monkeypatch.setattr(variants, "open_engine", sometimes_wrong)
     report = verify(tiny_bundle, threads=1)
     (failed,) = [finding for finding in report.findings if finding.status == "failed"]
     assert failed.what == "onnxruntime-int8"
@@ -262,3 +268,42 @@ def test_the_json_report_has_the_same_facts(
     report = json.loads(result.out)
     assert (report["ok"], report["source"], report["chosen"]) == (True, str(tiny_bundle), "openvino-int8")
     assert [finding["what"] for finding in report["findings"]] == ["files", "tokenizer", *NAMES]
+
+
+def test_a_hint_that_is_right_and_faster_is_chosen_and_loaded(
+    tiny_bundle: Path, quick: dict[str, float], bf16: Pretended, cli: Callable[..., Any]
+) -> None:
+    quick["openvino-int8-bf16"] = 0.005
+    report = verify(tiny_bundle, threads=1)
+    assert [f.what for f in report.findings[2:]] == [*NAMES[:2], "openvino-fp32", HALF[0], "openvino-int8", HALF[1]]
+    assert {f.status for f in report.findings} == {"ok"}
+    assert report.chosen == "openvino-int8-bf16"
+    stamp = Stamp("openvino-int8", True, seconds=0.005, threads=1, thorough=True, hint="bf16")
+    assert read_stamp(Bundle.open(tiny_bundle), "openvino-int8", "bf16") == stamp
+    with edgebert.load(tiny_bundle) as encoder:
+        assert encoder.runs == "openvino int8 (hint bf16)"
+    assert "edgebert.load takes openvino-int8-bf16 here" in cli("verify", tiny_bundle, "--threads", 1).out
+
+
+@pytest.mark.parametrize("shape", [*((None, width) for width in (8, 16, 24, 32, 40, 48)), (8, None), (32, 16)])
+def test_a_hint_that_is_wrong_in_one_shape_is_refused_and_the_bundle_is_not(
+    shape: tuple[int | None, int | None], tiny_bundle: Path, quick: dict[str, float], bf16: Pretended,
+    cli: Callable[..., Any],
+) -> None:  # fmt: skip
+    quick["openvino-int8-bf16"] = 0.001
+    bf16.only = ("openvino-int8",)
+    bf16.wrong = lambda found: all(want in (None, have) for want, have in zip(shape, found, strict=True))
+    result = cli("verify", tiny_bundle, "--threads", 1, "--json")
+    assert result.code == 0, result.err
+    report = json.loads(result.out)
+    status = {finding["what"]: finding["status"] for finding in report["findings"]}
+    assert {name for name, told in status.items() if told != "ok"} == {"openvino-int8-bf16"}
+    assert status["openvino-int8-bf16"] == "refused"
+    assert report["chosen"] == "openvino-int8"
+    bundle = Bundle.open(tiny_bundle)
+    bad, good = read_stamp(bundle, "openvino-int8", "bf16"), read_stamp(bundle, "openvino-int8")
+    assert bad is not None and good is not None
+    assert (bad.verified, bad.seconds, good.verified, good.thorough) == (False, None, True, True)
+    assert "cosine" in bad.problem
+    with edgebert.load(tiny_bundle) as encoder:
+        assert (encoder.precision, encoder.hint) == ("int8", "f32")

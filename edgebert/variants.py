@@ -1,0 +1,72 @@
+"""What a bundle can run as: every artifact under every precision hint that its engine takes.
+
+int8 and float meet in one graph: a hint other than f32 lets the engine compute the float part in fewer bits. That is
+faster on some processors and wrong on others (OpenVINO's bf16 on AMX: at one sequence length in 32), so a variant other
+than f32 counts for nothing until this machine has proven it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from edgebert.bundle import Bundle
+from edgebert.engines import HINTS, Engine, Hint, is_installed, offered_hints, open_engine
+from edgebert.engines.base import precision_of
+from edgebert.errors import EngineError
+from edgebert.stamps import Stamp, read_stamp
+
+PRECISIONS = ("int8", "fp32", "bf16", "fp16")
+# So much faster than under f32 must a hint be to be taken unasked: less is noise.
+_CLEARLY = 1.1
+
+
+@dataclass(frozen=True)
+class Variant:
+    """The artifact of that name under a hint. precision: how it is asked for, one of `PRECISIONS`."""
+
+    artifact: str
+    engine: str
+    precision: str
+    hint: Hint = "f32"
+
+    @property
+    def name(self) -> str:
+        """Such as "openvino-int8", and "openvino-int8-bf16" under a hint other than f32."""
+        return self.artifact if self.hint == "f32" else f"{self.artifact}-{self.hint}"
+
+    def open(self, bundle: Bundle, *, threads: int | None = None) -> Engine:
+        """See `open_engine`."""
+        return open_engine(bundle, self.artifact, hint=self.hint, threads=threads)
+
+
+def known_variants(bundle: Bundle) -> list[Variant]:
+    """Every artifact under every hint that its engine knows, whatever this machine has; f32 first."""
+    return [
+        Variant(name, artifact.engine, precision_of(artifact, hint), hint)
+        for name, artifact in bundle.manifest.artifacts.items()
+        for hint in HINTS[artifact.engine]
+    ]
+
+
+def variants(bundle: Bundle) -> list[Variant]:
+    """Those that this processor offers; of an engine that is not installed or broken, the f32 ones."""
+    return [v for v in known_variants(bundle) if v.hint == "f32" or v.hint in _offered(v.engine)]
+
+
+def is_faster(bundle: Bundle, variant: Variant) -> bool:
+    """Whether `edgebert verify` proved here that it is right at every width, and clearly faster than under f32."""
+    found, plain = (read_stamp(bundle, variant.artifact, hint) for hint in (variant.hint, "f32"))
+    return found is not None and found.thorough and _seconds(found) * _CLEARLY < _seconds(plain, missing=0.0)
+
+
+def _seconds(stamp: Stamp | None, *, missing: float = float("inf")) -> float:
+    return stamp.seconds if stamp is not None and stamp.verified and stamp.seconds is not None else missing
+
+
+def _offered(engine: str) -> tuple[Hint, ...]:
+    if not is_installed(engine):
+        return ("f32",)
+    try:
+        return offered_hints(engine)
+    except EngineError:
+        return ("f32",)  # opening it says why
