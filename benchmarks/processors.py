@@ -2,8 +2,8 @@
 
     python benchmarks/processors.py BUNDLE [--artifact NAME] [--processor haswell|neoverse-n1]
 
-Needs Debian and `apt-get install qemu-user-static`; an arm64 system of 270 MB is made at the first run. Exit 1 when an
-artifact is below its gates on a processor. For a 6-layer model of 384 numbers it takes some minutes.
+Needs Debian and `apt-get install qemu-user-static`; an arm64 system of 300 MB is made at the first run. Exit 1 when an
+artifact is below its gates on a processor.
 """
 
 from __future__ import annotations

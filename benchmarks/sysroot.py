@@ -39,7 +39,7 @@ class MissingTool(EngineError):
 
 
 def arm64_sysroot() -> Path:
-    """The folder of the system, made at the first call (270 MB).
+    """The folder of the system, made at the first call (about 300 MB).
 
     It lies in EDGEBERT_SYSROOTS, else in the user's cache folder; a change of the recipe or of a version makes another.
 
