@@ -5,7 +5,7 @@
 The same student, text and seed for every share; 0 is plain training. Students and bundles stay in the work folder; what
 is there is not made again. Scores are Spearman x 100 on STS-B English: on the dev split, by which the default share may
 be chosen, or with `--split test` on the test split, which chooses nothing. Cosines to torch fp32 are those that
-`edgebert quantize` proved, over every length, on ordinary and degenerate text; "left in float" counts layers.
+`edgebert quantize` proved, over every length, on ordinary and degenerate text; the recipe is the one it took.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from edgebert.table import show
 
 ENGINES = ("openvino", "onnxruntime")
 HEAD = ["student", "share", "minutes", "fp32", "engine", "int8", "% of fp32"]
-HEAD += ["cosine mean", "min", "degenerate min", "left in float"]
+HEAD += ["cosine mean", "min", "degenerate min", "recipe"]
 
 
 def main() -> None:
@@ -63,7 +63,7 @@ def _made(work: Path, name: str, teacher: str, corpus: Path, recipe: str) -> tup
 
 
 def _rows(student: Path, bundle: Path, pairs: Path) -> list[list[str]]:
-    """One row an engine: minutes and fp32 score of the student, its int8's score, share kept, cosines, exclusions."""
+    """One row an engine: minutes and fp32 score of the student, its int8's score, share kept, cosines, recipe."""
     lineage, artifacts = Bundle.open(student).manifest.lineage, Bundle.open(bundle).manifest.artifacts
     plain, rows = _score(student, pairs, "torch", "fp32"), []
     for engine in ENGINES:
@@ -73,7 +73,7 @@ def _rows(student: Path, bundle: Path, pairs: Path) -> list[list[str]]:
         cosines = (parity.ordinary_mean, parity.ordinary_min, parity.degenerate_min)
         cells = [f"{lineage['training_seconds'] / 60:.1f}", f"{plain:.2f}", engine, f"{int8:.2f}"]
         cells += [f"{100 * int8 / plain:.2f}", *(f"{cosine:.4f}" for cosine in cosines)]
-        rows.append([*cells, str(len(artifact.recipe.get("exclude", ())))])
+        rows.append([*cells, str(artifact.recipe["name"])])
     return rows
 
 
