@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,21 +25,23 @@ class Context:
     inputs: tuple[str, ...]
     pad_token_id: int
     folder: Path
-    _kept: dict[tuple[object, ...], dict[str, Activation]] = field(default_factory=dict)
+    _kept: dict[tuple[object, ...], Activation] = field(default_factory=dict)
 
-    def observe(self, graph: Graph, tensors: Sequence[str]) -> dict[str, Activation]:
+    def observe(self, graph: Graph, tensors: Sequence[str], *, histogram: bool = False) -> dict[str, Activation]:
         """The statistics of `tensors` in `graph` on the calibration rows.
 
-        Channels that no linear layer multiplies with anything but zeros do not count for the histograms.
+        Channels that no linear layer multiplies with anything but zeros do not count. histogram: they do not count in
+        the histogram either, for which the text is gone through again.
         """
-        key = (*graph.history, tuple(tensors))
-        if key not in self._kept:
-            self._kept[key] = collect(
-                graph.model,
-                {name: graph.read_channels(name) for name in tensors},
-                self.rows,
-                self.inputs,
-                pad_token_id=self.pad_token_id,
-                folder=self.folder,
+        values = tuple(one for one in graph.history if not getattr(one, "keeps_activations", False))
+        masks = {name: graph.read_channels(name) for name in tensors}
+        keys = {
+            name: (values, name, mask.tobytes() if histogram and mask is not None else None)
+            for name, mask in masks.items()
+        }
+        if wanted := {name: masks[name] if histogram else None for name, key in keys.items() if key not in self._kept}:
+            found = collect(
+                graph.model, wanted, self.rows, self.inputs, pad_token_id=self.pad_token_id, folder=self.folder
             )
-        return self._kept[key]
+            self._kept.update({keys[name]: seen for name, seen in found.items()})
+        return {name: dataclasses.replace(self._kept[key], kept=masks[name]) for name, key in keys.items()}

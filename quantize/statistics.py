@@ -22,6 +22,10 @@ BINS = 4096
 _BATCH_TOKENS = 1024  # tokens in one run, so that the memory of a run is bounded too
 
 
+def _nothing() -> NDArray[np.float64]:
+    return np.empty(0)
+
+
 @dataclass
 class Activation:
     """One tensor's statistics. Shape: least, most, total (channels,), float64; counts (BINS,) over -limit to limit.
@@ -33,14 +37,15 @@ class Activation:
     kept: NDArray[np.bool_] | None = None
     count: int = 0
     limit: float = 0.0
-    least: NDArray[np.float64] = field(init=False)
-    most: NDArray[np.float64] = field(init=False)
-    total: NDArray[np.float64] = field(init=False)
-    counts: NDArray[np.int64] = field(init=False)
+    least: NDArray[np.float64] = field(default_factory=_nothing)
+    most: NDArray[np.float64] = field(default_factory=_nothing)
+    total: NDArray[np.float64] = field(default_factory=_nothing)
+    counts: NDArray[np.int64] = field(default_factory=lambda: np.zeros(BINS, np.int64))
 
     def __post_init__(self) -> None:
-        self.least, self.most = np.full(self.channels, np.inf), np.full(self.channels, -np.inf)
-        self.total, self.counts = np.zeros(self.channels), np.zeros(BINS, np.int64)
+        if not len(self.least):
+            self.least, self.most = np.full(self.channels, np.inf), np.full(self.channels, -np.inf)
+            self.total = np.zeros(self.channels)
 
     @property
     def mean(self) -> NDArray[np.float64]:

@@ -13,6 +13,7 @@ Source: the mixed decomposition of LLM.int8(), Dettmers et al. 2022, arXiv:2208.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +30,7 @@ class Outliers:
 
     channels: int = 8
     gain: float = 3.0
+    keeps_activations: ClassVar[bool] = True  # what was measured before it still holds
 
     def __call__(self, graph: Graph, context: Context) -> None:
         """Rewrites `graph`."""

@@ -43,7 +43,8 @@ class StaticInt8:
     def __call__(self, graph: Graph, context: Context) -> None:
         """Rewrites `graph`."""
         every = graph.linears()
-        seen = context.observe(graph, [linear.input for linear in every])
+        names = list(dict.fromkeys(linear.input for linear in every))
+        seen = context.observe(graph, names, histogram=self.ranges != "min-max")
         groups: dict[str, list[Linear]] = {}
         for linear in every:
             if linear.name not in self.exclude:
