@@ -25,7 +25,7 @@ TableBits = Literal[4, 8]
 
 @dataclass(frozen=True)
 class Recipe:
-    """Passes in the order in which they run. float_layers: so many of the most sensitive linear layers stay in float."""
+    """Passes in the order in which they run. float_layers: so many of the most sensitive layers stay in float."""
 
     name: str
     passes: tuple[Pass, ...]

@@ -6,7 +6,7 @@ import dataclasses
 import itertools
 import tempfile
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from edgebert.errors import DataError
 from edgebert.files import new_folder
 from edgebert.manifest import Artifact, Parity, Quality
 from edgebert.progress import Progress
-from edgebert.quantize.calibration import Calibration, calibration
+from edgebert.quantize.calibration import calibration
 from edgebert.quantize.context import Context
 from edgebert.quantize.export import export_onnx, export_openvino
 from edgebert.quantize.parity import Gates, Measured, measure, require
@@ -54,7 +54,7 @@ class Options:
     recipe: Recipe | None = None
     tables: TableBits | None = None
     half: bool = False
-    gates: Gates = Gates()
+    gates: Gates = field(default_factory=Gates)
     task: TaskGate | None = None
 
     @property

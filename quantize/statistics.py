@@ -1,7 +1,8 @@
 """What the inputs of linear layers look like on calibration text, in memory that does not grow with the text.
 
-Of every tensor: least and largest value and mean of each channel, and a histogram of the values of all channels asked for. A histogram that must
-reach further doubles its bins, two and two becoming one, so nothing is kept of the texts themselves.
+Of every tensor: least and largest value and mean of each channel, and a histogram of the values of all channels asked
+for. A histogram that must reach further doubles its bins, two and two becoming one, so nothing is kept of the texts
+themselves.
 """
 
 from __future__ import annotations
@@ -94,7 +95,8 @@ def collect(
 ) -> dict[str, Activation]:
     """The statistics of the graph's `tensors`, by ONNX Runtime in float32; padding is left out of them.
 
-    tensors: name -> the channels to keep for the histogram, None for all. rows: token ids. inputs: the graph's input names. folder: for a temporary copy of the model.
+    tensors: name -> the channels to keep for the histogram, None for all. rows: token ids. inputs: the graph's input
+    names. folder: for a temporary copy of the model.
     """
     names = list(tensors)
     found: dict[str, Activation] = {}

@@ -7,7 +7,8 @@
 In the feed-forward part of BERT a handful of channels reach 50 times further than the median; with one scale for all,
 ordinary values fall into three or four of the 256 steps. The float product has a few rows and costs little.
 
-Source: the mixed decomposition of LLM.int8(), Dettmers et al. 2022, arXiv:2208.07339, with channels fixed by calibration.
+Source: the mixed decomposition of LLM.int8(), Dettmers et al. 2022, arXiv:2208.07339; here calibration fixes the
+channels.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ _LEAST = 1e-5
 
 @dataclass(frozen=True)
 class SmoothQuant:
-    """The pass. alpha: how much moves, from 0 to 1. everywhere: smooth all inputs, not only what comes out of a LayerNorm.
+    """The pass. alpha: how much moves, from 0 to 1. everywhere: smooth all inputs, not only those out of a LayerNorm.
 
     What comes out of a GELU or of attention has its outliers in few channels, which ruin the weights they move into.
     """
