@@ -27,7 +27,7 @@ _SIGNS = ".!?,-0"  # repeated hundreds of times they give the largest activation
 class Calibration:
     """Token id rows, special tokens included.
 
-    texts: how many of them are texts of the user's. unknown: the share of their tokens that the tokenizer does not know.
+    texts: how many of them are the user's. unknown: the share of their tokens that the tokenizer does not know.
     truncated: how many were longer than the model takes and cut.
     """
 

@@ -167,7 +167,7 @@ class _Work:
         recipe = Recipe("float16", (Float16(),))
         onnx.save(recipe.run(self.context), path)
         inputs = self.context.inputs
-        export_openvino(path, self.partial / "openvino" / "openvino_model.xml", "fp32", inputs)
+        export_openvino(path, self.partial / "openvino" / "openvino_model.xml", "fp32", inputs, half=True)
         artifacts = {
             name: dataclasses.replace(artifact, recipe=recipe.facts())
             for name, artifact in self.bundle.manifest.artifacts.items()

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import helper
 
+from edgebert.errors import RecipeError
 from edgebert.quantize.context import Context
 from edgebert.quantize.graph import Graph, Linear
 from edgebert.quantize.statistics import Activation
@@ -26,10 +27,18 @@ from edgebert.quantize.statistics import Activation
 
 @dataclass(frozen=True)
 class Outliers:
-    """The pass. channels: at most so many of one activation. gain: how many times finer the steps must get."""
+    """The pass. channels: at most so many of one activation. gain: how many times finer the steps must get.
+
+    Raises: RecipeError for a number below 1.
+    """
 
     channels: int = 8
     gain: float = 3.0
+
+    def __post_init__(self) -> None:
+        for name, value in (("channels", self.channels), ("gain", self.gain)):
+            if not value >= 1:
+                raise RecipeError(f"outliers: {name} is {value}; it must be 1 or more")
 
     def __call__(self, graph: Graph, context: Context) -> None:
         """Rewrites `graph`."""
