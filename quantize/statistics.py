@@ -72,7 +72,9 @@ class Activation:
         self.total += values.sum(axis=0, dtype=np.float64)
         values = values if self.kept is None else values[:, self.kept]
         self._reach(float(np.abs(values).max(initial=0.0)))
-        if self.limit:
+        if not self.limit:  # nothing but zeros so far, which lie in this bin for every limit
+            self.counts[BINS // 2] += values.size
+        else:
             self.counts += np.histogram(values, BINS, (-self.limit, self.limit))[0]
 
     def _reach(self, value: float) -> None:

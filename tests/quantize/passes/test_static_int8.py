@@ -1,4 +1,4 @@
-"""Static int8 as QDQ nodes: the types, what stays in float, the arithmetic against numpy, and the same in both engines."""
+"""Static int8 as QDQ nodes: types, what stays in float, the arithmetic against numpy, the same in both engines."""
 
 from __future__ import annotations
 
