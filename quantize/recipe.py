@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -119,6 +120,8 @@ def read_recipe(path: Path) -> Recipe:
     data = parse(_File, content, where=str(path), error=RecipeError)
     if not data.passes:
         raise RecipeError(f"{path}: a recipe needs at least one [[passes]]")
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", data.name):
+        raise RecipeError(f"{path}: name is {data.name!r}; letters, digits, '.', '_' and '-' are allowed")
     if data.float_layers < 0:
         raise RecipeError(f"{path}: float_layers is {data.float_layers}; it must be 0 or more")
     return Recipe(
