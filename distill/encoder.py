@@ -23,8 +23,10 @@ from edgebert.bundle import Bundle
 from edgebert.embedder import Embedder, open_tokenizer
 from edgebert.errors import BundleError
 from edgebert.manifest import PoolingMode
-from edgebert.pretrained import WEIGHTS
+from edgebert.pretrained import WEIGHTS, read_config
 from edgebert.tokenizer import Tokenizer
+
+_INTEGERS = ("I8", "U8", "F8_E4M3", "F8_E5M2")  # as safetensors names them; float8 has lost as much
 
 
 class Encoded(NamedTuple):
@@ -137,7 +139,7 @@ def load_encoder(bundle: Bundle, *, fused_attention: bool = False) -> SentenceEn
     fused_attention: torch's own attention kernel where the architecture has it, which is faster; the plain one is what
     every exporter follows. Safetensors first; pickles are read with `weights_only`; code from the model's repository is
     never run.
-    Raises: BundleError when weights are missing, do not fit or are not finite.
+    Raises: BundleError when weights are missing, are quantized already, do not fit or are not finite.
     """
     from transformers import AutoModel
 
@@ -146,6 +148,7 @@ def load_encoder(bundle: Bundle, *, fused_attention: bool = False) -> SentenceEn
         raise BundleError(
             f"{bundle.source} has no weights for torch, as a package has none: use the bundle it was built from"
         )
+    _refuse_quantized(bundle)
     try:
         with quiet_transformers():
             backbone, report = AutoModel.from_pretrained(
@@ -168,6 +171,24 @@ def load_encoder(bundle: Bundle, *, fused_attention: bool = False) -> SentenceEn
         if not bool(torch.isfinite(weight).all()):
             raise BundleError(f"{bundle.source}: the weight {name} holds NaN or infinite values")
     return encoder
+
+
+def _refuse_quantized(bundle: Bundle) -> None:
+    """Raises BundleError for weights that are integers already: what is lost in them cannot be found again."""
+    from safetensors import SafetensorError, safe_open
+
+    advice = "give the model in float that it was made from"
+    if (method := read_config(bundle.root).get("quantization_config")) is not None:
+        method = method.get("quant_method", method) if isinstance(method, dict) else method
+        raise BundleError(f"{bundle.source} is quantized already (quantization_config: {method!r:.80}): {advice}")
+    for path in sorted(bundle.root.glob("model*.safetensors")):
+        with contextlib.suppress(SafetensorError, OSError), safe_open(path, framework="pt") as stored:
+            for name in stored.keys():  # noqa: SIM118
+                one = stored.get_slice(name)
+                if one.get_dtype() in _INTEGERS and len(one.get_shape()) == 2 and name.endswith(".weight"):
+                    raise BundleError(
+                        f"{bundle.source} is quantized already ({name} is {one.get_dtype()} in {path.name}): {advice}"
+                    )
 
 
 def load_tokenizer(bundle: Bundle, *, max_length: int | None = None) -> Tokenizer:

@@ -25,8 +25,11 @@ _SIGNS = ".!?,-0"  # repeated hundreds of times they give the largest activation
 
 @dataclass(frozen=True)
 class Calibration:
-    """Token id rows, special tokens included. `texts`: how many of them are texts of the user's; `unknown`: the share of
-    their tokens that the tokenizer does not know; `truncated`: how many were longer than the model takes and cut."""
+    """Token id rows, special tokens included.
+
+    texts: how many of them are the user's. unknown: the share of their tokens that the tokenizer does not know.
+    truncated: how many were longer than the model takes and cut.
+    """
 
     rows: tuple[tuple[int, ...], ...]
     texts: int

@@ -54,12 +54,17 @@ def export_onnx(encoder: SentenceEncoder, architecture: str, path: Path) -> Arti
     return Artifact(engine="onnxruntime", precision="fp32", files=(f"onnx/{path.name}",), inputs=names)
 
 
-def export_openvino(onnx_path: Path, path: Path, precision: Precision, inputs: tuple[str, ...]) -> Artifact:
-    """Converts an ONNX file of that precision to OpenVINO IR (`path` and its .bin), weights kept as they are."""
+def export_openvino(
+    onnx_path: Path, path: Path, precision: Precision, inputs: tuple[str, ...], *, half: bool = False
+) -> Artifact:
+    """Converts an ONNX file of that precision to OpenVINO IR (`path` and its .bin), weights kept as they are.
+
+    half: float weights in float16 on disk, which OpenVINO must be asked for: it folds the casts of `Float16`.
+    """
     import openvino as ov
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    ov.save_model(ov.convert_model(onnx_path), path, compress_to_fp16=False)
+    ov.save_model(ov.convert_model(onnx_path), path, compress_to_fp16=half)
     files = (f"openvino/{path.name}", f"openvino/{path.with_suffix('.bin').name}")
     return Artifact(engine="openvino", precision=precision, files=files, inputs=inputs)
 

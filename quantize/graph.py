@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import NodeProto, numpy_helper
+
+from edgebert.errors import RecipeError
 
 Array = NDArray[np.float32]
 
@@ -46,8 +48,8 @@ class Table:
 class Graph:
     """A model with its constants and the producers and consumers of every tensor by name; passes change it in place.
 
-    history: the passes that have run. in_float: the names of products that are to stay in float. drift: how far rounding
-    its weights moves the mean output of a layer, by the layer's name. Shape: (out_features,).
+    history: the passes that have run. in_float: the names of products that are to stay in float. drift: how far
+    rounding its weights moves the mean output of a layer, by the layer's name. Shape: (out_features,).
     """
 
     def __init__(self, model: onnx.ModelProto) -> None:
@@ -80,7 +82,7 @@ class Graph:
 
     def set(self, name: str, value: NDArray[np.generic]) -> str:
         """Gives the constant `name` a value, making it where it is not there yet; returns `name`."""
-        tensor = numpy_helper.from_array(np.ascontiguousarray(value), name)
+        tensor = numpy_helper.from_array(np.asarray(value, order="C"), name)  # a scalar stays one
         if name in self.constants:
             self.constants[name].CopyFrom(tensor)
         else:
@@ -95,6 +97,22 @@ class Graph:
             for node in self.graph.node
             if node.op_type == "MatMul" and self._is_matrix(node.input[1]) and node.name not in self.in_float
         ]
+
+    def to_round(self, who: str, exclude: Sequence[str] = ()) -> list[Linear]:
+        """The linear layers that the pass `who` is to round: all that are in float, without the nodes `exclude`.
+
+        Raises: RecipeError when there is none, or `exclude` names something else.
+        """
+        linears = self.linears()
+        if not linears:
+            raise RecipeError(f"{who} finds no linear layer in float: it must come before passes that round them")
+        names = [linear.name for linear in linears]
+        for name in exclude:
+            if name not in names:
+                raise RecipeError(
+                    f"{who}: exclude names {name!r}, which is no linear layer; there are {', '.join(names)}"
+                )
+        return [linear for linear in linears if linear.name not in exclude]
 
     def read_channels(self, tensor: str) -> NDArray[np.bool_] | None:
         """The channels of `tensor` that its linear layers multiply with more than zeros, None for all of them."""

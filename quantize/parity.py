@@ -1,4 +1,4 @@
-"""How near an artifact comes to torch in fp32: every length, several batches, ordinary and degenerate text, the task."""
+"""How near an artifact comes to torch in fp32: every length, some batches, ordinary and degenerate text, the task."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -25,7 +26,7 @@ TableBits = Literal[4, 8]
 
 @dataclass(frozen=True)
 class Recipe:
-    """Passes in the order in which they run. float_layers: so many of the most sensitive linear layers stay in float."""
+    """Passes in the order in which they run. float_layers: so many of the most sensitive layers stay in float."""
 
     name: str
     passes: tuple[Pass, ...]
@@ -118,6 +119,8 @@ def read_recipe(path: Path) -> Recipe:
     data = parse(_File, content, where=str(path), error=RecipeError)
     if not data.passes:
         raise RecipeError(f"{path}: a recipe needs at least one [[passes]]")
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", data.name):
+        raise RecipeError(f"{path}: name is {data.name!r}; letters, digits, '.', '_' and '-' are allowed")
     if data.float_layers < 0:
         raise RecipeError(f"{path}: float_layers is {data.float_layers}; it must be 0 or more")
     return Recipe(

@@ -143,7 +143,7 @@ class Search:
         return attempt.status == "passed"
 
     def _build(self, recipe: Recipe) -> dict[str, Artifact]:
-        """The recipe's two int8 artifacts, in a folder of candidates: one ONNX file, and the same graph for OpenVINO."""
+        """The recipe's two int8 artifacts, in a folder of candidates: an ONNX file, and the same for OpenVINO."""
         inputs = self.context.inputs
         folder = self.bundle.root / CANDIDATES / recipe.name
         folder.mkdir(parents=True)

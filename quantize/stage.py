@@ -7,7 +7,7 @@ import itertools
 import shutil
 import tempfile
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from edgebert.errors import DataError
 from edgebert.files import new_folder
 from edgebert.manifest import Artifact, Parity, Quality
 from edgebert.progress import Progress
-from edgebert.quantize.calibration import Calibration, calibration
+from edgebert.quantize.calibration import calibration
 from edgebert.quantize.context import Context
 from edgebert.quantize.export import export_onnx, export_openvino
 from edgebert.quantize.parity import Gates, Measured, measure, require
@@ -55,7 +55,7 @@ class Options:
     recipe: Recipe | None = None
     tables: TableBits | None = None
     half: bool = False
-    gates: Gates = Gates()
+    gates: Gates = field(default_factory=Gates)
     task: TaskGate | None = None
 
     @property
@@ -170,7 +170,7 @@ class _Work:
         recipe = Recipe("float16", (Float16(),))
         onnx.save(recipe.run(self.context), path)
         inputs = self.context.inputs
-        export_openvino(path, self.partial / "openvino" / "openvino_model.xml", "fp32", inputs)
+        export_openvino(path, self.partial / "openvino" / "openvino_model.xml", "fp32", inputs, half=True)
         artifacts = {
             name: dataclasses.replace(artifact, recipe=recipe.facts())
             for name, artifact in self.bundle.manifest.artifacts.items()

@@ -1,7 +1,8 @@
 """What the inputs of linear layers look like on calibration text, in memory that does not grow with the text.
 
-Of every tensor: least and largest value and mean of each channel, and a histogram of the values of all channels asked for. A histogram that must
-reach further doubles its bins, two and two becoming one, so nothing is kept of the texts themselves.
+Of every tensor: least and largest value and mean of each channel, and a histogram of the values of all channels asked
+for. A histogram that must reach further doubles its bins, two and two becoming one, so nothing is kept of the texts
+themselves.
 """
 
 from __future__ import annotations
@@ -76,7 +77,9 @@ class Activation:
         self.total += values.sum(axis=0, dtype=np.float64)
         values = values if self.kept is None else values[:, self.kept]
         self._reach(float(np.abs(values).max(initial=0.0)))
-        if self.limit:
+        if not self.limit:  # nothing but zeros so far, which lie in this bin for every limit
+            self.counts[BINS // 2] += values.size
+        else:
             self.counts += np.histogram(values, BINS, (-self.limit, self.limit))[0]
 
     def _reach(self, value: float) -> None:
@@ -99,7 +102,8 @@ def collect(
 ) -> dict[str, Activation]:
     """The statistics of the graph's `tensors`, by ONNX Runtime in float32; padding is left out of them.
 
-    tensors: name -> the channels to keep for the histogram, None for all. rows: token ids. inputs: the graph's input names. folder: for a temporary copy of the model.
+    tensors: name -> the channels to keep for the histogram, None for all. rows: token ids. inputs: the graph's input
+    names. folder: for a temporary copy of the model.
     """
     names = list(tensors)
     found: dict[str, Activation] = {}

@@ -34,7 +34,8 @@ _SHARE = click.FloatRange(0, 1)
 @click.option("--metric", type=click.Choice(_METRICS), default="agreement", show_default=True,
               help="The score that --min-retention means.")  # fmt: skip
 @click.option("--eval", "files", multiple=True, metavar="FILE", help="What the metric is measured on: a file of text "
-              "pairs with scores; two files of labelled texts, to train and to test on; or a folder in BEIR's layout.")  # fmt: skip
+              "pairs with scores; two files of labelled texts, to train and to test on; or a folder in BEIR's layout."
+              )  # fmt: skip
 @click.option("--min-cosine", type=_SHARE, default=0.97, show_default=True,
               help="Least cosine of int8 to torch fp32 on ordinary text.")  # fmt: skip
 @click.option("--min-degenerate", type=_SHARE, default=0.95, show_default=True,

@@ -29,12 +29,13 @@ class DynamicInt8:
         """Rewrites `graph`."""
         from onnxruntime.quantization import QuantType, quantize_dynamic
 
+        names = [linear.name for linear in graph.to_round("dynamic-int8", self.exclude)]
         path = context.folder / "dynamic.onnx"
         quantize_dynamic(
             graph.model,
             path,
             op_types_to_quantize=["MatMul"],
-            nodes_to_quantize=[linear.name for linear in graph.linears() if linear.name not in self.exclude],
+            nodes_to_quantize=names,
             per_channel=True,
             reduce_range=True,
             weight_type=QuantType.QInt8,

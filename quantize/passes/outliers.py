@@ -7,7 +7,8 @@
 In the feed-forward part of BERT a handful of channels reach 50 times further than the median; with one scale for all,
 ordinary values fall into three or four of the 256 steps. The float product has a few rows and costs little.
 
-Source: the mixed decomposition of LLM.int8(), Dettmers et al. 2022, arXiv:2208.07339, with channels fixed by calibration.
+Source: the mixed decomposition of LLM.int8(), Dettmers et al. 2022, arXiv:2208.07339; here calibration fixes the
+channels.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import helper
 
+from edgebert.errors import RecipeError
 from edgebert.quantize.context import Context
 from edgebert.quantize.graph import Graph, Linear
 from edgebert.quantize.statistics import Activation
@@ -26,11 +28,19 @@ from edgebert.quantize.statistics import Activation
 
 @dataclass(frozen=True)
 class Outliers:
-    """The pass. channels: at most so many of one activation. gain: how many times finer the steps must get."""
+    """The pass. channels: at most so many of one activation. gain: how many times finer the steps must get.
+
+    Raises: RecipeError for a number below 1.
+    """
 
     channels: int = 8
     gain: float = 3.0
     keeps_activations: ClassVar[bool] = True  # what was measured before it still holds
+
+    def __post_init__(self) -> None:
+        for name, value in (("channels", self.channels), ("gain", self.gain)):
+            if not value >= 1:
+                raise RecipeError(f"outliers: {name} is {value}; it must be 1 or more")
 
     def __call__(self, graph: Graph, context: Context) -> None:
         """Rewrites `graph`."""

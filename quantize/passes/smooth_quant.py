@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from onnx import helper
 
+from edgebert.errors import RecipeError
 from edgebert.quantize.context import Context
 from edgebert.quantize.graph import Array, Graph, Linear
 
@@ -20,13 +21,18 @@ _LEAST = 1e-5
 
 @dataclass(frozen=True)
 class SmoothQuant:
-    """The pass. alpha: how much moves, from 0 to 1. everywhere: smooth all inputs, not only what comes out of a LayerNorm.
+    """The pass. alpha: how much moves, from 0 to 1. everywhere: smooth all inputs, not only those out of a LayerNorm.
 
     What comes out of a GELU or of attention has its outliers in few channels, which ruin the weights they move into.
+    Raises: RecipeError for an alpha that is not within 0 to 1.
     """
 
     alpha: float = 0.5
     everywhere: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.alpha <= 1:
+            raise RecipeError(f"smooth-quant: alpha is {self.alpha}; it must be within 0 to 1")
 
     def __call__(self, graph: Graph, context: Context) -> None:
         """Rewrites `graph`."""

@@ -42,13 +42,12 @@ class StaticInt8:
 
     def __call__(self, graph: Graph, context: Context) -> None:
         """Rewrites `graph`."""
-        every = graph.linears()
-        names = list(dict.fromkeys(linear.input for linear in every))
+        chosen = graph.to_round("static-int8", self.exclude)
+        names = list(dict.fromkeys(linear.input for linear in graph.linears()))
         seen = context.observe(graph, names, histogram=self.ranges != "min-max")
         groups: dict[str, list[Linear]] = {}
-        for linear in every:
-            if linear.name not in self.exclude:
-                groups.setdefault(linear.input, []).append(linear)
+        for linear in chosen:
+            groups.setdefault(linear.input, []).append(linear)
         for name, linears in groups.items():
             self._quantize(graph, name, linears, seen[name])
 

@@ -217,7 +217,7 @@ def test_standard_input_is_not_shared_by_several_processes(
         (("distill", "t", "--corpus", "c", "-o", "out"), "torch", "edgebert distill"),
         (("distill", "t", "--corpus", "c", "-o", "out"), "accelerate", "edgebert distill"),
         (("quantize", "t", "--calibration", "c", "-o", "out"), "torch", "edgebert quantize"),
-        (("quantize", "t", "--calibration", "c", "-o", "out"), "nncf", "edgebert quantize"),
+        (("quantize", "t", "--calibration", "c", "-o", "out"), "onnxruntime.quantization", "edgebert quantize"),
     ],
 )
 def test_a_machine_without_the_workshop_is_told_what_to_install(

@@ -1,0 +1,204 @@
+"""The search over recipes: what passes, why others were left, the fastest of several, and engines that crash."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgebert.bundle import Bundle
+from edgebert.errors import BudgetError, EngineError
+from edgebert.manifest import Artifact, Parity
+from edgebert.progress import Progress
+from edgebert.quantize import search as module
+from edgebert.quantize.context import Context
+from edgebert.quantize.parity import Gates, Measured
+from edgebert.quantize.passes.static_int8 import StaticInt8
+from edgebert.quantize.recipe import DYNAMIC, Recipe
+from edgebert.quantize.reference import Reference
+from edgebert.quantize.search import INT8, Search, keep
+from edgebert.quantize.task_gate import TaskGate
+from edgebert.timing import Timing
+
+A, B, C, D = (Recipe(name, (StaticInt8(),)) for name in "abcd")
+KNOWN = Reference((), (), ("a text",), np.ones((1, 2), np.float32))
+
+
+class Told(Progress):
+    """Keeps the lines."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.lines.append(text)
+
+
+def worth(cosine: float, *, agreement: float = 1.0, retention: float = 1.0) -> Measured:
+    """A measurement whose least cosine is that."""
+    fault = "" if cosine >= 0.97 else f"cosine {cosine} on ordinary text, at least 0.97 is needed"
+    return Measured(Parity(cosine, 1, 1, 1, agreement), fault, retention, ())
+
+
+def speed(sentences_s: float) -> Timing:
+    """A timing of so many sentences a second."""
+    return Timing(p50_ms=1, p95_ms=1, p99_ms=1, sentences_s=sentences_s)
+
+
+@pytest.fixture
+def searching(
+    copied_bundle: Path, exported: Context, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., tuple[Search, list[str]]]:
+    """Makes a search whose measurements and speeds are given by recipe; graphs are not built."""
+
+    def make(
+        found: dict[str, Measured | EngineError], *, speeds: dict[str, float] | None = None,
+        task: TaskGate | None = None, proven: dict[str, Measured] | None = None, ranked: Sequence[str] = (),
+    ) -> tuple[Search, list[str]]:  # fmt: skip
+        told, seen = Told(), list[str]()
+        bundle = Bundle.open(copied_bundle)
+        search = Search(bundle, exported, KNOWN, Gates(), task, lambda: tuple(ranked), told)
+
+        def build(recipe: Recipe) -> dict[str, Artifact]:
+            folder = bundle.root / module.CANDIDATES / recipe.name
+            folder.mkdir(parents=True)
+            (folder / "model_qint8.onnx").write_bytes(b"12345678")
+            files = (f"{module.CANDIDATES}/{recipe.name}/model_qint8.onnx",)
+            return {name: Artifact(name.split("-")[0], "int8", files, ()) for name in INT8}
+
+        def measured(of: Bundle, name: str, known: Reference, gate: TaskGate | None) -> Measured:
+            recipe = of.manifest.artifacts[name].files[0].split("/")[1]
+            seen.append(recipe)
+            answer = (proven or {}).get(recipe, found[recipe]) if known is KNOWN else found[recipe]
+            if isinstance(answer, EngineError):
+                raise answer
+            return answer
+
+        def timings(of: Bundle, names: Sequence[str], texts: Sequence[str], singles: int) -> dict[str, Timing]:
+            if speeds is None:
+                raise EngineError("the engine's process ended with SIGABRT, a crash of the engine")
+            return {name: speed(speeds[name.split("/")[0]]) for name in names}
+
+        monkeypatch.setattr(search, "_build", build)
+        monkeypatch.setattr(module, "measured", measured)
+        monkeypatch.setattr(module, "timings", timings)
+        return search, told.lines
+
+    return make
+
+
+def states(search: Search) -> dict[str, str]:
+    """Status by recipe."""
+    return {attempt.recipe.name: attempt.status for attempt in search.attempts}
+
+
+def test_the_first_that_passes_is_taken_and_the_rest_is_told_to_be_untried(searching: Callable[..., object]) -> None:
+    search, lines = searching({"a": worth(0.9), "b": worth(0.99)})  # type: ignore[misc]
+    best = search.run([A, B, C])
+    assert best.recipe == B
+    assert states(search) == {"a": "rejected", "b": "chosen", "c": "not tried"}
+    left, chosen, untried = search.attempts
+    assert left.why == "; ".join(f"{n}: cosine 0.9 on ordinary text, at least 0.97 is needed" for n in INT8)
+    assert lines == [f"recipe a: {left.why}"]
+    assert (chosen.why, untried.why) == ("the first one that passes", "1 cheaper ones pass")
+    assert (untried.measured, untried.size_mb, untried.retention) == ({}, None, None)
+    assert chosen.size_mb == 8e-6
+
+
+@pytest.mark.parametrize(("quickest", "speeds"), [("a", (30, 20, 10)), ("b", (10, 30, 20)), ("c", (10, 20, 30))])
+def test_of_several_that_pass_the_fastest_is_taken(
+    quickest: str, speeds: tuple[int, ...], searching: Callable[..., object]
+) -> None:
+    good = {name: worth(0.99) for name in "abc"}
+    search, _ = searching(good, speeds=dict(zip("abc", speeds, strict=True)), task=TaskGate())  # type: ignore[misc]
+    best = search.run([A, B, C, D], enough=3)
+    assert (best.recipe.name, best.why) == (quickest, "the fastest one that passes")
+    assert states(search) == {**dict.fromkeys("abc", "passed"), quickest: "chosen", "d": "not tried"}
+    assert best.sentences_s == 30
+    assert search.attempts[-1].why == "3 cheaper ones pass"
+
+
+def test_one_that_fails_at_every_length_gives_way_to_the_next(searching: Callable[..., object]) -> None:
+    good = {name: worth(0.99) for name in "abcd"}
+    search, lines = searching(  # type: ignore[misc]
+        good, speeds={"a": 30, "b": 20, "c": 10, "d": 5}, task=TaskGate(), proven={"a": worth(0.5)}
+    )
+    assert search.run([A, B, C, D], enough=3).recipe == B
+    assert states(search) == {"a": "rejected", "b": "chosen", "c": "passed", "d": "passed"}
+    assert lines[0].startswith("recipe a: onnxruntime-int8: cosine 0.5 on ordinary text")
+
+
+def test_where_speeds_cannot_be_measured_the_cheapest_that_passes_is_taken(searching: Callable[..., object]) -> None:
+    search, lines = searching({name: worth(0.99) for name in "abc"}, task=TaskGate())  # type: ignore[misc]
+    assert search.run([A, B, C], enough=3).recipe == A
+    assert lines == [
+        "the recipes could not be timed, the cheapest that passes is taken: the engine's process ended with SIGABRT, "
+        "a crash of the engine"
+    ]
+
+
+def test_an_engine_that_crashes_is_told_and_the_next_recipe_tried(searching: Callable[..., object]) -> None:
+    crash = EngineError("the engine's process ended with SIGABRT, a crash of the engine")
+    search, lines = searching({"a": crash, "b": worth(0.99)})  # type: ignore[misc]
+    assert search.run([A, B]).recipe == B
+    assert states(search) == {"a": "failed", "b": "chosen"}
+    assert lines == ["recipe a: the engine's process ended with SIGABRT, a crash of the engine"]
+
+
+def test_where_none_passes_the_nearest_miss_is_told(searching: Callable[..., object]) -> None:
+    search, _ = searching(  # type: ignore[misc]
+        {"a": worth(0.5), "b": worth(0.96), "c": EngineError("no such operation")}
+    )
+    with pytest.raises(BudgetError) as raised:
+        search.run([A, B, C])
+    told = str(raised.value)
+    assert told.startswith(
+        "not accurate enough, nothing was written. b, the nearest of 3 recipes: onnxruntime-int8: co"
+    )
+    assert "cosine 0.96" in told
+    assert "--min-cosine" in told
+    assert states(search) == {"a": "rejected", "b": "rejected", "c": "failed"}
+
+
+def test_every_gate_can_reject(searching: Callable[..., object]) -> None:
+    search, _ = searching(  # type: ignore[misc]
+        {"a": worth(0.99, agreement=0.9), "b": worth(0.99, retention=0.9)}, task=TaskGate(min_retention=0.95)
+    )
+    with pytest.raises(
+        BudgetError, match="b, the nearest of 2 recipes: onnxruntime-int8: keeps 0.9000 of the agreement"
+    ):
+        search.run([A, B], enough=3)
+    assert "agreement 0.9000, at least 0.98 is needed" in search.attempts[0].why
+    assert search.attempts[1].retention == 0.9
+
+
+def test_only_crashes_are_told_as_such(searching: Callable[..., object]) -> None:
+    search, _ = searching({"a": EngineError("no such operation")})  # type: ignore[misc]
+    with pytest.raises(BudgetError, match="a, the nearest of 1 recipes: no such operation"):
+        search.run([A])
+
+
+def test_layers_left_in_float_are_the_most_sensitive_ones(searching: Callable[..., object]) -> None:
+    search, _ = searching({"e": worth(0.99)}, ranked=("first", "second", "third"))  # type: ignore[misc]
+    best = search.run([Recipe("e", (StaticInt8(exclude=("mine",)),), float_layers=2)])
+    assert best.recipe.passes == (StaticInt8(exclude=("mine", "first", "second")),)
+
+
+def test_a_recipe_that_depends_on_the_batch_says_so() -> None:
+    assert DYNAMIC.depends_on_batch
+    assert not A.depends_on_batch
+
+
+def test_the_files_of_the_chosen_are_kept_and_the_others_removed(searching: Callable[..., object]) -> None:
+    search, _ = searching({"a": worth(0.5), "b": worth(0.99)})  # type: ignore[misc]
+    best = search.run([A, B])
+    root = search.bundle.root
+    best.artifacts.pop("openvino-int8")
+    shutil.rmtree(root / "onnx")
+    kept = keep(best, root)
+    assert kept["onnxruntime-int8"].files == ("onnx/model_qint8.onnx",)
+    assert (root / "onnx" / "model_qint8.onnx").read_bytes() == b"12345678"
+    assert not (root / module.CANDIDATES).exists()
