@@ -43,11 +43,10 @@ h2 { font-size: 1.25rem; margin: 2.5rem 0 .5rem; border-bottom: 1px solid #ccc; 
 table { border-collapse: collapse; font-size: .9rem; min-width: 60%; }
 caption { text-align: left; padding: .3rem 0; color: #444; }
 th, td { padding: .35rem .6rem; border-bottom: 1px solid #ddd; text-align: left; vertical-align: top;
-  overflow-wrap: anywhere; }
-thead th { border-bottom: 2px solid #888; overflow-wrap: normal; }
-.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
-.name { overflow-wrap: normal; white-space: nowrap; }
-.why { min-width: 18rem; }
+  white-space: nowrap; }
+thead th { border-bottom: 2px solid #888; white-space: normal; }
+.number { text-align: right; font-variant-numeric: tabular-nums; }
+.long { white-space: normal; overflow-wrap: anywhere; min-width: 15rem; }
 tr.chosen { background: #eaf3ea; }
 figure { margin: 0; }
 figcaption { color: #333; font-size: .95rem; max-width: 60rem; }
@@ -132,7 +131,9 @@ def _head(bundle: Bundle, chosen: Attempt, findings: Findings, options: Options)
     rows.append(("Date", f"{datetime.datetime.now(datetime.timezone.utc):%Y-%m-%d %H:%M} UTC"))
     if chosen.recipe.depends_on_batch:
         rows.append(("Warning", "with dynamic int8 a text's vector depends on what shares its batch"))
-    cells = "\n".join(f'<tr><th scope="row">{_text(key)}</th><td>{_text(value)}</td></tr>' for key, value in rows)
+    cells = "\n".join(
+        f'<tr><th scope="row">{_text(key)}</th><td class="long">{_text(value)}</td></tr>' for key, value in rows
+    )
     return f'<div class="wide"><table>\n{cells}\n</table></div>'
 
 
@@ -187,7 +188,8 @@ def _trade_offs(findings: Findings, options: Options) -> str:
     common = (
         f"Height is the {kept}; the dashed line is the gate. A star is the chosen recipe, a circle one that passed, a "
         "cross one that a gate rejected, a diamond a file in fp32. The dotted line is the Pareto front of what may be "
-        "used. Points at the lower edge may lie below it: hovering over a point tells its numbers."
+        "used. The numbers are those of the recipes in the table below. Points at the lower edge may lie below it: "
+        "hovering over a point tells all about it."
         + (" fp32 files stand at their agreement, as they were not scored at the task." if own else "")
     )
     timed = any(attempt.timing for attempt in findings.attempts)
@@ -205,13 +207,14 @@ def _trade_offs(findings: Findings, options: Options) -> str:
 
 def _recipes(findings: Findings) -> str:
     chosen = next(attempt for attempt in findings.attempts if attempt.status == "chosen")
-    head = ["recipe", "status", "MB", "cosine min", "degenerate min", "kept", "sentences/s, ONNX Runtime",
-            "sentences/s, OpenVINO", "why"]  # fmt: skip
+    head = ["recipe", "no.", "status", "MB", "cosine min", "degenerate min", "kept", "ONNX Runtime sentences/s",
+            "OpenVINO sentences/s", "why"]  # fmt: skip
     rows = []
-    for attempt in findings.attempts:
+    for place, attempt in enumerate(findings.attempts, start=1):
         parities = [found.parity for found in attempt.measured.values()]
         rows.append([
             attempt.recipe.name,
+            str(place),
             attempt.status,
             "" if attempt.size_mb is None else f"{attempt.size_mb:.1f}",
             *[f"{min(v):.5f}" if v else "" for v in
@@ -222,7 +225,7 @@ def _recipes(findings: Findings) -> str:
         ])  # fmt: skip
     note = "In the order in which they were tried, from cheap to dear; each number is that of the worse engine."
     marked = [attempt.status for attempt in findings.attempts]
-    return _section("Recipes", _table(head, rows, note, texts={0, 1, 8}, classes=marked))
+    return _section("Recipes", _table(head, rows, note, texts={0, 2, 9}, classes=marked))
 
 
 def _why(attempt: Attempt, chosen: Attempt) -> str:
@@ -269,7 +272,7 @@ def _lengths(findings: Findings, options: Options) -> str:
 
 def _figure(name: str, figure: Any, note: str) -> str:
     drawn: str = figure.to_html(
-        full_html=False, include_plotlyjs=False, div_id=name, config={"displaylogo": False, "responsive": True}
+        full_html=False, include_plotlyjs=False, div_id=name, config={"responsive": True, "displayModeBar": False}
     )
     caption = f'<figcaption id="{name}-note">{_text(note)}</figcaption>'
     return f'<figure aria-describedby="{name}-note">\n{drawn}\n{caption}\n</figure>'
@@ -285,8 +288,8 @@ def _table(
     """A table whose first column heads its rows. texts: columns of text, the others are numbers; classes: of rows."""
 
     def kind(column: int) -> str:
-        names = {0: "name", len(head) - 1: "why"} if column in texts else {}
-        return f' class="{names.get(column, "")}"' if column in texts else ' class="number"'
+        last = column == len(head) - 1
+        return (' class="long"' if last else "") if column in texts else ' class="number"'
 
     heads = "".join(f'<th scope="col"{kind(i)}>{_text(cell)}</th>' for i, cell in enumerate(head))
     lines = []

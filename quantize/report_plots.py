@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import html
+import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
@@ -30,9 +31,13 @@ _FONT = {"family": "system-ui, 'Segoe UI', Roboto, 'Noto Sans', 'Noto Sans CJK S
 
 @dataclass(frozen=True)
 class Point:
-    """One engine with one recipe, or in fp32. sentences_s: None where not timed. tells: the lines of its hover."""
+    """One engine with one recipe, or in fp32. label: its place in the table of recipes.
+
+    sentences_s: None where it was not timed. tells: the lines of its hover.
+    """
 
     name: str
+    label: str
     engine: str
     status: str
     retention: float
@@ -49,8 +54,8 @@ class Point:
 def points(findings: Findings) -> list[Point]:
     """What was measured: every attempt in every engine, the fp32 files and torch."""
     made = [_reference(row.name, findings) for row in findings.table if not row.name.endswith("int8")]
-    for attempt in findings.attempts:
-        made += [_tried(attempt, name, findings) for name in attempt.measured]
+    for place, attempt in enumerate(findings.attempts, start=1):
+        made += [_tried(attempt, str(place), name, findings) for name in attempt.measured]
     return made
 
 
@@ -59,10 +64,12 @@ def _reference(name: str, findings: Findings) -> Point:
     found = findings.measured.get(name)
     kept = 1.0 if found is None else found.retention
     tells = ["the reference" if found is None else f"agreement with torch fp32 {kept:.5f}"]
-    return Point(name, name.split("-")[0], "fp32", kept, row.size_mb, row.timing.sentences_s, tuple(tells))
+    engine = name.split("-")[0]
+    label = engine if found is None else ""
+    return Point(name, label, engine, "fp32", kept, row.size_mb, row.timing.sentences_s, tuple(tells))
 
 
-def _tried(attempt: Attempt, name: str, findings: Findings) -> Point:
+def _tried(attempt: Attempt, label: str, name: str, findings: Findings) -> Point:
     """The point of one engine; what the search did not time or weigh, the table has for the chosen one."""
     found = attempt.measured[name]
     row = next((row for row in findings.table if row.name == name), None) if attempt.status == "chosen" else None
@@ -77,7 +84,8 @@ def _tried(attempt: Attempt, name: str, findings: Findings) -> Point:
         *([f"why: {attempt.why}"] if attempt.why else []),
     ]
     speed = timing.sentences_s if timing is not None else None
-    return Point(attempt.recipe.name, name.split("-")[0], attempt.status, found.retention, size, speed, tuple(tells))
+    name, engine = attempt.recipe.name, name.split("-")[0]
+    return Point(name, label, engine, attempt.status, found.retention, size, speed, tuple(tells))
 
 
 def front(made: Iterable[Point], axis: Literal["size_mb", "sentences_s"]) -> list[Point]:
@@ -109,19 +117,31 @@ def trade_off(made: Sequence[Point], axis: Literal["size_mb", "sentences_s"], ga
                 figure.add_scatter(
                     x=[getattr(p, axis) for p in some], y=[max(p.retention, floor) for p in some], mode="markers+text",
                     name=f"{ENGINES[engine]}, {status}" if engine != "torch" else "torch fp32",
-                    text=[_label(p, best) for p in some], textposition="bottom center", cliponaxis=False,
+                    text=[p.label for p in some], cliponaxis=False, textfont={"size": 13},
+                    textposition="middle left" if engine == "onnxruntime" else "middle right",
                     hovertext=[_hover(p) for p in some], hoverinfo="text",
                     marker={"color": COLOURS[engine], "symbol": symbol, "size": 17 if status == "chosen" else 11},
                 )  # fmt: skip
     figure.add_hline(y=gate, line={"color": _GATE, "dash": "dash", "width": 1.5},
                      annotation={"text": f"gate {gate:g}", "font": {"color": _GATE}, "yanchor": "top", "yshift": -2},
                      annotation_position="bottom left")  # fmt: skip
-    title = "MB on disk" if axis == "size_mb" else "sentences a second, batches of 32"
-    figure.update_xaxes(title=title, rangemode="tozero")
+    if axis == "size_mb":
+        figure.update_xaxes(title="MB on disk, a logarithmic axis", **_log_ticks([point.size_mb for point in shown]))
+    else:
+        figure.update_xaxes(title="sentences a second, batches of 32", rangemode="tozero")
     top = max([1.0, *(p.retention for p in shown)])
     room = top - floor
     figure.update_yaxes(title=kept, range=[floor - 0.12 * room, top + 0.1 * room], tickformat=".4~f")
     return _laid_out(figure, 460)
+
+
+def _log_ticks(sizes: Sequence[float]) -> dict[str, Any]:
+    """A logarithmic axis around `sizes` whose ticks are plain numbers."""
+    low, high = 0.85 * min(sizes), 1.15 * max(sizes)
+    ticks = [digit * 10.0**power for power in range(-3, 6) for digit in (1, 1.5, 2, 3, 4, 5, 7)]
+    shown = [tick for tick in ticks if low <= tick <= high]
+    return {"type": "log", "range": [math.log10(low), math.log10(high)], "tickvals": shown,
+            "ticktext": [f"{tick:g}" for tick in shown]}  # fmt: skip
 
 
 def _floor(shown: Iterable[Point], gate: float) -> float:
@@ -131,17 +151,11 @@ def _floor(shown: Iterable[Point], gate: float) -> float:
     return max(floor, min([gate, *(point.retention for point in shown)]))
 
 
-def _label(point: Point, best: Iterable[Point]) -> str:
-    """Only what matters is labelled, so that labels do not lie on each other; hovering tells the rest."""
-    wanted = point.engine == "torch" or point.status == "chosen" or (point in best and point.status == "passed")
-    return html.escape("torch" if point.engine == "torch" else point.name) if wanted else ""
-
-
 def _hover(point: Point) -> str:
     size = [f"{point.size_mb:.1f} MB"]
     if point.sentences_s is not None:
         size.append(f"{point.sentences_s:.0f} sentences/s")
-    first = f"<b>{html.escape(point.name)}</b>, {ENGINES[point.engine]}, {point.status}"
+    first = f"<b>{_plain(point.name)}</b>, {ENGINES[point.engine]}, {point.status}"
     return "<br>".join([first, ", ".join(size), *(_wrapped(line) for line in point.tells)])
 
 
@@ -151,7 +165,12 @@ def _wrapped(text: str, width: int = 80) -> str:
         if len(lines[-1]) + len(word) > width:
             lines.append("")
         lines[-1] = f"{lines[-1]} {word}".strip()
-    return "<br>".join(html.escape(line) for line in lines)
+    return "<br>".join(_plain(line) for line in lines)
+
+
+def _plain(text: str) -> str:
+    """Text that plotly, which reads some tags in it, shows as it is."""
+    return html.escape(text, quote=False)
 
 
 def in_float(recipe: Recipe, layers: Iterable[str]) -> set[str]:
@@ -170,7 +189,8 @@ def short(layer: str) -> str:
 def layers(sensitivity: dict[str, float], floats: set[str]) -> go.Figure:
     """A bar a layer, the most sensitive on top; those in `floats` in another colour and with a word."""
     shown = list(sensitivity.items())[:MOST_LAYERS]
-    names = [html.escape(short(name)) for name, _ in shown]
+    names = [_plain(short(name)) for name, _ in shown]
+    costs = [max(cost, _LEAST_COST) for _, cost in shown]
     clash = len(set(names)) < len(names)
     figure = go.Figure()
     for label, colour, wanted in (("int8", COLOURS["onnxruntime"], False), ("left in float", "#8a8a8a", True)):
@@ -178,17 +198,17 @@ def layers(sensitivity: dict[str, float], floats: set[str]) -> go.Figure:
         if some:
             figure.add_bar(
                 x=[max(cost, _LEAST_COST) for _, cost in some],
-                y=[html.escape(name if clash else short(name)) for name, _ in some],
+                y=[_plain(name if clash else short(name)) for name, _ in some],
                 orientation="h", name=label, marker={"color": colour, "pattern": {"shape": "/" if wanted else ""}},
                 text=[f"{cost:.1e}{', float' if wanted else ''}" for _, cost in some], textposition="outside",
-                cliponaxis=False, hovertext=[f"{html.escape(name)}<br>{cost:.3e}" for name, cost in some],
+                cliponaxis=False, hovertext=[f"{_plain(name)}<br>{cost:.3e}" for name, cost in some],
                 hoverinfo="text",
             )  # fmt: skip
-    order = [html.escape(name) for name, _ in shown] if clash else names
+    order = [_plain(name) for name, _ in shown] if clash else names
     figure.update_yaxes(categoryorder="array", categoryarray=order, autorange="reversed", dtick=1, automargin=True,
                         tickfont={"size": 13}, ticksuffix=" ")  # fmt: skip
     figure.update_xaxes(type="log", title="mean of 1 - cosine when this layer alone is rounded", exponentformat="power",
-                        dtick=1)  # fmt: skip
+                        dtick=1, range=[math.log10(costs[-1]) - 0.2, math.log10(costs[0]) + 0.45])  # fmt: skip
     figure.update_layout(bargap=0.25, barmode="overlay")
     return _laid_out(figure, 150 + 22 * len(shown))
 
@@ -210,7 +230,7 @@ def lengths(findings: Findings, options: Options) -> go.Figure:
                 x=list(least), y=list(least.values()), mode="lines+markers", name=f"{ENGINES[engine]} int8",
                 legendgroup=engine, showlegend=row == 1, line={"color": COLOURS[engine], "width": 1.5},
                 marker={"size": 4, "symbol": "circle" if engine == "openvino" else "square"},
-                hovertemplate="%{x} tokens: cosine %{y:.5f}",
+                hovertemplate="%{x} tokens: cosine %{y:.5f}", row=row, col=1,
             )  # fmt: skip
         figure.add_hline(y=gate, row=row, col=1, line={"color": _GATE, "dash": "dash", "width": 1.5},
                          annotation={"text": f"gate {gate:g}", "font": {"color": _GATE}},
@@ -232,7 +252,7 @@ def _least(measured: Iterable[tuple[int, str, float]], kind: str) -> dict[int, f
 
 def _laid_out(figure: go.Figure, height: int) -> go.Figure:
     figure.update_layout(
-        template="plotly_white", height=height, font=_FONT, margin={"l": 80, "r": 40, "t": 70, "b": 60},
+        template="plotly_white", height=height, font=_FONT, margin={"l": 80, "r": 40, "t": 90, "b": 60},
         legend={"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0, "yref": "paper"}, showlegend=True,
         hoverlabel={"align": "left", "bgcolor": "white", "font": {"color": "#1a1a1a"}},
     )  # fmt: skip

@@ -163,11 +163,11 @@ def test_every_recipe_is_there_with_its_reason(bundle: Bundle, findings: Finding
     read = Read(page(bundle, findings, options))
     for one in findings.attempts:
         row = read.row(one.recipe.name)
-        assert row[1] == one.status
+        assert row[2] == one.status
         assert row[-1] == one.why or (one.status == "passed" and row[-1])
-    assert read.row(EVIL)[2:] == ["23.4", "0.98500", "0.97500", "0.99610", "1650", "2750",
+    assert read.row(EVIL)[3:] == ["23.4", "0.98500", "0.97500", "0.99610", "1650", "2750",
                                   "passes, but 2750 sentences/s against 2652"]  # fmt: skip
-    assert read.row("outliers-16")[2:-1] == [""] * 6
+    assert read.row("outliers-16")[3:-1] == [""] * 6
     untimed = replace(findings, attempts=tuple(replace(a, timing={}) for a in findings.attempts))
     read = Read(page(bundle, untimed, options))
     assert read.row(EVIL)[-1] == "passes, but a cheaper one does too; it was not timed"
@@ -338,7 +338,7 @@ def test_the_command_writes_it_beside_the_bundle(
     assert read.row("openvino-int8")[2:5] == [
         f"{v:.5f}" for v in (parity.ordinary_min, parity.ordinary_mean, parity.degenerate_min)
     ]
-    assert read.row("outliers-8")[1] == "chosen"
+    assert read.row("outliers-8")[2] == "chosen"
     assert len([row for row in read.rows if row[0].startswith("encoder.layer.")]) == 4 * 6
     assert_drawn(*shown(file, tmp_path / "browser"), PLOTS)
 
