@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import onnx
+
 from edgebert.quantize.graph import Graph
 from edgebert.quantize.statistics import Activation, collect
 
@@ -15,17 +17,22 @@ from edgebert.quantize.statistics import Activation, collect
 class Context:
     """The surroundings of a recipe.
 
-    original: the file of the float32 graph as exported. rows: token ids of the calibration set. inputs: the graph's input names.
-    folder: for temporary files. Statistics are kept by the passes that came before, so that recipes which begin alike
-    measure once.
+    exported: the file of the float32 graph. rows: token ids of the calibration set. inputs: the graph's
+    input names. folder: for temporary files. Statistics are kept by the passes that came before, so that recipes which
+    begin alike measure once.
     """
 
-    original: Path
+    exported: Path
     rows: tuple[tuple[int, ...], ...]
     inputs: tuple[str, ...]
     pad_token_id: int
     folder: Path
     _kept: dict[tuple[object, ...], Activation] = field(default_factory=dict)
+
+    @property
+    def original(self) -> onnx.ModelProto:
+        """The float32 graph, read anew: a caller may change it."""
+        return onnx.load(self.exported)
 
     def observe(self, graph: Graph, tensors: Sequence[str], *, histogram: bool = False) -> dict[str, Activation]:
         """The statistics of `tensors` in `graph` on the calibration rows.

@@ -52,7 +52,7 @@ class Recipe:
 
         Raises: RecipeError for a pass that does not fit the graph.
         """
-        graph = Graph(onnx.load(context.original))
+        graph = Graph(context.original)
         for one in self.passes:
             one(graph, context)
             graph.history = (*graph.history, one)

@@ -130,7 +130,7 @@ class _Work:
             scratch / "model.onnx", self.rows.rows, fp32["onnxruntime-fp32"].inputs,
             model.manifest.pad_token_id, scratch,
         )  # fmt: skip
-        shutil.copyfile(partial / "onnx" / "model.onnx", self.context.original)
+        shutil.copyfile(partial / "onnx" / "model.onnx", self.context.exported)
         self.sensitivity: dict[str, float] = {}
 
     def run(self, *, layers: bool) -> Findings:
@@ -185,7 +185,7 @@ class _Work:
             self.sensitivity = sensitivity(
                 load_encoder(self.model), self.rows, self.manifest.pad_token_id, self.progress
             )
-        return node_names(onnx.load(self.context.original), self.sensitivity)
+        return node_names(self.context.original, self.sensitivity)
 
     def _seal(self, bundle: Bundle, parities: dict[str, Parity], chosen: Attempt) -> None:
         task = self.options.task

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import onnx
 import pytest
 from helpers import one_thread, sentences
 
@@ -24,4 +23,4 @@ def exported(tiny_teacher: Path, tmp_path_factory: pytest.TempPathFactory) -> Co
     bundle = Bundle.from_pretrained(tiny_teacher)
     artifact = export_onnx(load_encoder(bundle), "bert", folder / "onnx" / "model.onnx")
     rows = calibration(sentences(30), load_tokenizer(bundle), max_length=48, samples=20)
-    return Context(onnx.load(folder / "onnx" / "model.onnx"), rows.rows, artifact.inputs, 0, folder)
+    return Context(folder / "onnx" / "model.onnx", rows.rows, artifact.inputs, 0, folder)
