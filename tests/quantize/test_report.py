@@ -144,7 +144,7 @@ def test_it_says_everything_and_loads_nothing(bundle: Bundle, findings: Findings
     read = assert_loads_nothing(page(bundle, findings, options))
     text = " ".join(" ".join(read.words).split())
     assert ("html", {"lang": "en"}) in read.tags
-    for part in ("bert, 384 dimensions, up to 256 tokens", "outliers-16-float-2: the fastest one that passes",
+    for part in ("bert, 384 dimensions, up to 256 tokens", "smooth-outliers-32: the fastest one that passes",
                  "outliers (channels 16, gain 2.0): keeps input channels", "at least 0.97 on ordinary",
                  "200 texts of the file, 723 rows", "1.23 % unknown tokens", "onnxruntime 1.20.9", machine(), " UTC",
                  "similarity on ", "onnxruntime-int8 0.9988, openvino-int8 0.9992", "all 36",
@@ -220,7 +220,7 @@ def test_points_are_all_that_was_measured_and_the_front_is_what_none_beats(findi
     assert chosen["openvino"].sentences_s == 2652
     best = front(made, "sentences_s")
     assert [p.name for p in best] == [
-        "torch-fp32", "onnxruntime-fp32", "openvino-fp32", "outliers-16-float-2", EVIL,
+        "torch-fp32", "onnxruntime-fp32", "openvino-fp32", "smooth-outliers-32", EVIL,
     ]  # fmt: skip
     usable = [p for p in made if p.usable]
     assert len(usable) == len(made) - 2
