@@ -42,11 +42,12 @@ h2 { font-size: 1.25rem; margin: 2.5rem 0 .5rem; border-bottom: 1px solid #ccc; 
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; font-size: .9rem; min-width: 60%; }
 caption { text-align: left; padding: .3rem 0; color: #444; }
-th, td { padding: .35rem .6rem; border-bottom: 1px solid #ddd; text-align: left; vertical-align: top;
+th, td { padding: .35rem .45rem; border-bottom: 1px solid #ddd; text-align: left; vertical-align: top;
   white-space: nowrap; }
 thead th { border-bottom: 2px solid #888; white-space: normal; }
 .number { text-align: right; font-variant-numeric: tabular-nums; }
-.long { white-space: normal; overflow-wrap: anywhere; min-width: 15rem; }
+th[scope="row"] { white-space: normal; min-width: 6.5rem; max-width: 11rem; overflow-wrap: anywhere; }
+.long { white-space: normal; overflow-wrap: anywhere; min-width: 14rem; }
 tr.chosen { background: #eaf3ea; }
 figure { margin: 0; }
 figcaption { color: #333; font-size: .95rem; max-width: 60rem; }
@@ -199,10 +200,10 @@ def _trade_offs(findings: Findings, options: Options) -> str:
         if timed
         else "Further right is faster. The recipes were not timed against each other: these are the table's speeds."
     )
-    sizes = f"Size: further left is smaller; of a recipe's two engines the larger file counts. {common}"
+    sizes = "Size: further left is smaller; of a recipe's two engines the larger file counts."
     size = _figure("plot-size", trade_off(made, "size_mb", gate, kept), sizes)
-    speed = _figure("plot-speed", trade_off(made, "sentences_s", gate, kept), f"Speed: {speeds} {common}")
-    return _section("What size and speed cost", f"{size}\n{speed}")
+    speed = _figure("plot-speed", trade_off(made, "sentences_s", gate, kept), f"Speed: {speeds}")
+    return _section("What size and speed cost", f"<p>{_text(common)}</p>\n{size}\n{speed}")
 
 
 def _recipes(findings: Findings) -> str:

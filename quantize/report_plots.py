@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 COLOURS = {"onnxruntime": "#1f5fbf", "openvino": "#c8560a", "torch": "#555555"}
 ENGINES = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO", "torch": "torch"}
 SYMBOLS = {"chosen": "star", "passed": "circle", "rejected": "x", "failed": "triangle-down", "fp32": "diamond"}
+_BESIDE = {"onnxruntime": "middle left", "openvino": "middle right", "torch": "top center"}
 MOST_LAYERS = 40
 _GATE = "#b00020"
 _LEAST_COST = 1e-9  # what rounding cannot be told from; the axis is logarithmic
@@ -117,8 +118,8 @@ def trade_off(made: Sequence[Point], axis: Literal["size_mb", "sentences_s"], ga
                 figure.add_scatter(
                     x=[getattr(p, axis) for p in some], y=[max(p.retention, floor) for p in some], mode="markers+text",
                     name=f"{ENGINES[engine]}, {status}" if engine != "torch" else "torch fp32",
-                    text=[p.label for p in some], cliponaxis=False, textfont={"size": 13},
-                    textposition="middle left" if engine == "onnxruntime" else "middle right",
+                    text=[f"  {p.label}  " for p in some], cliponaxis=False, textfont={"size": 13},
+                    textposition=_BESIDE[engine],
                     hovertext=[_hover(p) for p in some], hoverinfo="text",
                     marker={"color": COLOURS[engine], "symbol": symbol, "size": 17 if status == "chosen" else 11},
                 )  # fmt: skip
