@@ -145,8 +145,8 @@ def test_text_in_a_language_that_the_tokenizer_does_not_know_is_warned_of(tiny_t
     rows = [tokens.ids[1:-1] for tokens in tokenizer(mixed)]
     assert found.unknown == pytest.approx(sum(row.count(1) for row in rows) / sum(map(len, rows))) > 0.2
     assert only == [
-        f"warning: the tokenizer does not know {100 * found.unknown:.1f} % of the calibration text's tokens: is it in a "
-        "language of the model?"
+        f"warning: the tokenizer does not know {100 * found.unknown:.1f} % of the calibration text's tokens: is it in "
+        "a language of the model?"
     ]
 
 

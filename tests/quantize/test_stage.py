@@ -164,8 +164,8 @@ def test_an_impossible_gate_names_recipe_artifact_and_place_and_writes_nothing(
     arguments = ("quantize", short_teacher, "--calibration", corpus_file, "-o", out, "--samples", "16")
     result = cli(*arguments, "--min-cosine", "1", "--recipe", "outliers-8")
     assert_refused(
-        result, out, "not accurate enough, nothing was written. outliers-8, the nearest of 1 recipes: onnxruntime-int8: "
-        "cosine 0.9", "on ordinary text (", "), at least 1 is needed", "--min-cosine",
+        result, out, "not accurate enough, nothing was written. outliers-8, the nearest of 1 recipes: onnxruntime-int8"
+        ": cosine 0.9", "on ordinary text (", "), at least 1 is needed", "--min-cosine",
     )  # fmt: skip
     assert "recipe outliers-8: onnxruntime-int8: cosine 0.9" in " ".join(result.err.split())
 
