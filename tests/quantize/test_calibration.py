@@ -111,3 +111,62 @@ def test_a_small_calibration_file_is_halved() -> None:
     assert (len(seen), len(unseen)) == (9, 8)
     with pytest.raises(DataError, match="has 15 distinct usable lines; at least 16 are needed"):
         _split([*sentences(15), *sentences(15), " "], 200)
+
+
+class Heard(list[str]):
+    """The lines that were said."""
+
+
+def english_only(folder: Path, teacher: Path) -> Tokenizer:
+    """The tiny tokenizer without its Chinese characters."""
+    import json
+    import shutil
+
+    shutil.copytree(teacher, folder)
+    path = folder / "tokenizer.json"
+    data = json.loads(path.read_text(encoding="utf-8"))
+    data["model"]["vocab"] = {piece: i for piece, i in data["model"]["vocab"].items() if piece.isascii()}
+    path.write_text(json.dumps(data), encoding="utf-8")
+    return load_tokenizer(Bundle.from_pretrained(folder))
+
+
+def test_text_in_a_language_that_the_tokenizer_does_not_know_is_warned_of(tiny_teacher: Path, tmp_path: Path) -> None:
+    tokenizer, said = english_only(tmp_path / "english", tiny_teacher), Heard()
+    chinese = [f"今天{a}看{b}书" for a in "我们在城市里" for b in "狗猫鸟"]
+    found = calibration([*sentences(18), *chinese], tokenizer, max_length=MAX, samples=50, say=said.append)
+    rows = [tokens.ids[1:-1] for tokens in tokenizer([*sentences(18), *chinese])]
+    unique = {tuple(row) for row in rows}  # all texts of Chinese characters alone are the same row
+    share = sum(row.count(1) for row in unique) / sum(map(len, unique))
+    assert found.unknown == pytest.approx(share)
+    assert 0.03 < found.unknown < 0.1 or said
+    only = Heard()
+    mixed = [f"{text} 今天我们看书" for text in sentences(20)]
+    found = calibration(mixed, tokenizer, max_length=MAX, samples=50, say=only.append)
+    rows = [tokens.ids[1:-1] for tokens in tokenizer(mixed)]
+    assert found.unknown == pytest.approx(sum(row.count(1) for row in rows) / sum(map(len, rows))) > 0.2
+    assert only == [
+        f"warning: the tokenizer does not know {100 * found.unknown:.1f} % of the calibration text's tokens: is it in "
+        "a language of the model?"
+    ]
+
+
+def test_text_that_the_tokenizer_knows_is_not_warned_of(tokenizer: Tokenizer) -> None:
+    said = Heard()
+    found = calibration(sentences(20), tokenizer, max_length=MAX, samples=50, say=said.append)
+    assert (found.unknown, found.truncated, said) == (0.0, 0, [])
+
+
+def test_texts_that_were_cut_are_counted(tiny_teacher: Path) -> None:
+    tokenizer, said = load_tokenizer(Bundle.from_pretrained(tiny_teacher), max_length=16), Heard()
+    long = [" ".join([text.rstrip(".")] * 12) for text in sentences(5, shortest=6)]
+    found = calibration([*sentences(20, longest=8), *long], tokenizer, max_length=16, samples=50, say=said.append)
+    assert found.truncated == 5
+    assert said == ["5 of 25 calibration texts are longer than 16 tokens and were cut"]
+    assert max(len(row) for row in found.rows) == 16
+
+
+def test_one_line_is_too_few(tokenizer: Tokenizer) -> None:
+    with pytest.raises(DataError, match="has 1 distinct usable lines; at least 16 are needed"):
+        _split(["a dog."], 200)
+    with pytest.raises(DataError, match="has 0 distinct usable lines; at least 16 are needed"):
+        _split([], 200)
