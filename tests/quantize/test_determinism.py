@@ -134,7 +134,7 @@ def test_a_tiny_models_vectors_do_not_depend_on_the_batch(
     check(tiny, texts, mates, wider, lambda count: data.draw(st.permutations(range(count))))
 
 
-@SEARCH
+@settings(SEARCH, max_examples=5)  # OpenVINO builds kernels for every new shape, which takes long in a real model
 @given(texts=BATCH, mates=BATCH, wider=st.integers(1, 20), data=st.data())
 def test_a_real_models_vectors_do_not_depend_on_the_batch(
     real: Subject, texts: list[str], mates: list[str], wider: int, data: st.DataObject
