@@ -75,6 +75,8 @@ def command(
         from edgebert.quantize.report import check_report, write_report
 
         check_report(report)
+        if report.resolve() == out.resolve():
+            raise click.UsageError(f"--report and --out are both {out}: the bundle is a folder, the report a file")
     if min_retention is None and (files or metric != "agreement"):
         raise click.UsageError("--metric and --eval belong to --min-retention, which is missing")
     task = None if min_retention is None else TaskGate(cast("Metric", metric), files, min_retention)
