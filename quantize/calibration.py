@@ -54,10 +54,14 @@ def calibration(
     found = tokenizer(chosen)
     rows = [tuple(tokens.ids) for tokens in found]
     empty = tuple(tokenizer([""])[0].ids)
+    # Counted before equal rows are dropped: texts of unknown characters alone are all one row.
+    unknown, truncated = _unknown(rows, tokenizer), sum(tokens.truncated for tokens in found)
     rows = [row for row in dict.fromkeys(rows) if len(row) > len(empty)]
     if len(rows) < MIN_TEXTS:
-        raise DataError(f"the calibration text has {len(rows)} distinct usable lines; at least {MIN_TEXTS} are needed")
-    unknown, truncated = _unknown(rows, tokenizer), sum(tokens.truncated for tokens in found)
+        raise DataError(
+            f"the calibration text has {len(rows)} distinct usable lines; at least {MIN_TEXTS} are needed "
+            f"(the tokenizer does not know {100 * unknown:.1f} % of its tokens)"
+        )
     if say is not None and unknown > _MANY_UNKNOWN:
         say(
             f"warning: the tokenizer does not know {100 * unknown:.1f} % of the calibration text's tokens: is it in a "

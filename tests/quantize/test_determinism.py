@@ -64,7 +64,7 @@ def real_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     exported = export_onnx(load_encoder(model), model.manifest.architecture, folder / "onnx" / "model.onnx")
     rows = calibration(sentences(24), load_tokenizer(model), max_length=24, samples=16).rows
     scratch = tmp_path_factory.mktemp("scratch")
-    context = Context(onnx.load(folder / "onnx" / "model.onnx"), rows, exported.inputs, 0, scratch)
+    context = Context(folder / "onnx" / "model.onnx", rows, exported.inputs, 0, scratch)
     path = folder / "onnx" / "model_qint8.onnx"
     onnx.save(RECIPES[DEFAULT].run(context), path)
     openvino = export_openvino(path, folder / "openvino" / "openvino_model_qint8.xml", "int8", exported.inputs)
