@@ -48,6 +48,8 @@ def new_folder(out: Path) -> Iterator[Path]:
         partial = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".partial", dir=out.parent))
         try:
             yield partial
+            for path in partial.rglob("*"):  # libraries write some files for their owner alone
+                path.chmod((0o777 if path.is_dir() else 0o666) & ~_umask())
             partial.chmod(0o777 & ~_umask())
             refuse_existing(out)
             partial.rename(out)

@@ -18,7 +18,7 @@ from edgebert.tokenizer import Tokenizer
 MIN_TEXTS = 8
 _SCAN = 200_000  # texts looked at for the sample, so that a corpus of any size can be given
 _LADDER_STEP = 8
-_MANY_UNKNOWN = 0.05
+_MANY_UNKNOWN, _NEARLY_ALL = 0.05, 0.9
 _REPEATS = 6
 _SIGNS = ".!?,-0"  # repeated hundreds of times they give the largest activations of all
 
@@ -56,6 +56,11 @@ def calibration(
     empty = tuple(tokenizer([""])[0].ids)
     # Counted before equal rows are dropped: texts of unknown characters alone are all one row.
     unknown, truncated = _unknown(rows, tokenizer), sum(tokens.truncated for tokens in found)
+    if unknown > _NEARLY_ALL:
+        raise DataError(
+            f"the tokenizer does not know {100 * unknown:.1f} % of the calibration text's tokens; it must be in a language "
+            "of the model"
+        )
     rows = [row for row in dict.fromkeys(rows) if len(row) > len(empty)]
     if len(rows) < MIN_TEXTS:
         raise DataError(

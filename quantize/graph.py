@@ -112,7 +112,10 @@ class Graph:
                 raise RecipeError(
                     f"{who}: exclude names {name!r}, which is no linear layer; there are {', '.join(names)}"
                 )
-        return [linear for linear in linears if linear.name not in exclude]
+        chosen = [linear for linear in linears if linear.name not in exclude]
+        if not chosen:
+            raise RecipeError(f"{who}: all {len(linears)} linear layers are to stay in float; at least one must not")
+        return chosen
 
     def read_channels(self, tensor: str) -> NDArray[np.bool_] | None:
         """The channels of `tensor` that its linear layers multiply with more than zeros, None for all of them."""

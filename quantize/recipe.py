@@ -86,7 +86,12 @@ DEFAULT = "outliers-8"
 
 
 def with_tables(recipe: Recipe, bits: TableBits) -> Recipe:
-    """`recipe` with embedding tables of so many bits, where it packs tables at all."""
+    """`recipe` with embedding tables of so many bits.
+
+    Raises: RecipeError when none of its passes packs tables.
+    """
+    if not any(isinstance(one, WeightOnly) for one in recipe.passes):
+        raise RecipeError(f"the recipe {recipe.name!r} has no weight-only pass, which alone packs tables")
     passes = tuple(dataclasses.replace(p, tables=bits) if isinstance(p, WeightOnly) else p for p in recipe.passes)
     return dataclasses.replace(recipe, passes=passes)
 
@@ -123,6 +128,12 @@ def read_recipe(path: Path) -> Recipe:
         raise RecipeError(f"{path}: name is {data.name!r}; letters, digits, '.', '_' and '-' are allowed")
     if data.float_layers < 0:
         raise RecipeError(f"{path}: float_layers is {data.float_layers}; it must be 0 or more")
+    if data.float_layers and not {"static-int8", "dynamic-int8"} & {
+        one.get("pass") for one in data.passes if isinstance(one, dict)
+    }:
+        raise RecipeError(
+            f"{path}: float_layers is {data.float_layers}; only static-int8 and dynamic-int8 leave layers out"
+        )
     return Recipe(
         data.name, tuple(_pass(one, f"{path}: passes[{i}]") for i, one in enumerate(data.passes)), data.float_layers
     )

@@ -64,7 +64,7 @@ def check_report(path: Path) -> None:
     except ImportError as problem:
         raise MissingExtraError(problem.name or "plotly", "workshop", "edgebert quantize --report") from None
     refuse_existing(path)
-    # No folder is made yet: the report may lie in the bundle's folder, which must not exist before.
+    # No folder is made yet: work that fails leaves nothing.
     with disk_errors(path):
         there = next(parent for parent in path.absolute().parents if parent.exists())
         if not there.is_dir():

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import onnx
 
 from edgebert.bundle import Bundle
-from edgebert.errors import BudgetError, EngineError
+from edgebert.errors import BudgetError, EngineError, RecipeError
 from edgebert.manifest import Artifact
 from edgebert.progress import Progress
 from edgebert.quantize.context import Context
@@ -27,6 +27,7 @@ from edgebert.timing import Timing
 ENOUGH = 3  # recipes that pass: dearer ones are slower, so they need not be tried
 CANDIDATES = ".candidates"
 _SINGLES = 32
+_INTEGERS = (onnx.TensorProto.INT8, onnx.TensorProto.UINT8)
 INT8 = ("onnxruntime-int8", "openvino-int8")
 
 
@@ -89,10 +90,8 @@ class Search:
             self._time(enough)
             best = max(passed, key=lambda attempt: attempt.sentences_s)
             if self._proven(best):
-                best.status, best.why = (
-                    "chosen",
-                    "the fastest one that passes" if enough > 1 else "the first one that passes",
-                )
+                best.status = "chosen"
+                best.why = "the fastest one that passes" if best.timing else "the first one that passes"
                 self.attempts += [Attempt(recipe, why=f"{enough} cheaper ones pass") for recipe in waiting]
                 return best
             passed.remove(best)
@@ -149,6 +148,8 @@ class Search:
         folder.mkdir(parents=True)
         path = folder / "model_qint8.onnx"
         model = recipe.run(self.context)
+        if not any(tensor.data_type in _INTEGERS for tensor in model.graph.initializer):
+            raise RecipeError(f"the recipe {recipe.name!r} rounds nothing: no weight of the graph became an integer")
         onnx.save(model, path)
         openvino = export_openvino(path, folder / "openvino_model_qint8.xml", "int8", inputs)
         facts: dict[str, Any] = {"recipe": recipe.facts(), "min_cosine": self.gates.cosines}
@@ -161,13 +162,13 @@ class Search:
 
     def _time(self, enough: int) -> None:
         """The speeds of all that ran, side by side, where there is a choice."""
-        untimed = [a for a in self.attempts if a.measured and not a.timing]
-        if enough < 2 or not untimed:
+        ran = [a for a in self.attempts if a.status in ("passed", "rejected")]
+        if enough < 2 or all(a.timing for a in ran):
             return
         self.progress.start("time the recipes side by side", 1)
         named = {
             f"{attempt.recipe.name}/{name}": artifact
-            for attempt in self.attempts if attempt.measured
+            for attempt in ran
             for name, artifact in attempt.artifacts.items()
         }  # fmt: skip
         manifest = dataclasses.replace(self.bundle.manifest, artifacts=named)
@@ -177,7 +178,7 @@ class Search:
         except EngineError as problem:
             self.progress.say(f"the recipes could not be timed, the cheapest that passes is taken: {problem}")
             return
-        for attempt in self.attempts:
+        for attempt in ran:
             attempt.timing = {
                 n: found[key] for n in attempt.artifacts if (key := f"{attempt.recipe.name}/{n}") in found
             }

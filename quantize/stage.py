@@ -222,9 +222,8 @@ def _split(texts: Iterable[str], samples: int) -> tuple[list[str], list[str]]:
     distinct = list(dict.fromkeys(t for t in itertools.islice(texts, _SCAN) if t.strip()))
     if len(distinct) < 16:
         raise DataError(f"the calibration text has {len(distinct)} distinct usable lines; at least 16 are needed")
-    wanted = samples + AGREEMENT_TEXTS
-    step = max(1, len(distinct) // wanted)
-    chosen = distinct[::step][:wanted]
+    wanted = min(samples + AGREEMENT_TEXTS, len(distinct))
+    chosen = [distinct[i * len(distinct) // wanted] for i in range(wanted)]  # from all of it, evenly
     measured = min(AGREEMENT_TEXTS, len(chosen) - min(samples, (len(chosen) + 1) // 2))
     every = len(chosen) / measured
     places = {int(i * every) for i in range(measured)}

@@ -45,7 +45,9 @@ def _isolated(job: str, *arguments: object) -> Any:
     with tempfile.TemporaryDirectory() as folder:
         task, answer = Path(folder) / "task", Path(folder) / "answer"
         task.write_bytes(pickle.dumps((job, arguments)))
-        command = [sys.executable, "-m", "edgebert.quantize.worker", str(task), str(answer)]
+        # Not -m: it would look for modules in the folder that the user happens to be in.
+        start = "import sys; sys.path[:] = filter(None, sys.path); from edgebert.quantize.worker import main; main()"
+        command = [sys.executable, "-c", start, str(task), str(answer)]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
         done = subprocess.run(command, capture_output=True, env=environment, check=False)
         if done.returncode or not answer.exists():

@@ -29,7 +29,7 @@ _SHARE = click.FloatRange(0, 1)
 @click.option("--recipe", help="One recipe instead of the ladder: a built-in one or a TOML file.")
 @click.option("--tables", type=click.Choice(["4", "8"]), help="Bits of the largest embedding table; by default 8.")
 @click.option("--half", is_flag=True, help="Keep the weights of the fp32 files in float16 on disk.")
-@click.option("--min-retention", type=_SHARE, help="Let all recipes compete; take the fastest that keeps this share of "
+@click.option("--min-retention", type=_SHARE, help="Let recipes compete; take the fastest that keeps this share of "
               "torch fp32's score.")  # fmt: skip
 @click.option("--metric", type=click.Choice(_METRICS), default="agreement", show_default=True,
               help="The score that --min-retention means.")  # fmt: skip
@@ -75,8 +75,11 @@ def command(
         from edgebert.quantize.report import check_report, write_report
 
         check_report(report)
-        if report.resolve() == out.resolve():
-            raise click.UsageError(f"--report and --out are both {out}: the bundle is a folder, the report a file")
+        page, folder = report.resolve(), out.resolve()
+        if page == folder or folder in page.parents or page in folder.parents:
+            raise click.UsageError(
+                f"--report {report} and --out {out} lie in each other: give the report another place"
+            )
     if min_retention is None and (files or metric != "agreement"):
         raise click.UsageError("--metric and --eval belong to --min-retention, which is missing")
     task = None if min_retention is None else TaskGate(cast("Metric", metric), files, min_retention)

@@ -2,7 +2,7 @@
 
     before   MatMul(W int8) -> Add(b)        after   MatMul(W int8) -> Add(b - E[x] (W int8 - W))
 
-It comes after the pass that rounds the weights, and is exact for the mean of the calibration text.
+It comes after static-int8, and is exact for the mean of the calibration set, its made-up rows included.
 Source: Nagel et al. 2019, arXiv:1906.04721, section 4.2.
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from edgebert.errors import RecipeError
 from edgebert.quantize.context import Context
 from edgebert.quantize.graph import Graph
 
@@ -19,7 +20,12 @@ class BiasCorrection:
     """The pass; it has no options."""
 
     def __call__(self, graph: Graph, context: Context) -> None:
-        """Rewrites `graph`. Layers without a bias stay as they are."""
+        """Rewrites `graph`. Layers without a bias stay as they are.
+
+        Raises: RecipeError when static-int8 has not run before.
+        """
+        if not graph.drift:
+            raise RecipeError("bias-correction finds no rounded weights: it comes after static-int8")
         for node in list(graph.graph.node):
             if node.op_type != "MatMul" or node.name not in graph.drift:
                 continue

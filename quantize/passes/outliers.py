@@ -44,7 +44,7 @@ class Outliers:
 
     def __call__(self, graph: Graph, context: Context) -> None:
         """Rewrites `graph`."""
-        linears = graph.linears()
+        linears = graph.to_round("outliers")
         seen = context.observe(graph, [linear.input for linear in linears])
         for linear in linears:
             chosen = self.chosen(seen[linear.input])

@@ -37,7 +37,7 @@ class SmoothQuant:
     def __call__(self, graph: Graph, context: Context) -> None:
         """Rewrites `graph`."""
         groups: dict[str, list[Linear]] = {}
-        for linear in graph.linears():
+        for linear in graph.to_round("smooth-quant"):
             producer = graph.producer.get(linear.input)
             if self.everywhere or (producer is not None and producer.op_type == "LayerNormalization"):
                 groups.setdefault(linear.input, []).append(linear)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from graphs import graph_of, kinds, lookup_model, run, surroundings
 
+from edgebert.errors import RecipeError
 from edgebert.quantize.passes import Pass
 from edgebert.quantize.passes.bias_correction import BiasCorrection
 from edgebert.quantize.passes.outliers import Outliers
@@ -50,6 +51,7 @@ def test_a_layer_without_a_bias_stays_as_it_is(tmp_path: Path) -> None:
 def test_before_anything_is_rounded_there_is_nothing_to_correct(tmp_path: Path) -> None:
     model = lookup_model(np.ones((80, 64)), [np.ones((64, 16))], bias=np.ones(16))
     graph = graph_of(model)
-    BiasCorrection()(graph, surroundings(model, IDS, tmp_path))
+    with pytest.raises(RecipeError, match="bias-correction finds no rounded weights: it comes after static-int8"):
+        BiasCorrection()(graph, surroundings(model, IDS, tmp_path))
     assert graph.model.SerializeToString() == model.SerializeToString()
     assert kinds(graph.model) == ["Gather", "MatMul", "Add"]
