@@ -58,8 +58,8 @@ def calibration(
     unknown, truncated = _unknown(rows, tokenizer), sum(tokens.truncated for tokens in found)
     if unknown > _NEARLY_ALL:
         raise DataError(
-            f"the tokenizer does not know {100 * unknown:.1f} % of the calibration text's tokens; it must be in a language "
-            "of the model"
+            f"the tokenizer does not know {100 * unknown:.1f} % of the calibration text's tokens; it must be in a "
+            "language of the model"
         )
     rows = [row for row in dict.fromkeys(rows) if len(row) > len(empty)]
     if len(rows) < MIN_TEXTS:

@@ -128,11 +128,10 @@ def read_recipe(path: Path) -> Recipe:
         raise RecipeError(f"{path}: name is {data.name!r}; letters, digits, '.', '_' and '-' are allowed")
     if data.float_layers < 0:
         raise RecipeError(f"{path}: float_layers is {data.float_layers}; it must be 0 or more")
-    if data.float_layers and not {"static-int8", "dynamic-int8"} & {
-        one.get("pass") for one in data.passes if isinstance(one, dict)
-    }:
+    kinds = {one.get("pass") for one in data.passes if isinstance(one, dict)}
+    if data.float_layers and not kinds & {"static-int8", "dynamic-int8"}:
         raise RecipeError(
-            f"{path}: float_layers is {data.float_layers}; only static-int8 and dynamic-int8 leave layers out"
+            f"{path}: float_layers is {data.float_layers}; only static-int8 and dynamic-int8 leave layers in float"
         )
     return Recipe(
         data.name, tuple(_pass(one, f"{path}: passes[{i}]") for i, one in enumerate(data.passes)), data.float_layers

@@ -77,9 +77,7 @@ def command(
         check_report(report)
         page, folder = report.resolve(), out.resolve()
         if page == folder or folder in page.parents or page in folder.parents:
-            raise click.UsageError(
-                f"--report {report} and --out {out} lie in each other: give the report another place"
-            )
+            raise click.UsageError(f"--report {report} and --out {out} lie in each other: move one")
     if min_retention is None and (files or metric != "agreement"):
         raise click.UsageError("--metric and --eval belong to --min-retention, which is missing")
     task = None if min_retention is None else TaskGate(cast("Metric", metric), files, min_retention)

@@ -139,3 +139,15 @@ def test_a_recipe_gives_the_same_graph_again(exported: Context) -> None:
 def test_passes_in_an_order_that_cannot_be_are_refused(exported: Context) -> None:
     with pytest.raises(RecipeError, match="static-int8 finds no linear layer in float"):
         Recipe("twice", (StaticInt8(), StaticInt8())).run(exported)
+
+
+def test_layers_can_stay_in_float_only_where_a_pass_leaves_them_out(tmp_path: Path) -> None:
+    path = tmp_path / "own.toml"
+    path.write_text('float_layers = 4\n[[passes]]\npass = "weight-only"\nlinears = 8\n', encoding="utf-8")
+    with pytest.raises(RecipeError, match="float_layers is 4; only static-int8 and dynamic-int8 leave layers in float"):
+        read_recipe(path)
+
+
+def test_bits_of_tables_need_a_pass_that_packs_them() -> None:
+    with pytest.raises(RecipeError, match="the recipe 'bare' has no weight-only pass, which alone packs tables"):
+        with_tables(Recipe("bare", (StaticInt8(),)), 4)
