@@ -353,3 +353,14 @@ def test_the_command_refuses_a_report_that_exists(
     assert result.err == f"edgebert: the output {file} exists already: choose another name or remove it first\n"
     assert file.read_text() == "mine"
     assert not out.parent.exists()
+
+
+@pytest.mark.parametrize("place", ["out", "out/sub/r.html", "."])
+def test_a_report_in_the_bundle_or_around_it_is_refused_before_the_work(
+    place: str, tiny_teacher: Path, corpus_file: Path, tmp_path: Path, cli: Callable[..., Any]
+) -> None:
+    out, report = tmp_path / "new" / "out", tmp_path / "new" / place
+    result = cli("quantize", tiny_teacher, "--calibration", corpus_file, "-o", out, "--report", report)
+    assert result.code == 2
+    assert "lie in each other" in result.err
+    assert not out.parent.exists()
