@@ -4,18 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from edgebert.errors import RecipeError
-from edgebert.schema import parse
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from edgebert.schema import parse, read_toml
 
 _LARGEST_SEED = 2**32 - 1  # what numpy's generators take
 
@@ -146,14 +140,7 @@ def read_recipe(path: Path) -> Recipe:
 
     Raises: RecipeError when it is missing, is not TOML, or has an unknown key or a value out of range.
     """
-    try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise RecipeError(f"no such recipe: {path}") from None
-    except OSError as problem:
-        raise RecipeError(f"the recipe {path} cannot be read: {problem.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as problem:
-        raise RecipeError(f"{path} is not TOML: {problem}") from None
+    data = read_toml(path, what="recipe", error=RecipeError)
     return parse(Recipe, data, where=str(path), error=RecipeError)
 
 

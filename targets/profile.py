@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from edgebert.errors import TargetError
-from edgebert.schema import parse
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from edgebert.schema import parse, read_toml
 
 _SHIPPED = Path(__file__).parent / "profiles"
 
@@ -48,10 +42,7 @@ def read_profile(name_or_path: str) -> Profile:
         raise TargetError(
             f"no target {name_or_path!r}; known are {', '.join(shipped_profiles())}, or give a file that ends in .toml"
         )
-    try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as problem:
-        raise TargetError(f"{path} is not TOML: {problem}") from None
+    data = read_toml(path, what="target", error=TargetError)
     profile = parse(Profile, data, where=str(path), error=TargetError)
     if not profile.artifacts:
         raise TargetError(f"{path}: artifacts is empty; name at least one, such as openvino-int8")
