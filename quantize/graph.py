@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import NodeProto, numpy_helper
+from onnx import NodeProto, helper, numpy_helper
 
 from edgebert.errors import RecipeError
 
@@ -49,13 +49,15 @@ class Graph:
     """A model with its constants and the producers and consumers of every tensor by name; passes change it in place.
 
     history: the passes that have run. in_float: the names of products that are to stay in float. drift: how far
-    rounding its weights moves the mean output of a layer, by the layer's name. Shape: (out_features,).
+    rounding its weights moves the mean output of a layer, by the layer's name. Shape: (out_features,). split: the channels
+    of a tensor that are to be spread over several (`edgebert.quantize.passes.split_outliers`).
     """
 
     def __init__(self, model: onnx.ModelProto) -> None:
         self.history: tuple[object, ...] = ()
         self.in_float: set[str] = set()
         self.drift: dict[str, Array] = {}
+        self.split: dict[str, NDArray[np.int64]] = {}
         self.adopt(model)
 
     def adopt(self, model: onnx.ModelProto) -> None:
@@ -79,6 +81,15 @@ class Graph:
     def value(self, name: str) -> Array:
         """The constant `name` in float32."""
         return np.asarray(numpy_helper.to_array(self.constants[name]), dtype=np.float32)
+
+    def constant_size(self, name: str) -> int | None:
+        """How many values the constant `name` has; None where it is computed."""
+        if name in self.constants:
+            return int(np.prod(self.constants[name].dims))
+        node = self.producer.get(name)
+        if node is None or node.op_type != "Constant":
+            return None
+        return int(np.prod(node.attribute[0].t.dims))
 
     def set(self, name: str, value: NDArray[np.generic]) -> str:
         """Gives the constant `name` a value, making it where it is not there yet; returns `name`."""
@@ -118,9 +129,14 @@ class Graph:
         return chosen
 
     def read_channels(self, tensor: str) -> NDArray[np.bool_] | None:
-        """The channels of `tensor` that its linear layers multiply with more than zeros, None for all of them."""
+        """The channels of `tensor` that must lie in its range, None for all of them.
+
+        Those that its linear layers multiply with zeros alone need not, nor those that are split.
+        """
         weights = [self.value(linear.weight) for linear in self.linears() if linear.input == tensor]
         read = np.any([np.abs(weight).max(axis=1) > 0 for weight in weights], axis=0) if weights else np.ones(1, bool)
+        if tensor in self.split:
+            read[self.split[tensor]] = False
         return None if read.all() else read
 
     def tables(self) -> Iterator[Table]:
@@ -129,6 +145,19 @@ class Graph:
             axis = next((a.i for a in node.attribute if a.name == "axis"), 0)
             if node.op_type == "Gather" and axis == 0 and self._is_matrix(node.input[0]):
                 yield Table(node, str(node.input[0]))
+
+    def add_bias(self, linear: Linear, value: Array) -> None:
+        """Adds the constant `value` to what `linear` gives: to its bias, or in a node of its own. Shape: (out,)."""
+        if linear.bias is not None:
+            add = self.consumers(linear.node.output[0])[0]
+            place = list(add.input).index(linear.bias)
+            add.input[place] = self.set(f"{linear.name}_shifted_bias", self.value(linear.bias) + value)
+            self.refresh()
+            return
+        out, name = linear.node.output[0], f"{linear.name}_shifted"
+        linear.node.output[0] = f"{name}_product"
+        inputs = [linear.node.output[0], self.set(f"{name}_bias", value)]
+        self.insert_after(linear.node, [helper.make_node("Add", inputs, [out], name=name)])
 
     def insert_after(self, node: NodeProto, new: list[NodeProto]) -> None:
         """Puts the nodes `new` behind `node`."""

@@ -17,6 +17,7 @@ from edgebert.quantize.passes import PASSES, Pass
 from edgebert.quantize.passes.dynamic_int8 import DynamicInt8
 from edgebert.quantize.passes.outliers import Outliers
 from edgebert.quantize.passes.smooth_quant import SmoothQuant
+from edgebert.quantize.passes.split_outliers import SplitOutliers
 from edgebert.quantize.passes.static_int8 import StaticInt8
 from edgebert.quantize.passes.weight_only import WeightOnly
 from edgebert.schema import parse, plain, read_toml
@@ -65,6 +66,11 @@ class Recipe:
         return {"name": self.name, "passes": [{"pass": names[type(one)], **plain(one)} for one in self.passes]}
 
 
+def _outliers(channels: int, gain: float) -> tuple[Pass, ...]:
+    """In integers where that takes few columns, else in float."""
+    return SplitOutliers(channels, gain), Outliers(channels, gain)
+
+
 def _static(name: str, *passes: Pass, float_layers: int = 0) -> Recipe:
     return Recipe(name, (*passes, WeightOnly()), float_layers)
 
@@ -72,12 +78,12 @@ def _static(name: str, *passes: Pass, float_layers: int = 0) -> Recipe:
 # From cheap to dear: what runs fastest first. `outliers-8` is the default.
 LADDER = (
     _static("static", StaticInt8()),
-    _static("outliers-8", Outliers(8, 3.0), StaticInt8()),
-    _static("outliers-16", Outliers(16, 2.0), StaticInt8()),
-    _static("outliers-32", Outliers(32, 1.5), StaticInt8()),
-    _static("smooth-outliers-32", SmoothQuant(), Outliers(32, 1.5), StaticInt8("percentile")),
-    _static("smooth-outliers-32-float-2", SmoothQuant(), Outliers(32, 1.5), StaticInt8("percentile"), float_layers=2),
-    _static("smooth-outliers-32-float-4", SmoothQuant(), Outliers(32, 1.5), StaticInt8("percentile"), float_layers=4),
+    _static("outliers-8", *_outliers(8, 3.0), StaticInt8()),
+    _static("outliers-16", *_outliers(16, 2.0), StaticInt8()),
+    _static("outliers-32", *_outliers(32, 1.5), StaticInt8()),
+    _static("smooth-outliers-32", SmoothQuant(), *_outliers(32, 1.5), StaticInt8("percentile")),
+    _static("smooth-outliers-32-float-2", SmoothQuant(), *_outliers(32, 1.5), StaticInt8("percentile"), float_layers=2),
+    _static("smooth-outliers-32-float-4", SmoothQuant(), *_outliers(32, 1.5), StaticInt8("percentile"), float_layers=4),
     Recipe("weight-only", (WeightOnly(linears=8),)),
 )
 DYNAMIC = Recipe("dynamic", (DynamicInt8(), WeightOnly()))

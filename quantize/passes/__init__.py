@@ -12,6 +12,7 @@ from edgebert.quantize.passes.dynamic_int8 import DynamicInt8
 from edgebert.quantize.passes.float16 import Float16
 from edgebert.quantize.passes.outliers import Outliers
 from edgebert.quantize.passes.smooth_quant import SmoothQuant
+from edgebert.quantize.passes.split_outliers import SplitOutliers
 from edgebert.quantize.passes.static_int8 import StaticInt8
 from edgebert.quantize.passes.weight_only import WeightOnly
 
@@ -27,6 +28,7 @@ class Pass(Protocol):
 PASSES: Mapping[str, type[Pass]] = {
     "smooth-quant": SmoothQuant,
     "outliers": Outliers,
+    "split-outliers": SplitOutliers,
     "static-int8": StaticInt8,
     "dynamic-int8": DynamicInt8,
     "bias-correction": BiasCorrection,

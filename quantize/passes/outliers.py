@@ -47,19 +47,9 @@ class Outliers:
         linears = graph.to_round("outliers")
         seen = context.observe(graph, [linear.input for linear in linears])
         for linear in linears:
-            chosen = self.chosen(seen[linear.input])
-            if len(chosen):
+            chosen = outlier_channels(seen[linear.input], self.channels, self.gain)
+            if len(chosen) and linear.input not in graph.split:
                 self._split(graph, linear, chosen)
-
-    def chosen(self, seen: Activation) -> NDArray[np.int64]:
-        """The channels to keep in float, in their order; as few as give most of the gain, none where it is small."""
-        order = np.argsort(-seen.largest, kind="stable")[: min(self.channels, seen.channels // 8) + 1]
-        reach = seen.largest[order]
-        if len(reach) < 2 or reach[0] < self.gain * reach[-1]:
-            return np.empty(0, np.int64)
-        # The last channel that still reaches a quarter further than what remains when all are taken.
-        count = int((reach > 1.25 * reach[-1]).sum())
-        return np.sort(order[:count])
 
     def _split(self, graph: Graph, linear: Linear, channels: NDArray[np.int64]) -> None:
         weight, out, name = graph.value(linear.weight), linear.node.output[0], f"{linear.name}_outliers"
@@ -77,3 +67,17 @@ class Outliers:
         nodes.append(helper.make_node("Add", [f"{name}_rest", f"{name}_product"], [out], name=f"{name}_sum"))
         graph.in_float.add(f"{name}_product")
         graph.insert_after(linear.node, nodes)
+
+
+def outlier_channels(seen: Activation, most: int, gain: float) -> NDArray[np.int64]:
+    """The channels that reach far beyond the others, at most `most`, in their order.
+
+    As few as give most of the gain; none where the steps would not get `gain` times finer.
+    """
+    order = np.argsort(-seen.largest, kind="stable")[: min(most, seen.channels // 8) + 1]
+    reach = seen.largest[order]
+    if len(reach) < 2 or reach[0] < gain * reach[-1]:
+        return np.empty(0, np.int64)
+    # The last channel that still reaches a quarter further than what remains when all are taken.
+    count = int((reach > 1.25 * reach[-1]).sum())
+    return np.sort(order[:count])

@@ -19,9 +19,10 @@ from onnx import NodeProto, helper
 
 from edgebert.quantize.context import Context
 from edgebert.quantize.graph import Array, Graph, Linear
-from edgebert.quantize.ranges import METHODS, Method, steps
+from edgebert.quantize.ranges import LEVELS, METHODS, Method, steps
 from edgebert.quantize.saturation import safe_scales
 from edgebert.quantize.statistics import Activation
+from edgebert.quantize.windows import Windows, gathered, widen
 
 _TINY = 1e-12
 
@@ -45,32 +46,58 @@ class StaticInt8:
         chosen = graph.to_round("static-int8", self.exclude)
         names = list(dict.fromkeys(linear.input for linear in graph.linears()))
         seen = context.observe(graph, names, histogram=self.ranges != "min-max")
-        groups: dict[str, list[Linear]] = {}
-        for linear in chosen:
-            groups.setdefault(linear.input, []).append(linear)
-        for name, linears in groups.items():
+        wanted = {linear.name for linear in chosen}
+        # From the last to the first: a layer whose columns are repeated for a later one is not yet rounded itself.
+        for name in reversed(list(dict.fromkeys(linear.input for linear in chosen))):
+            linears = [linear for linear in graph.linears() if linear.input == name and linear.name in wanted]
             self._quantize(graph, name, linears, seen[name])
 
     def _quantize(self, graph: Graph, name: str, linears: list[Linear], seen: Activation) -> None:
         """Gives `linears`, which all read the tensor `name`, that tensor rounded, and int8 weights."""
         scale, zero = steps(*METHODS[self.ranges](seen))
+        low, high = -float(scale) * int(zero), float(scale) * (LEVELS - int(zero))
+        windows = Windows.of(seen, graph.split.get(name, ()), low, high)
         facts = [graph.set(f"{name}_scale", np.array(scale)), graph.set(f"{name}_zero_point", np.array(zero))]
-        rounded = [f"{name}_quantized", f"{name}_dequantized"]
-        nodes = [
-            helper.make_node("QuantizeLinear", [name, *facts], rounded[:1], name=f"{name}_quantize"),
-            helper.make_node("DequantizeLinear", [rounded[0], *facts], rounded[1:], name=f"{name}_dequantize"),
-        ]
+        rounded, nodes = self._rounded(graph, linears, facts, windows)
+        nodes.append(
+            helper.make_node("DequantizeLinear", [rounded, *facts], [f"{name}_dequantized"], name=f"{name}_dequantize")
+        )
         first = linears[0].node  # the earliest: `Graph.linears` keeps the graph's order
         for linear in linears:
-            nodes.append(self._weight(graph, linear, seen))
-            linear.node.input[0], linear.node.input[1] = rounded[1], nodes[-1].output[0]
+            nodes.append(self._weight(graph, linear, seen, windows))
+            linear.node.input[0], linear.node.input[1] = f"{name}_dequantized", nodes[-1].output[0]
         graph.insert_before(first, nodes)
 
-    def _weight(self, graph: Graph, linear: Linear, seen: Activation) -> NodeProto:
-        """The node that gives the layer's weights out of int8."""
-        weight, name = graph.value(linear.weight), f"{linear.name}_weight"
+    @staticmethod
+    def _rounded(
+        graph: Graph, linears: list[Linear], facts: list[str], windows: Windows
+    ) -> tuple[str, list[NodeProto]]:
+        """The tensor that `linears` read in uint8 with its windows: what it is called, and the nodes that make it."""
+        name = linears[0].input
+
+        def quantize(tensor: str) -> NodeProto:
+            return helper.make_node(
+                "QuantizeLinear", [tensor, *facts], [f"{tensor}_quantized"], name=f"{tensor}_quantize"
+            )
+
+        if not len(windows.channels):
+            return f"{name}_quantized", [quantize(name)]
+        if (shifted := widen(graph, linears, windows)) is not None:
+            return f"{shifted}_quantized", [quantize(shifted)]
+        shifted, nodes = gathered(graph, name, windows)
+        parts, whole = [f"{name}_quantized", f"{shifted}_quantized"], f"{name}_joined"
+        nodes += [quantize(name), quantize(shifted), helper.make_node("Concat", parts, [whole], name=whole, axis=-1)]
+        return whole, nodes
+
+    def _weight(self, graph: Graph, linear: Linear, seen: Activation, windows: Windows) -> NodeProto:
+        """The node that gives the layer's weights out of int8; what the windows add too much goes out of the bias."""
+        original, name = graph.value(linear.weight), f"{linear.name}_weight"
+        weight = windows.weight(original)
         scales = self._scales(weight)
-        graph.drift[linear.name] = rounding_drift(weight, quantized(weight, scales) * scales, seen)
+        rounded = quantized(weight, scales) * scales
+        graph.drift[linear.name] = rounding_drift(original, rounded[: len(original)], seen)
+        if len(windows.channels):
+            graph.add_bias(linear, -windows.surplus(rounded))
         inputs = [
             graph.set(f"{name}_quantized", quantized(weight, scales)),
             graph.set(f"{name}_scale", scales),
