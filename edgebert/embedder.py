@@ -1,12 +1,13 @@
-"""The runtime object for sentence vectors: tokenize, sort by length, run the engine, give the vectors back in order."""
+"""The runtime object for sentence vectors: what a user calls. How texts run is `edgebert.runner`'s."""
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import logging
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from numbers import Integral
 from types import TracebackType
 from typing import cast
@@ -15,11 +16,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from edgebert import vectors as vector_math
-from edgebert.batching import ladder, length_batches, pad
+from edgebert.batching import widths
 from edgebert.bundle import Bundle
 from edgebert.engines.base import Engine, Hint, Vectors, in_words
 from edgebert.errors import BundleError, DataError, EngineError, RecipeError
+from edgebert.plan import Plan, one_layout
 from edgebert.progress import Progress, TerminalProgress
+from edgebert.runner import Engines, Reopen, Runner
 from edgebert.tokenizer import Tokenizer
 
 logger = logging.getLogger(__name__)
@@ -39,19 +42,37 @@ class Embedder:
     """
 
     def __init__(
-        self, bundle: Bundle, engine: Engine, *, tokenizer: Tokenizer | None = None, hint: Hint = "f32"
-    ) -> None:
+        self, bundle: Bundle, engine: Engine, *, tokenizer: Tokenizer | None = None, hint: Hint = "f32",
+        plan: Plan | None = None, reopen: Reopen | None = None,
+    ) -> None:  # fmt: skip
         self.bundle = bundle
         self.tokenizer = tokenizer or open_tokenizer(bundle)
         self.engine, self.precision, self.hint = engine.name, engine.precision, hint
         self.truncated = 0
-        self._engine: Engine | None = engine
         self._lock = threading.Lock()
+        chosen = plan or one_layout(1)
+        self._runner: Runner | None = Runner(
+            Engines(engine, chosen.lone, reopen), chosen, self._ids, max_length=self.max_length,
+            pad_token_id=bundle.manifest.pad_token_id,
+        )  # fmt: skip
 
     @property
     def runs(self) -> str:
         """Engine and precision, and the hint when it is not f32: "openvino int8", "openvino int8 (hint bf16)"."""
         return in_words(self.engine, self.precision, self.hint)
+
+    @property
+    def opened(self) -> Engine:
+        """The engine as it was opened, which a lone text runs in.
+
+        Raises: EngineError when the encoder is closed.
+        """
+        return self._running().engines.first
+
+    @property
+    def plan(self) -> Plan:
+        """How texts are run here: threads, streams, tokens at a time."""
+        return self._running().plan
 
     @property
     def dimension(self) -> int:
@@ -69,13 +90,14 @@ class Embedder:
         return self.bundle.manifest.prompts
 
     def encode(
-        self, sentences: Texts, *, batch_size: int = 32, show_progress_bar: bool = False,
+        self, sentences: Texts, *, batch_size: int | None = None, show_progress_bar: bool = False,
         normalize_embeddings: bool = True, truncate_dim: int | None = None, prompt: str | None = None,
         prompt_name: str | None = None,
     ) -> Vectors:  # fmt: skip
         """The vectors of `sentences` in their order, float32.
 
         Shape: (len(sentences), dimension), or (dimension,) for one string.
+        batch_size: texts in one run at most; by default only the plan's number of tokens bounds it.
         normalize_embeddings: give unit vectors. False leaves them as the model gives them; a model that normalises
         itself (`bundle.manifest.normalize`) gives unit vectors even so, unless `truncate_dim` cuts them.
         truncate_dim: keep that many leading dimensions; cut before normalising.
@@ -83,8 +105,9 @@ class Embedder:
         Raises: DataError for what is no string; RecipeError for an option out of range; EngineError.
         """
         texts = as_texts(sentences)
-        if not _is_whole(batch_size) or batch_size < 1:
-            raise RecipeError(f"batch_size is {batch_size!r}; it must be 1 or more")
+        if batch_size is not None and (not _is_whole(batch_size) or batch_size < 1):
+            raise RecipeError(f"batch_size is {batch_size!r}; it must be 1 or more, or None")
+        runner = self._running()
         out = np.empty((len(texts), self._kept(truncate_dim)), np.float32)
         if before := self._prompt(prompt, prompt_name):
             texts = [before + text for text in texts]
@@ -92,13 +115,13 @@ class Embedder:
             progress.start("encode", len(texts))
             for start in range(0, len(texts), _CHUNK):
                 chunk = slice(start, start + _CHUNK)
-                self._embed(texts[chunk], out[chunk], batch_size, progress)
+                runner.run(texts[chunk], out[chunk], batch_size, progress)
         if normalize_embeddings and (out.shape[1] < self.dimension or not self.bundle.manifest.normalize):
             vector_math.normalize_rows(out)
         return cast(Vectors, out[0]) if isinstance(sentences, str) else out
 
     def encode_query(
-        self, sentences: Texts, *, batch_size: int = 32, show_progress_bar: bool = False,
+        self, sentences: Texts, *, batch_size: int | None = None, show_progress_bar: bool = False,
         normalize_embeddings: bool = True, truncate_dim: int | None = None, prompt: str | None = None,
         prompt_name: str | None = None,
     ) -> Vectors:  # fmt: skip
@@ -110,7 +133,7 @@ class Embedder:
         )  # fmt: skip
 
     def encode_document(
-        self, sentences: Texts, *, batch_size: int = 32, show_progress_bar: bool = False,
+        self, sentences: Texts, *, batch_size: int | None = None, show_progress_bar: bool = False,
         normalize_embeddings: bool = True, truncate_dim: int | None = None, prompt: str | None = None,
         prompt_name: str | None = None,
     ) -> Vectors:  # fmt: skip
@@ -121,15 +144,50 @@ class Embedder:
             prompt_name=self._first_prompt(_DOCUMENT_PROMPTS, prompt, prompt_name),
         )  # fmt: skip
 
+    def encode_stream(
+        self, sentences: Iterable[str], *, chunk_size: int = 1024, batch_size: int | None = None,
+        normalize_embeddings: bool = True, truncate_dim: int | None = None, prompt: str | None = None,
+        prompt_name: str | None = None,
+    ) -> Iterator[Vectors]:  # fmt: skip
+        """The vector of each of `sentences`, in their order, as `encode` gives it; the input may be endless.
+
+        chunk_size: so many texts are read, encoded and held at a time. Shape: (dimension,) each.
+        Raises: as `encode`, when it comes to the text; RecipeError for an option at once.
+        """
+        if not _is_whole(chunk_size) or chunk_size < 1:
+            raise RecipeError(f"chunk_size is {chunk_size!r}; it must be 1 or more")
+        if isinstance(sentences, str | bytes) or not isinstance(sentences, Iterable):
+            raise DataError(f"sentences are {sentences!r:.80}; something that gives strings one by one is needed")
+
+        def encode(texts: list[str]) -> Vectors:
+            return self.encode(
+                texts, batch_size=batch_size, normalize_embeddings=normalize_embeddings, truncate_dim=truncate_dim,
+                prompt=prompt, prompt_name=prompt_name,
+            )  # fmt: skip
+
+        encode([])  # options are checked now, not when the first text comes
+        source = iter(sentences)
+        chunks = iter(lambda: list(itertools.islice(source, chunk_size)), [])
+        return itertools.chain.from_iterable(map(encode, chunks))
+
+    def warm_up(self, texts_at_once: int = 1) -> None:
+        """Runs every width once, so that no later text waits for an engine to build its kernels; seconds.
+
+        texts_at_once: the most texts of one call that it is to be ready for.
+        """
+        runner = self._running()
+        for width in widths(self.max_length):
+            runner.warm_up(width, texts_at_once)
+
     def similarity(self, a: ArrayLike, b: ArrayLike) -> Vectors:
         """The cosine of every vector of `a` with every one of `b`. Shape: (n, dim), (m, dim) -> (n, m), float32."""
         return vector_math.similarity(a, b)
 
     def close(self) -> None:
         """Frees the model. Calls afterwards raise EngineError; closing twice is fine."""
-        engine, self._engine = self._engine, None
-        if engine is not None:
-            engine.close()
+        runner, self._runner = self._runner, None
+        if runner is not None:
+            runner.close()
 
     def __enter__(self) -> Embedder:
         return self
@@ -143,17 +201,10 @@ class Embedder:
         hint = "" if self.hint == "f32" else f", hint={self.hint!r}"
         return f"Embedder({self.bundle.source!r}, engine={self.engine!r}, precision={self.precision!r}{hint})"
 
-    def _embed(self, texts: Sequence[str], out: Vectors, batch_size: int, progress: Progress) -> None:
-        """Fills `out` with the texts' vectors. Shape: out (len(texts), kept dimensions)."""
-        engine, manifest = self._engine, self.bundle.manifest
-        if engine is None:
+    def _running(self) -> Runner:
+        if (runner := self._runner) is None:
             raise EngineError(f"this encoder of {self.bundle.source} is closed: load the model again")
-        ids = self._ids(texts)
-        for rows in length_batches([len(row) for row in ids], batch_size):
-            batch = [ids[row] for row in rows]
-            width = ladder(len(batch[0]), manifest.max_length)  # the longest is the first
-            out[rows] = engine.embed(*pad(batch, manifest.pad_token_id, to=width))[:, : out.shape[1]]
-            progress.advance(len(rows))
+        return runner
 
     def _ids(self, texts: Sequence[str]) -> list[list[int]]:
         """The texts' token ids; cut texts are counted, and the first one is logged."""

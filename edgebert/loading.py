@@ -10,10 +10,14 @@ from edgebert.embedder import Embedder, open_tokenizer
 from edgebert.engines import ENGINES, Engine, is_installed, require_engine
 from edgebert.errors import BundleError, EngineError, RecipeError
 from edgebert.golden import read_golden, tokenizer_fault
+from edgebert.memory import check_budget, plan_within, resident_mb
+from edgebert.plan import Layout, Plan, default_plan
 from edgebert.probes import prove_widths
+from edgebert.runner import Reopen
 from edgebert.stamps import Stamp, read_stamp, write_stamp
-from edgebert.threads import checked_threads, usable_threads
+from edgebert.threads import checked_threads
 from edgebert.tokenizer import Tokenizer
+from edgebert.tuning import read_plan, tuned, tuning_is_on, write_plan
 from edgebert.variants import PRECISIONS, Variant, is_faster, known_variants
 
 logger = logging.getLogger(__name__)
@@ -27,6 +31,8 @@ def load(
     engine: str = "auto",
     precision: str = "auto",
     threads: int | None = None,
+    memory_mb: int | None = None,
+    tune: bool = True,
     revision: str | None = None,
 ) -> Embedder:
     """The model `name_or_path` (a bundle, a package or a Hub id), ready to encode.
@@ -36,28 +42,44 @@ def load(
     variant that `edgebert verify` found fastest here, else OpenVINO where it is installed. Float parts are computed in
     f32 unless `edgebert verify` proved here that less is right and clearly faster, or it was asked for; "fp32" is f32.
     What was never used here is first proven by the bundle's golden vectors at every width; what fails is refused.
-    threads: by default what `edgebert verify` found best, else what this process may use.
-    Raises: BundleError, RecipeError; EngineError when nothing that was asked for is installed, offered and right.
+    threads: by default what this process may use: cgroup, affinity and OMP_NUM_THREADS.
+    memory_mb: the most that model and work may take, in MB; runs get smaller, and what cannot fit is refused.
+    tune: at the first load measure how texts run fastest here (`edgebert.tuning`); False: the usual way.
+    Raises: BundleError, RecipeError; BudgetError when memory_mb is too little; EngineError when nothing that was asked
+    for is installed, offered and right.
     """
     check_options(("auto", *ENGINES), engine, precision, threads)
+    check_budget(memory_mb)
     bundle = Bundle.from_pretrained(name_or_path, revision=revision)
-    return load_bundle(bundle, engine=engine, precision=precision, threads=threads)
+    return load_bundle(bundle, engine=engine, precision=precision, threads=threads, memory_mb=memory_mb, tune=tune)
 
 
 def load_bundle(
-    bundle: Bundle, *, engine: str = "auto", precision: str = "auto", threads: int | None = None
-) -> Embedder:
+    bundle: Bundle, *, engine: str = "auto", precision: str = "auto", threads: int | None = None,
+    memory_mb: int | None = None, tune: bool = True,
+) -> Embedder:  # fmt: skip
     """See `load`: the same for a bundle that was found already, with options that were checked."""
+    number = checked_threads(threads)
+    before = resident_mb()
     fitting = candidates(bundle, engine=engine, precision=precision)
     tokenizer = open_tokenizer(bundle)
     problems = []
     for variant in fitting:
         try:
-            opened = _open_proven(bundle, variant, tokenizer, threads)
-            return Embedder(bundle, opened, tokenizer=tokenizer, hint=variant.hint)
+            opened = _open_proven(bundle, variant, tokenizer, number)
         except EngineError as problem:
             problems.append(f"{variant.name}: {problem}")
             logger.warning("%s: %s is refused: %s", bundle.source, variant.name, problem)
+            continue
+
+        def reopen(layout: Layout, variant: Variant = variant) -> Engine:
+            return variant.open(bundle, threads=layout.threads, streams=layout.streams)
+
+        if memory_mb is not None:
+            plan = plan_within(memory_mb, bundle, opened, number, before)
+        else:
+            plan = _plan(bundle, variant, opened, reopen, number, tune=tune)
+        return Embedder(bundle, opened, tokenizer=tokenizer, hint=variant.hint, plan=plan, reopen=reopen)
     raise EngineError(f"{bundle.source}: nothing that was asked for works here. {'; '.join(problems)}")
 
 
@@ -109,14 +131,25 @@ def choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
         raise RecipeError(f"{name} is {value!r}; it must be one of {', '.join(allowed)}")
 
 
-def _open_proven(bundle: Bundle, variant: Variant, tokenizer: Tokenizer, threads: int | None) -> Engine:
+def _plan(
+    bundle: Bundle, variant: Variant, opened: Engine, reopen: Reopen, threads: int, *, tune: bool
+) -> Plan:  # fmt: skip
+    """What was measured here before, or is now; without golden texts to measure with, the default."""
+    if threads == 1 or not tune or not tuning_is_on() or bundle.manifest.golden is None:
+        return default_plan(threads)
+    plan = read_plan(bundle, variant.artifact, variant.hint, threads)
+    if plan is None:
+        plan = tuned(opened, reopen, bundle, read_golden(bundle), threads)
+        write_plan(bundle, variant.artifact, variant.hint, threads, plan)
+    return plan
+
+
+def _open_proven(bundle: Bundle, variant: Variant, tokenizer: Tokenizer, threads: int) -> Engine:
     """The variant in its engine; at its first use here files are hashed and vectors compared with the golden ones.
 
     Raises: BundleError when files or the tokenizer do not match; EngineError when the vectors are wrong.
     """
     stamp = read_stamp(bundle, variant.artifact, variant.hint)
-    if threads is None and stamp is not None and stamp.threads is not None:
-        threads = min(stamp.threads, usable_threads())
     if stamp is not None and not stamp.verified:
         raise EngineError(f"it failed on this machine before ({stamp.problem}); `edgebert verify` tries it again")
     if stamp is None:

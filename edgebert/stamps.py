@@ -16,7 +16,7 @@ from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
 
-from edgebert.batching import STEP
+from edgebert.batching import STEPS
 from edgebert.bundle import Bundle
 from edgebert.cache import cache_folder
 from edgebert.engines.base import Hint
@@ -65,15 +65,19 @@ def write_stamp(bundle: Bundle, stamp: Stamp) -> None:
 
 
 def _path(bundle: Bundle, artifact: str, hint: Hint) -> Path:
+    return cache_folder("stamps") / f"{machine_key(bundle, artifact, hint)}.json"
+
+
+def machine_key(bundle: Bundle, artifact: str, how: str) -> str:
+    """A name for what this machine finds out or makes: of that artifact as its files are now, by `how`, here."""
     engine = bundle.manifest.artifacts[artifact].engine
     facts = hashlib.sha256(manifest_bytes(bundle.manifest)).hexdigest()
     # A file that was touched since is not the one that was proven.
     touched = [bundle.path(name).stat().st_mtime_ns for name in sorted(bundle.manifest.files)]
     # Our own version counts too: it decides how the engine is set up.
     versions = [engine_version("edgebert"), engine_version(engine), PROOF]
-    key = [facts, touched, artifact, hint, STEP, *versions, processor()]
-    name = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:32]
-    return cache_folder("stamps") / f"{name}.json"
+    key = [facts, touched, artifact, how, STEPS, *versions, processor()]
+    return hashlib.sha256(json.dumps(key).encode()).hexdigest()[:32]
 
 
 def engine_version(engine: str) -> str:

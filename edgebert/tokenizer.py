@@ -55,14 +55,16 @@ class Tokenizer:
         """The tokens of each text. Lone surrogates, which UTF-8 cannot hold, are read as U+FFFD."""
         clean = [text if text.isascii() else _SURROGATE.sub("\N{REPLACEMENT CHARACTER}", text) for text in texts]
         short = [text if len(text) <= self._enough else self._cut(text, self._enough) for text in clean]
-        found = [Tokens(e.ids, bool(e.overflowing)) for e in self.backend.encode_batch_fast(short)]
+        # One alone takes the way that starts no threads; several are read without holding Python's lock.
+        encoded = [self.backend.encode(short[0])] if len(short) == 1 else self.backend.encode_batch_fast(short)
+        found = [Tokens(e.ids, bool(e.overflowing)) for e in encoded]
         for i, text in enumerate(clean):
             limit = self._enough
             while len(short[i]) < len(text) and not found[i].truncated:  # few tokens in many characters, such as blanks
                 limit *= 8
                 short[i] = self._cut(text, limit)
-                encoded = self.backend.encode(short[i])
-                found[i] = Tokens(encoded.ids, bool(encoded.overflowing))
+                one = self.backend.encode(short[i])
+                found[i] = Tokens(one.ids, bool(one.overflowing))
         return found
 
     @staticmethod

@@ -34,9 +34,9 @@ class Variant:
         """Such as "openvino-int8", and "openvino-int8-bf16" under a hint other than f32."""
         return self.artifact if self.hint == "f32" else f"{self.artifact}-{self.hint}"
 
-    def open(self, bundle: Bundle, *, threads: int | None = None) -> Engine:
+    def open(self, bundle: Bundle, *, threads: int | None = None, streams: int = 1) -> Engine:
         """See `open_engine`."""
-        return open_engine(bundle, self.artifact, hint=self.hint, threads=threads)
+        return open_engine(bundle, self.artifact, hint=self.hint, threads=threads, streams=streams)
 
 
 def known_variants(bundle: Bundle) -> list[Variant]:

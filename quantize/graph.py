@@ -49,8 +49,8 @@ class Graph:
     """A model with its constants and the producers and consumers of every tensor by name; passes change it in place.
 
     history: the passes that have run. in_float: the names of products that are to stay in float. drift: how far
-    rounding its weights moves the mean output of a layer, by the layer's name. Shape: (out_features,). split: the channels
-    of a tensor that are to be spread over several (`edgebert.quantize.passes.split_outliers`).
+    rounding its weights moves the mean output of a layer, by the layer's name. Shape: (out_features,). split: the
+    channels of a tensor that are to be spread over several (`edgebert.quantize.passes.split_outliers`).
     """
 
     def __init__(self, model: onnx.ModelProto) -> None:

@@ -48,7 +48,7 @@ def reference(
     from edgebert.distill.encoder import TorchEngine, encode_ids
 
     golden, pad_token_id = read_golden(bundle), bundle.manifest.pad_token_id
-    engine = torch_model._engine
+    engine = torch_model.opened
     assert isinstance(engine, TorchEngine)
     probes = tuple(length_probes(golden.cases, bundle.manifest.max_length, every=True, exact=True))
     progress.start("torch fp32, the reference", len(probes))

@@ -21,10 +21,13 @@ HINTS: Mapping[str, tuple[Hint, ...]] = {"onnxruntime": ("f32",), "openvino": ("
 INSTALL = {"onnxruntime": "onnxruntime", "openvino": "'edgebert[openvino]'"}
 
 
-def open_engine(bundle: Bundle, artifact_name: str, *, hint: Hint = "f32", threads: int | None = None) -> Engine:
+def open_engine(
+    bundle: Bundle, artifact_name: str, *, hint: Hint = "f32", threads: int | None = None, streams: int = 1
+) -> Engine:
     """The artifact `artifact_name` of `bundle`, such as "openvino-int8", loaded into its engine.
 
     hint: what the engine may compute in where the file says float; threads: by default as many as this process may use.
+    streams: so many calls are computed side by side, each on so many threads.
     Raises: EngineError when the bundle has no such artifact, its engine is not installed or cannot load it, or the
     engine does not offer the hint on this processor.
     """
@@ -36,7 +39,8 @@ def open_engine(bundle: Bundle, artifact_name: str, *, hint: Hint = "f32", threa
     module, name = ENGINES[artifact.engine]
     if hint not in (offered := offered_hints(artifact.engine) if hint != "f32" else ("f32",)):
         raise EngineError(f"{artifact.engine} does not offer {hint} on this processor; it offers {', '.join(offered)}")
-    engine: Engine = getattr(import_module(module), name)(bundle, artifact, hint=hint, threads=checked_threads(threads))
+    kind = getattr(import_module(module), name)
+    engine: Engine = kind(bundle, artifact, hint=hint, threads=checked_threads(threads), streams=streams)
     return engine
 
 

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from edgebert.bundle import Bundle
+from edgebert.compiled import compiled_folder
 from edgebert.engines.base import OUTPUT, Hint, Ids, Vectors, engine_errors, feed
 from edgebert.errors import EngineError
 from edgebert.manifest import Artifact
 
+_MODEL, _WEIGHTS = "model.onnx", "model.onnx.data"
+
 
 class OnnxRuntimeEngine:
-    """An `Engine` over one ONNX file. threads: intra-op threads; hint: it has f32 only.
+    """An `Engine` over one ONNX file. threads: intra-op threads of a call; hint: it has f32 only. Any number of calls run
+    side by side in one session, so `streams` asks for nothing of its own.
 
     Only `sentence_embedding` is asked for, so nothing else is copied. The memory arena and the memory patterns are off:
     with texts of every length both would grow for as long as it runs.
@@ -19,24 +25,25 @@ class OnnxRuntimeEngine:
 
     name = "onnxruntime"
 
-    def __init__(self, bundle: Bundle, artifact: Artifact, *, threads: int, hint: Hint = "f32") -> None:
+    def __init__(
+        self, bundle: Bundle, artifact: Artifact, *, threads: int, hint: Hint = "f32", streams: int = 1
+    ) -> None:
         assert hint == "f32"  # `open_engine` refuses others
         with engine_errors((ImportError,), "ONNX Runtime is installed and cannot be imported"):
             import onnxruntime as ort
             from onnxruntime.capi import onnxruntime_pybind11_state as state
         # The library's exceptions have no common base of their own.
         self._faults = tuple(v for v in vars(state).values() if isinstance(v, type) and issubclass(v, Exception))
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.enable_cpu_mem_arena = False
-        options.enable_mem_pattern = False
-        options.log_severity_level = 3
         self.precision = artifact.precision
         self._inputs = artifact.inputs
         path = bundle.path(artifact.files[0])
+        kept = compiled_folder(bundle, artifact, "optimized", partial(_optimize, ort, path), self._faults)
+        options = _options(ort, threads)
+        if kept is not None:
+            options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL  # it was done before
         with engine_errors(self._faults, f"ONNX Runtime cannot load {path}"):
-            self._session: Any = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+            used = path if kept is None else kept / _MODEL
+            self._session: Any = ort.InferenceSession(str(used), options, providers=["CPUExecutionProvider"])
 
     def embed(self, input_ids: Ids, attention_mask: Ids) -> Vectors:
         """See `Engine.embed`."""
@@ -50,3 +57,23 @@ class OnnxRuntimeEngine:
     def close(self) -> None:
         """See `Engine.close`."""
         self._session = None
+
+
+def _options(ort: Any, threads: int) -> Any:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.enable_cpu_mem_arena = False
+    options.enable_mem_pattern = False
+    options.log_severity_level = 3
+    return options
+
+
+def _optimize(ort: Any, path: Path, folder: Path) -> None:
+    """Writes the optimized graph to `folder`, its weights in a file of their own, which is mapped when it is loaded."""
+    options = _options(ort, 1)
+    options.optimized_model_filepath = str(folder / _MODEL)
+    options.add_session_config_entry("session.optimized_model_external_initializers_file_name", _WEIGHTS)
+    options.add_session_config_entry("session.optimized_model_external_initializers_min_size_in_bytes", "1024")
+    options.add_session_config_entry("session.disable_prepacking", "1")
+    ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])

@@ -292,7 +292,7 @@ def test_its_representation_says_what_it_is(encoder: Embedder, tiny_bundle: Path
 def test_an_engine_that_another_thread_closed_says_so(tiny_bundle: Path) -> None:
     for name in ("onnxruntime", "openvino"):
         opened = edgebert.load(tiny_bundle, engine=name, precision="fp32", threads=1)
-        engine = opened._engine
+        engine = opened.opened
         assert engine is not None
         opened.close()
         with pytest.raises(EngineError, match="the model is closed"):

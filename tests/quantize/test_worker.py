@@ -35,7 +35,7 @@ def known(tiny_bundle: Path) -> Reference:
 
     bundle = Bundle.open(tiny_bundle)
     torch_model = torch_embedder(bundle)
-    engine = torch_model._engine
+    engine = torch_model.opened
     assert isinstance(engine, TorchEngine)
     probes = tuple(p for p in length_probes(read_golden(bundle).cases, 48, every=False) if p.width == 16)[:2]
     answers = tuple(encode_ids(engine.encoder, p.rows, 0) for p in probes)

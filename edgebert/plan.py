@@ -1,0 +1,51 @@
+"""How a model is run on this machine: on how many threads, in how many streams, how much of it at once.
+
+A lone text wants all threads on one computation; many texts want as many computations side by side, each on few
+threads, because threads that work on different texts need not wait for each other. Which is best where is measured once
+(`edgebert.tuning`); a plan never changes what is computed, only where and together with what.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+BATCH_TOKENS = 1024  # of one run: its values still lie in the processor's cache
+LEAST_TOKENS, MOST_TOKENS = 64, 65536
+
+
+@dataclass(frozen=True)
+class Layout:
+    """So many computations side by side, each on so many threads."""
+
+    streams: int
+    threads: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """lone: for one text; batch: for many. short: a lone text of up to so many tokens runs in one stream of `batch`.
+    batch_tokens: so many tokens, padding included, in one run."""
+
+    lone: Layout
+    batch: Layout
+    short: int = 0
+    batch_tokens: int = BATCH_TOKENS
+
+    @property
+    def layouts(self) -> tuple[Layout, ...]:
+        """Those that it uses: a model is compiled once for each."""
+        return (self.lone,) if self.lone == self.batch else (self.lone, self.batch)
+
+    def at_most(self, tokens: int) -> Plan:
+        """The same with runs of at most so many tokens."""
+        return replace(self, batch_tokens=min(self.batch_tokens, tokens))
+
+
+def default_plan(threads: int) -> Plan:
+    """What is right nearly everywhere: one text on all threads, many texts a thread each."""
+    return Plan(Layout(1, threads), Layout(threads, 1))
+
+
+def one_layout(threads: int) -> Plan:
+    """All in one computation at a time: half the memory, for engines that cannot do more and for tight budgets."""
+    return Plan(Layout(1, threads), Layout(1, threads))
