@@ -33,8 +33,8 @@ def compiled_folder(
 ) -> Path | None:
     """The folder of what `make` writes into an empty one, made at the first call; None where nothing can be kept.
 
-    how: all that it depends on beside the artifact. faults: what `make` raises when the engine cannot; it is logged, and
-    the model is opened the plain way. EDGEBERT_COMPILED=0 switches it off.
+    how: all that it depends on beside the artifact. faults: what `make` raises when the engine cannot; it is logged,
+    and the model is opened the plain way. EDGEBERT_COMPILED=0 switches it off.
     """
     caught: tuple[type[Exception], ...] = (OSError, RuntimeError, EdgeBertError, *faults)  # no home: RuntimeError
     if not bundle.is_sealed or os.environ.get("EDGEBERT_COMPILED", "").lower() in _OFF:

@@ -61,8 +61,9 @@ def plan_within(memory_mb: float, bundle: Bundle, engine: Engine, threads: int, 
     if left < 0:
         engine.close()
         raise BudgetError(
-            f"memory_mb is {memory_mb:g}; {bundle.source} in {engine.name} {engine.precision} takes {taken:.0f} MB with "
-            f"one text of {bundle.manifest.max_length} tokens: allow {int(taken * 1.1) + 1} or more, or take a smaller model"
+            f"memory_mb is {memory_mb:g}; {bundle.source} in {engine.name} {engine.precision} takes {taken:.0f} MB "
+            f"with one text of {bundle.manifest.max_length} tokens: allow {int(taken * 1.1) + 1} or more, or take a "
+            "smaller model"
         )
     # The longest input has run: a run of so many tokens costs nothing more.
     tokens = bundle.manifest.max_length + int(left * _MB / bytes_per_token(bundle))

@@ -42,8 +42,8 @@ class Plan:
 
 
 def default_plan(threads: int) -> Plan:
-    """What is right nearly everywhere: one text on all threads, many texts a thread each."""
-    return Plan(Layout(1, threads), Layout(threads, 1))
+    """What is right in most places: one text on all threads, many texts side by side on two threads each."""
+    return Plan(Layout(1, threads), Layout(threads // 2, 2) if threads > 2 else Layout(1, threads))
 
 
 def one_layout(threads: int) -> Plan:

@@ -32,7 +32,7 @@ _VERSION = 1  # one more whenever more or other things are measured
 _LONE = (8, 16, 32, 64, 128)  # tokens of a lone text
 _BATCHES = ((32, 512), (32, 1024), (32, 2048), (128, 512), (128, 1024), (128, 2048))  # tokens of a text, of a run
 _ROUNDS = 5
-_CLEARLY = 1.05  # so much faster must another choice be than the default: less is noise
+_CLEARLY = 1.1  # so much faster must another choice be than the usual one: less is noise
 _NO_CACHE = (OSError, RuntimeError, EdgeBertError, ValueError)
 
 
@@ -64,13 +64,13 @@ def tuned(engine: Engine, reopen: Callable[[Layout], Engine], bundle: Bundle, go
     plan = default_plan(threads)
     if threads == 1:
         return plan
-    batch = [plan.batch, *(Layout(threads // n, n) for n in (2, 4) if threads % n == 0 and threads // n > 1)]
+    others = {plan.batch, *(Layout(threads // n, n) for n in (1, 2, 4) if threads % n == 0)} - {plan.lone}
     with contextlib.ExitStack() as stack:
         engines = {plan.lone: engine}
-        for layout in batch:
+        for layout in others:
             engines[layout] = stack.enter_context(contextlib.closing(reopen(layout)))
         measure = _Measure(engines, bundle, golden)
-        best, tokens = measure.batches((*batch, plan.lone))
+        best, tokens = measure.batches()
         plan = replace(plan, batch=best, batch_tokens=tokens)
         return replace(plan, short=0 if best == plan.lone else measure.short(plan))
 
@@ -95,17 +95,21 @@ class _Measure:
             found = tokens
         return found
 
-    def batches(self, layouts: tuple[Layout, ...]) -> tuple[Layout, int]:
-        """The layout and the tokens of a run that do most tokens a second, the first of `layouts` where it is close."""
+    def batches(self) -> tuple[Layout, int]:
+        """The layout and the tokens of a run that do most tokens a second; where it is close, that of a lone text.
+
+        A second layout is a second compiled model in memory, which must pay.
+        """
         cases = [case for case in _BATCHES if case[0] <= self.manifest.max_length] or [(8, 512), (8, 1024)]
         speeds: dict[tuple[Layout, int], list[float]] = {}
-        for layout in layouts:
+        for layout in self.engines:
             for width, tokens in cases:
                 spent = [self._side_by_side(layout, max(1, tokens // width), width) for _ in range(_ROUNDS)]
                 speeds.setdefault((layout, tokens), []).append(min(spent[2:]) / tokens / layout.streams)
         cost = {key: statistics.geometric_mean(found) for key, found in speeds.items()}
-        usual = (layouts[0], 1024)
+        lone = next(iter(self.engines))
         best = min(cost, key=lambda key: cost[key])
+        usual = min((key for key in cost if key[0] == lone), key=lambda key: cost[key])
         return best if cost[best] * _CLEARLY < cost[usual] else usual
 
     def _side_by_side(self, layout: Layout, rows: int, width: int) -> float:

@@ -16,8 +16,8 @@ _MODEL, _WEIGHTS = "model.onnx", "model.onnx.data"
 
 
 class OnnxRuntimeEngine:
-    """An `Engine` over one ONNX file. threads: intra-op threads of a call; hint: it has f32 only. Any number of calls run
-    side by side in one session, so `streams` asks for nothing of its own.
+    """An `Engine` over one ONNX file. threads: intra-op threads of a call; hint: it has f32 only. Any number of calls
+    run side by side in one session, so `streams` asks for nothing of its own.
 
     Only `sentence_embedding` is asked for, so nothing else is copied. The memory arena and the memory patterns are off:
     with texts of every length both would grow for as long as it runs.
