@@ -18,6 +18,7 @@ from edgebert.vectors import row_cosines
 try:
     from mteb.models import ModelMeta
     from mteb.models.abs_encoder import get_prompt_name
+    from mteb.models.model_meta import ScoringFunction
     from mteb.types import PromptType
 except ImportError as problem:
     raise MissingExtraError(problem.name or "mteb", "mteb", "edgebert.integrations.mteb") from None
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
     from mteb.abstasks.task_metadata import TaskMetadata
 
-_FRAMEWORKS = {"onnxruntime": "ONNX", "openvino": "OpenVINO", "torch": "PyTorch"}
+_FRAMEWORKS: Mapping[str, Any] = {"onnxruntime": "ONNX", "openvino": "OpenVINO", "torch": "PyTorch"}
 
 
 class EdgeBertEncoder:
@@ -95,6 +96,6 @@ def _meta(encoder: Embedder, options: EncodeOptions) -> ModelMeta:
         n_parameters=None, memory_usage_mb=None, max_tokens=encoder.max_length,
         embed_dim=options.truncate_dim or encoder.dimension, license=None, open_weights=True,
         public_training_code=None, public_training_data=None, framework=[_FRAMEWORKS[encoder.engine]],
-        similarity_fn_name="cosine", use_instructions=bool(encoder.prompts), training_datasets=None,
+        similarity_fn_name=ScoringFunction.COSINE, use_instructions=bool(encoder.prompts), training_datasets=None,
         experiment_kwargs={"engine": encoder.engine, "precision": encoder.precision, **different},
     )  # fmt: skip

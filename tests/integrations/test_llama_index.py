@@ -1,4 +1,4 @@
-"""EdgeBertEmbedding in LlamaIndex: queries, texts, batches, async, an index, an ingestion pipeline, written and read."""
+"""EdgeBertEmbedding in LlamaIndex: queries, texts, async, an index, an ingestion pipeline, written and read."""
 
 from __future__ import annotations
 

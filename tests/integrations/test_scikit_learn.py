@@ -34,7 +34,7 @@ def vectorizer(prompted: Path) -> EdgeBertVectorizer:
     [
         "check_estimator_cloneable", "check_estimator_repr", "check_estimator_tags_renamed", "check_valid_tag_types",
         "check_get_params_invariance", "check_set_params", "check_no_attributes_set_in_init", "check_mixin_order",
-        "check_do_not_raise_errors_in_init_or_set_param",
+        "check_do_not_raise_errors_in_init_or_set_params", "check_parameters_default_constructible",
     ],
 )  # fmt: skip
 def test_scikit_learns_own_checks_pass(vectorizer: EdgeBertVectorizer, check: str) -> None:
