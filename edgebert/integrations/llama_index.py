@@ -48,14 +48,14 @@ class EdgeBertEmbedding(BaseEmbedding):
     ) -> None:  # fmt: skip
         encoder = LoadOptions(engine, precision, threads, revision).open(model_name)
         ready = isinstance(model_name, Embedder)
-        fields: dict[str, Any] = dict(
-            model_name=name_of(model_name), engine=encoder.engine if ready else engine,
-            precision=encoder.precision if ready else precision, threads=threads, revision=revision,
-            batch_size=batch_size, truncate_dim=truncate_dim, query_prompt=query_prompt,
-            document_prompt=document_prompt, embed_batch_size=embed_batch_size, num_workers=num_workers,
-            callback_manager=callback_manager or CallbackManager([]), embeddings_cache=embeddings_cache,
-            rate_limiter=rate_limiter,
-        )  # fmt: skip
+        fields: dict[str, Any] = {
+            "model_name": name_of(model_name), "engine": encoder.engine if ready else engine,
+            "precision": encoder.precision if ready else precision, "threads": threads, "revision": revision,
+            "batch_size": batch_size, "truncate_dim": truncate_dim, "query_prompt": query_prompt,
+            "document_prompt": document_prompt, "embed_batch_size": embed_batch_size, "num_workers": num_workers,
+            "callback_manager": callback_manager or CallbackManager([]), "embeddings_cache": embeddings_cache,
+            "rate_limiter": rate_limiter,
+        }  # fmt: skip
         super().__init__(**fields)  # LlamaIndex's own signature names none of our fields
         self._encoder = encoder
         self._options = EncodeOptions(batch_size, truncate_dim, query_prompt, document_prompt)
