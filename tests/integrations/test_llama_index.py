@@ -13,9 +13,6 @@ from frameworks import ENGINE, QUERY, TEXTS
 from edgebert import Embedder
 from edgebert.errors import RecipeError
 
-# SQLAlchemy, nltk and LlamaIndex itself warn of their own matters when they are imported and used.
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
-
 
 @pytest.fixture
 def embedding(prompted: Path) -> Any:
