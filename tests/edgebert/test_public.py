@@ -121,7 +121,10 @@ def test_encoding_in_openvino_imports_nothing_of_the_workshop(tiny_bundle: Path,
 
 def test_every_runtime_module_has_a_docstring_and_future_annotations() -> None:
     folder = Path(edgebert.__file__).parent
-    for path in [*folder.glob("*.py"), *(folder / "cli").glob("*.py"), *(folder / "engines").glob("*.py")]:
+    for path in [
+        *folder.glob("*.py"),
+        *(p for n in ("cli", "engines", "integrations") for p in (folder / n).glob("*.py")),
+    ]:
         tree = ast.parse(path.read_text(encoding="utf-8"))
         assert ast.get_docstring(tree), path
         for node in ast.walk(tree):
