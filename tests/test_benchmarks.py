@@ -79,16 +79,16 @@ def test_an_encoder_that_does_not_run_ends_the_benchmark(benchmark: ModuleType, 
 
 
 def test_an_export_of_another_model_is_not_used(benchmark: ModuleType, tiny_teacher: Path, tmp_path: Path) -> None:
-    import peers
+    import exports
 
     from edgebert.bundle import Bundle
 
     record = {"backend": "onnx", "config": "avx2", "teacher": "other", "calibration": "", "packages": ["a"]}
     (tmp_path / "export.json").write_text(json.dumps(record), encoding="utf-8")
     teacher, python = Bundle.from_pretrained(tiny_teacher), Path(sys.executable)
-    peers._exported(peers.Export("onnx", "avx2", "other", "", ("a",)), python, teacher, tmp_path)
+    exports._exported(exports.Export("onnx", "avx2", "other", "", ("a",)), python, teacher, tmp_path)
     with pytest.raises(SystemExit, match="was made from another teacher: remove it"):
-        peers._exported(peers.Export("onnx", "avx2", "this", "", ("a",)), python, teacher, tmp_path)
+        exports._exported(exports.Export("onnx", "avx2", "this", "", ("a",)), python, teacher, tmp_path)
 
 
 def test_retention_is_measured_and_has_a_limit(tiny_bundle: Path, tmp_path: Path) -> None:
