@@ -38,8 +38,15 @@ def paired_ratio(ours: Sequence[float], theirs: Sequence[float]) -> Ratio:
 
 
 def ratio_of_medians(ours: Sequence[float], theirs: Sequence[float]) -> Ratio:
-    """Our median to theirs: for what may be near zero in a single round, such as differences of two times."""
-    return _resampled(lambda a, b: float(np.median(a) / np.median(b)), ours, theirs)
+    """Our median to theirs: for what may be near zero in a single round, such as differences of two times.
+
+    Infinite where their median is not above zero: to nothing at all no ratio is small enough.
+    """
+    return _resampled(lambda a, b: _over(float(np.median(a)), float(np.median(b))), ours, theirs)
+
+
+def _over(ours: float, theirs: float) -> float:
+    return ours / theirs if theirs > 0 else float("inf")
 
 
 def percentile_ratio(ours: Sequence[Sequence[float]], theirs: Sequence[Sequence[float]], percent: float) -> Ratio:
