@@ -60,5 +60,5 @@ def _resampled(of: Statistic, ours: Rounds, theirs: Rounds) -> Ratio:
         raise ValueError(f"{len(a)} rounds of ours and {len(b)} of theirs: there must be as many, and one at least")
     draw: Any = np.random.default_rng(SEED)
     found = [of(a[rows], b[rows]) for rows in draw.integers(0, len(a), size=(RESAMPLES, len(a)))]
-    low, high = np.percentile(found, [2.5, 97.5]).tolist()
+    low, high = np.percentile(found, [2.5, 97.5], method="inverted_cdf").tolist()  # between no two: one may be infinite
     return Ratio(of(a, b), low, high)
