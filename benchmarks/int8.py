@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from common import Pairs, data_file, parser
+from exports import SAMPLES, peer_subjects
 from lengths import repeated_words, running_texts
-from peers import SAMPLES, peer_subjects
 from workers import Measured, Subject, measure
 
 from edgebert.bundle import Bundle

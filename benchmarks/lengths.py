@@ -13,7 +13,7 @@ _TRIES = 100
 
 def running_texts(texts: Sequence[str], tokenizer: Tokenizer, lengths: Sequence[int]) -> list[str]:
     """For each length a text of just so many tokens: sentences in a row, begun at another one, the last one cut."""
-    return [_cut(texts, tokenizer, length) for length in lengths]
+    return [text_of(texts, tokenizer, length, length * length) for length in lengths]
 
 
 def repeated_words(texts: Sequence[str], tokenizer: Tokenizer, lengths: Sequence[int]) -> list[str]:
@@ -26,10 +26,11 @@ def repeated_words(texts: Sequence[str], tokenizer: Tokenizer, lengths: Sequence
     return made
 
 
-def _cut(texts: Sequence[str], tokenizer: Tokenizer, length: int) -> str:
+def text_of(texts: Sequence[str], tokenizer: Tokenizer, length: int, start: int) -> str:
+    """A text of just `length` tokens: sentences in a row from number `start` on, the last one cut."""
     for turn in range(_TRIES):  # a cut word may give other tokens than it began with
-        start = (length * length + turn) % len(texts)
-        text = " ".join([*texts[start:], *texts[:start]][:length])
+        first = (start + turn) % len(texts)
+        text = " ".join([*texts[first : first + length], *texts[:first]][:length])
         cut = text[: tokenizer.backend.encode(text).offsets[length - _SPECIAL][1]]
         if len(tokenizer([cut])[0].ids) == length:
             return cut

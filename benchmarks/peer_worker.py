@@ -1,10 +1,12 @@
 """Measures one encoder, or exports one; run by the Python of the environment that the encoder lives in.
 
-    python peer_worker.py serve     a task in JSON, then "vectors" or "round" as often as they come, a line each
+    python peer_worker.py serve     a task in JSON, then requests, a line each; see `_ANSWERS`
+    python peer_worker.py first     a task in JSON: one vector in a fresh process, and the memory that took
+    python peer_worker.py bare      a task in JSON: the same of nothing but the imports it names
     python peer_worker.py export    a task in JSON
 
-EdgeBERT and its peers are timed by these same lines; a peer's environment has no EdgeBERT, so nothing here needs it.
-From text to vector every library goes its own way: its tokenizer, its sorting, its padding.
+EdgeBERT and its peers are timed by these same lines. Nothing is imported above that is not the standard library's:
+imports are a part of what `first` measures.
 """
 
 from __future__ import annotations
@@ -14,93 +16,115 @@ import os
 import sys
 import time
 import warnings
-from collections.abc import Callable
-from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from importlib import import_module
+from typing import IO, Any
 
-import numpy as np
+from openers import Encode, open_encoder
 
-BATCH_SIZE = 32
-_WARM_UP = 16
 _PACKAGES = (
     "edgebert", "sentence-transformers", "transformers", "torch", "optimum", "optimum-intel", "optimum-onnx",
-    "onnxruntime", "openvino", "nncf",
+    "fastembed", "tokenizers", "onnxruntime", "openvino", "nncf",
 )  # fmt: skip
-
-Encode = Callable[[list[str], int], Any]  # texts and batch size to vectors
 
 
 def serve() -> None:
     """Loads the task's encoder, then answers every line with one of JSON."""
-    # What a library prints must not come between the answers.
+    out = _answers()
+    task = json.loads(sys.stdin.readline())
+    encode, engine = open_encoder(task)
+    encode([next(text for texts in task["sets"].values() for text in texts)])
+    print(json.dumps({"versions": _versions(), "engine": engine}), file=out, flush=True)
+    warm = set[str]()
+    for line in sys.stdin:
+        request = json.loads(line)
+        if line not in warm and request["do"] in _TIMED:
+            _ANSWERS[request["do"]](encode, task["sets"][request["set"]], request)  # a warm-up that is not timed
+        warm.add(line)
+        print(json.dumps(_ANSWERS[request["do"]](encode, task["sets"][request["set"]], request)), file=out, flush=True)
+
+
+def _vectors(encode: Encode, texts: list[str], request: dict[str, Any]) -> dict[str, Any]:
+    """Writes the texts' vectors to the file "to"; with "alone" of every text alone, so that nothing pads it."""
+    import numpy as np
+
+    found = np.concatenate([encode([text]) for text in texts]) if request["alone"] else encode(texts)
+    np.save(request["to"], found)
+    return {"memory_mb": peak_memory_mb()}
+
+
+def _batches(encode: Encode, texts: list[str], request: dict[str, Any]) -> dict[str, Any]:
+    """Sentences a second of the whole set."""
+    start = time.perf_counter()
+    encode(texts)
+    return {"sentences_s": len(texts) / (time.perf_counter() - start)}
+
+
+def _alone(encode: Encode, texts: list[str], request: dict[str, Any]) -> dict[str, Any]:
+    """Milliseconds of each text of the set alone."""
+    found = []
+    for text in texts:
+        start = time.perf_counter()
+        encode([text])
+        found.append(1e3 * (time.perf_counter() - start))
+    return {"alone_ms": found}
+
+
+_TIMED = ("batches", "alone")
+_ANSWERS = {"vectors": _vectors, "batches": _batches, "alone": _alone}
+
+
+def first() -> None:
+    """One vector; the parent takes the time, from the start of this process to the answer."""
+    out = _answers()
+    task = json.loads(sys.stdin.readline())
+    encode, _ = open_encoder(task)
+    encode([task["text"]])
+    _answer_memory(out)
+
+
+def bare() -> None:
+    """The imports that the task names, and no more."""
+    out = _answers()
+    for name in json.loads(sys.stdin.readline())["imports"]:
+        import_module(name)
+    _answer_memory(out)
+
+
+def modules() -> None:
+    """The names of what one vector needs: modules of EdgeBERT and packages that are not the standard library's."""
+    out = _answers()
+    before = set(sys.modules)
+    task = json.loads(sys.stdin.readline())
+    encode, _ = open_encoder(task)
+    encode([task["text"]])
+    foreign = [n for n in sys.modules if n not in before and n.partition(".")[0] not in sys.stdlib_module_names]
+    found = [n for n in foreign if n.startswith("edgebert.") or ("." not in n and sys.modules[n].__spec__ is not None)]
+    print(json.dumps({"modules": found}), file=out, flush=True)
+
+
+def _answers() -> IO[str]:
+    """Where to answer: what a library prints must not come between."""
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
-    task = json.loads(sys.stdin.readline())
-    encode = _OPENERS[task["library"]](task)
-    encode(task["texts"][:1], 1)
-    print(json.dumps({"versions": _versions()}), file=out, flush=True)
-    warm = False
-    for line in sys.stdin:
-        if line.strip() == "vectors":
-            answer: dict[str, Any] = _write_vectors(encode, task)
-        else:
-            if not warm:
-                _round(encode, task["texts"], task["singles"][:_WARM_UP])
-            warm, answer = True, _round(encode, task["texts"], task["singles"])
-        print(json.dumps(answer), file=out, flush=True)
+    return out
 
 
-def _edgebert(task: dict[str, Any]) -> Encode:
-    from edgebert.models import open_model
-
-    encoder = open_model(
-        task["model"], engine=task["engine"], precision=task["precision"], threads=task["threads"]
-    )  # fmt: skip
-    return lambda texts, size: encoder.encode(texts, batch_size=size)
+def _answer_memory(out: IO[str]) -> None:
+    print(json.dumps({"memory_mb": peak_memory_mb()}), file=out, flush=True)
 
 
-def _sentence_transformers(task: dict[str, Any]) -> Encode:
-    """Their encoder with their defaults, but for the number of threads and `task["ov_config"]`."""
-    import torch
-    from sentence_transformers import SentenceTransformer
+def peak_memory_mb() -> float:
+    """The largest resident memory this process ever had, in millions of bytes.
 
-    threads = task["threads"]
-    torch.set_num_threads(threads)  # pooling is torch's in every backend
-    settings: dict[str, Any] = {"file_name": task["file"]} if task["file"] else {}
-    if task["engine"] == "openvino":
-        settings["ov_config"] = {"INFERENCE_NUM_THREADS": threads, **task["ov_config"]}
-    if task["engine"] == "onnx":
-        import onnxruntime
+    Linux tells it of this program alone; `ru_maxrss` there begins with what the parent had when it started this one.
+    """
+    if os.path.exists("/proc/self/status"):  # noqa: PTH110 - pathlib would be one more import
+        with open("/proc/self/status", encoding="ascii") as status:  # noqa: PTH123
+            return next(int(line.split()[1]) * 1024 / 1e6 for line in status if line.startswith("VmHWM"))
+    import resource
 
-        settings["session_options"] = onnxruntime.SessionOptions()
-        settings["session_options"].intra_op_num_threads = threads
-        settings["provider"] = "CPUExecutionProvider"
-    model = SentenceTransformer(
-        task["model"], backend=task["engine"], model_kwargs=settings, device="cpu", local_files_only=True
-    )
-    return lambda texts, size: model.encode(texts, batch_size=size, show_progress_bar=False)
-
-
-_OPENERS = {"edgebert": _edgebert, "sentence_transformers": _sentence_transformers}
-
-
-def _write_vectors(encode: Encode, task: dict[str, Any]) -> dict[str, Any]:
-    """Writes the vectors of the texts in batches, and of every probe alone, so that nothing pads it."""
-    alone = np.concatenate([encode([probe], 1) for probe in task["probes"]])
-    np.savez(task["vectors"], texts=encode(task["texts"], BATCH_SIZE), probes=alone)
-    return {}
-
-
-def _round(encode: Encode, texts: list[str], singles: list[str]) -> dict[str, Any]:
-    """Milliseconds of each single text alone; sentences a second of all texts in batches."""
-    alone = []
-    for text in singles:
-        start = time.perf_counter()
-        encode([text], 1)
-        alone.append(1e3 * (time.perf_counter() - start))
-    start = time.perf_counter()
-    encode(texts, BATCH_SIZE)
-    return {"alone_ms": alone, "sentences_s": len(texts) / (time.perf_counter() - start)}
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
 
 
 def export() -> None:
@@ -132,6 +156,8 @@ def export() -> None:
 
 
 def _versions() -> dict[str, str]:
+    from importlib.metadata import PackageNotFoundError, version
+
     found = {}
     for name in _PACKAGES:
         try:
@@ -143,4 +169,4 @@ def _versions() -> dict[str, str]:
 
 if __name__ == "__main__":
     warnings.simplefilter("ignore")
-    {"serve": serve, "export": export}[sys.argv[1]]()
+    {"serve": serve, "first": first, "bare": bare, "modules": modules, "export": export}[sys.argv[1]]()

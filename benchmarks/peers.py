@@ -1,135 +1,215 @@
-"""sentence-transformers' own int8 exports of a model, each with an environment of its own, kept in a work folder.
+"""EdgeBERT's runtime side by side with its peers on one model: speed, single texts, cold starts, memory, padding.
 
-Two environments, because the newest optimum-onnx and optimum-intel want different transformers. A peer that cannot be
-made ends the program: a comparison without it would say nothing.
+    python benchmarks/peers.py --data DATA --teacher MODEL --bundle BUNDLE --work FOLDER [--only speed,alone]
+
+The peers have the same weights, in sentence-transformers' own int8 exports, the same threads and texts cut at the same
+length, each in a process of its own and, where versions demand it, an environment of its own, made in the work folder
+at the first run. Each runs as its documentation has it: sentence-transformers in torch, ONNX and OpenVINO (default and
+f32), fastembed in its batches of 256, optimum-intel's class with pooling by hand (default as texts come, f32 sorted by
+length), and ONNX Runtime plainly, as texts come and sorted. Every one is first held against torch fp32: one that gives
+other vectors is not the same model.
+
+Texts: the sentences of the STS-B English test; "mixed", 5 to 200 words each (see `drawn.mixed_texts`); abstracts of
+SciFact. Rounds are taken in turns; ratios are to the best int8 peer of each measure in this run, with 95 % intervals
+from resampled rounds. Exit 1 when a peer does not run or a target is missed.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
-import platform
-import shutil
-import subprocess
 import sys
-import venv
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
-from workers import Subject, run_worker
+import numpy as np
+from cold import cold_starts, imports
+from common import Pairs, data_file, parser
+from drawn import long_texts, mixed_texts, sentence_rows, short_texts
+from exports import other_subjects, peer_subjects
+from int8 import processor
+from padding import padded_shares
+from paired import paired_ratio
+from verdicts import (
+    ALONE,
+    MIXED,
+    Target,
+    alone_targets,
+    best,
+    cold_targets,
+    import_targets,
+    padding_targets,
+    speed_targets,
+)  # fmt: skip
+from workers import Subject, in_turns, say, serving, vectors_of
 
 from edgebert.bundle import Bundle
-from edgebert.files import sha256
-from edgebert.texts import read_texts
+from edgebert.embedder import open_tokenizer
+from edgebert.table import show
+from edgebert.texts import read_rows
+from edgebert.vectors import row_cosines
+from edgebert.worker import Worker
 
-CONSTRAINTS = Path(__file__).resolve().parent.parent / "constraints.txt"
-ONNX = ("sentence-transformers==5.7.*", "transformers==4.57.*", "optimum-onnx[onnxruntime]==0.1.*")
-OPENVINO = ("sentence-transformers==6.2.*", "transformers==5.5.*", "optimum-intel[openvino]==2.2.*", "datasets")
-SAMPLES = 300  # calibration sentences of openvino-qint8
-F32 = {"INFERENCE_PRECISION_HINT": "f32"}
-
-
-@dataclass(frozen=True)
-class Export:
-    """Facts an export is made from; one with others is not used again."""
-
-    backend: str
-    config: str
-    teacher: str
-    calibration: str
-    packages: Sequence[str]
+MEASURES = ("alone", "speed", "cold", "imports", "padding")
+OURS = "EdgeBERT"
+SAME_MODEL = 0.95  # mean cosine to torch fp32
 
 
-def peer_subjects(teacher: Bundle, work: Path, calibration: Path) -> list[Subject]:
-    """torch, onnx-qint8, and openvino-qint8 in its default and its f32 configuration; made where they are missing.
-
-    calibration: SST-2's training sentences, a column "text", which openvino-qint8 is calibrated with by default.
-    """
-    teacher, work = replace(teacher, root=teacher.root.resolve()), work.resolve()
-    onnx_python = environment(work / "onnx-environment", ONNX)
-    openvino_python = environment(work / "openvino-environment", OPENVINO, remove="torchvision")
-    config = onnx_config()
-    weights = sha256(teacher.root / "model.safetensors")
-    onnx, openvino = work / "onnx-qint8", work / "openvino-qint8"
-    facts = Export("onnx", config, weights, "", ONNX)
-    _exported(facts, onnx_python, teacher, onnx)
-    source = _calibration_folder(calibration, work / "calibration")
-    facts = Export("openvino", f"{SAMPLES} samples", weights, sha256(source / "train.jsonl"), OPENVINO)
-    _exported(facts, openvino_python, teacher, openvino, calibration=source)
-    onnx_file = f"onnx/model_qint8_{config}.onnx"
-    openvino_file = "openvino/openvino_model_qint8_quantized.xml"
-    openvino_size = _size(openvino, openvino_file, openvino_file.replace(".xml", ".bin"))
-    theirs = "sentence_transformers"
-    return [
-        Subject("sentence-transformers torch fp32", str(teacher.root), theirs, "torch",
-                _size(teacher.root, "model.safetensors"), openvino_python),
-        Subject("sentence-transformers openvino-qint8", str(openvino), theirs, "openvino", openvino_size,
-                openvino_python, file=openvino_file),
-        Subject("sentence-transformers openvino-qint8, f32", str(openvino), theirs, "openvino", openvino_size,
-                openvino_python, file=openvino_file, ov_config=F32),
-        Subject(f"sentence-transformers onnx-qint8 ({config})", str(onnx), theirs, "onnx", _size(onnx, onnx_file),
-                onnx_python, file=onnx_file),
-    ]  # fmt: skip
+def main() -> None:
+    given = options()
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr] - a long run shows what it has
+    calibration = data_file(given.data, "sst2/train.jsonl.gz")
+    teacher = Bundle.from_pretrained(given.teacher)
+    sets, singles = all_texts(teacher, given)
+    peers = [*peer_subjects(teacher, given.work, calibration), *other_subjects(teacher, given.work, calibration)]
+    subjects = [*our_subjects(given.bundle), *peers]
+    rivals = [subject.name for subject in peers if subject.engine != "torch"]
+    report: dict[str, Any] = {"processor": processor(), "threads": given.threads, "rounds": given.rounds}
+    found: list[Target] = []
+    with serving(subjects, {**sets, **singles}, threads=given.threads) as workers:
+        report["encoders"] = {s.name: w.hello for s, w in zip(subjects, workers, strict=True)}
+        report["mean_cosines"] = same_model(subjects, workers, sets)
+        if "alone" in given.only:
+            report["alone_ms"] = asked(subjects, workers, "alone", singles, given.rounds)
+            found += alone_targets(report["alone_ms"], OURS, rivals)
+            print_alone(report["alone_ms"])
+        if "speed" in given.only:
+            report["sentences_s"] = asked(subjects, workers, "batches", sets, given.rounds)
+            found += speed_targets(report["sentences_s"], OURS, rivals)
+            print_speeds(report["sentences_s"], rivals)
+    engines = {name: hello["engine"] for name, hello in report["encoders"].items()}
+    found += small_measures(given, report, subjects, engines, rivals, sets)
+    conclude(given, report, found)
 
 
-def environment(folder: Path, packages: Sequence[str], *, remove: str = "") -> Path:
-    """The Python of the environment in `folder`, made there unless a whole one of these packages is there.
-
-    remove: a package that comes along and does not fit: the default torchvision is built for another torch.
-    """
-    python = folder / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
-    done = folder / "packages.json"
-    if done.exists() and json.loads(done.read_text(encoding="utf-8")) == list(packages):
-        return python
-    print(f"making an environment of {', '.join(packages)}", file=sys.stderr, flush=True)
-    shutil.rmtree(folder, ignore_errors=True)
-    venv.create(folder, with_pip=True)
-    pip = [str(python), "-m", "pip", "--quiet", "--disable-pip-version-check"]
-    installed = subprocess.run([*pip, "install", "-c", str(CONSTRAINTS), "torch", *packages], check=False)
-    if installed.returncode:
-        sys.exit(f"the environment of {', '.join(packages)} cannot be installed, see above")
-    if remove:
-        subprocess.run([*pip, "uninstall", "-y", remove], check=True)
-    done.write_text(json.dumps(list(packages)), encoding="utf-8")
-    return python
+def options() -> argparse.Namespace:
+    made = parser(__doc__)
+    made.add_argument("--bundle", type=Path, required=True)
+    made.add_argument("--work", type=Path, required=True, help="keeps the peers' environments and exports")
+    made.add_argument("--threads", type=int, default=2)
+    made.add_argument("--rounds", type=int, default=7)
+    made.add_argument("--only", default=",".join(MEASURES), help="some of the measures, with commas")
+    made.add_argument("--limit", type=int, help="so many texts of each set, for trying")
+    made.add_argument("--json", type=Path, help="write all figures to this file")
+    given = made.parse_args()
+    given.only = given.only.split(",")
+    if unknown := [name for name in given.only if name not in MEASURES]:
+        made.error(f"--only: no measure {', '.join(unknown)}; there are {', '.join(MEASURES)}")
+    if given.rounds < 1:
+        made.error(f"--rounds is {given.rounds}; it must be 1 or more")
+    return given
 
 
-def onnx_config() -> str:
-    """Which of their configurations fits this processor."""
-    if platform.machine().lower() in ("arm64", "aarch64"):
-        return "arm64"
-    flags = Path("/proc/cpuinfo")
-    return "avx512_vnni" if flags.exists() and "avx512_vnni" in flags.read_text(encoding="utf-8") else "avx2"
+def our_subjects(bundle: Path) -> list[Subject]:
+    """`edgebert.load` as it comes, and each engine by name."""
+    named = [Subject(f"{OURS} {engine}", str(bundle), "edgebert", engine, 0) for engine in ("openvino", "onnxruntime")]
+    return [Subject(OURS, str(bundle), "edgebert", "auto", 0), *named]
 
 
-def _exported(facts: Export, python: Path, teacher: Bundle, out: Path, *, calibration: Path | None = None) -> None:
-    """Makes the export in `out`, or makes sure that the one there has the same facts."""
-    record = out / "export.json"
-    wanted = json.loads(json.dumps(asdict(facts)))
-    if record.exists():
-        found = json.loads(record.read_text(encoding="utf-8"))
-        if found != wanted:
-            differ = ", ".join(key for key in wanted if found.get(key) != wanted[key])
-            sys.exit(f"{out} was made from another {differ}: remove it, or give another --work")
-        return
-    print(f"exporting {out.name}", file=sys.stderr, flush=True)
-    shutil.rmtree(out, ignore_errors=True)
-    task = {"model": str(teacher.root), "backend": facts.backend, "config": facts.config, "out": str(out)}
-    task |= {"calibration": str(calibration), "samples": SAMPLES}
-    run_worker(python, "export", task, what=f"the export {out.name}")
-    record.write_text(json.dumps(wanted, indent=2), encoding="utf-8")
+def all_texts(teacher: Bundle, given: argparse.Namespace) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
+    """The sets that are encoded in batches, and those that are encoded one text at a time."""
+    stsb = Pairs.read(data_file(given.data, "stsb_en/test.jsonl.gz")).texts
+    rows = sentence_rows(data_file(given.data, "sentences_en/permissive.tsv.gz"))
+    abstracts = [row["text"] for row in read_rows(data_file(given.data, "scifact/corpus.jsonl.gz"))]
+    sets = {"STS-B": stsb, MIXED: mixed_texts(rows, 1000), "SciFact": abstracts[:: max(1, len(abstracts) // 500)][:500]}
+    tokenizer, short, long = open_tokenizer(teacher), *ALONE
+    singles = {short: short_texts(stsb, tokenizer, 200), long: long_texts(stsb, tokenizer, 100)}
+    return ({name: texts[: given.limit] for name, texts in of.items()} for of in (sets, singles))  # type: ignore[return-value]
 
 
-def _calibration_folder(source: Path, folder: Path) -> Path:
-    """A local data set with the split and the column that the Hub's has."""
-    lines = [json.dumps({"sentence": text}) for text in read_texts([source], column="text")]
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "train.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return folder
+def same_model(
+    subjects: Sequence[Subject], workers: Sequence[Worker], sets: Mapping[str, list[str]]
+) -> dict[str, float]:
+    """The least of the sets' mean cosines of every encoder with torch fp32. Ends the program where it is too small."""
+    say("comparing vectors")
+    vectors = [{name: vectors_of(worker, name) for name in sets} for worker in workers]
+    reference = vectors[next(i for i, subject in enumerate(subjects) if subject.engine == "torch")]
+    found = {}
+    for subject, own in zip(subjects, vectors, strict=True):
+        found[subject.name] = min(float(row_cosines(own[name], reference[name]).mean()) for name in sets)
+        if found[subject.name] < SAME_MODEL:
+            sys.exit(f"{subject.name} gives other vectors than torch fp32: mean cosine {found[subject.name]:.3f}")
+    return found
 
 
-def _size(folder: Path, *names: str) -> int:
-    missing = [name for name in names if not (folder / name).is_file()]
-    if missing:
-        sys.exit(f"{folder} has no {', '.join(missing)}: the peer was not made as expected")
-    return sum((folder / name).stat().st_size for name in names)
+def asked(
+    subjects: Sequence[Subject], workers: Sequence[Worker], do: str, sets: Mapping[str, list[str]], rounds: int
+) -> dict[str, dict[str, list[Any]]]:
+    """set -> encoder -> what each round gave: sentences a second, or the milliseconds of every text."""
+    found = {}
+    for name in sets:
+        say(f"{do}: {name}")
+        answers = in_turns(workers, lambda w, name=name: w.ask({"do": do, "set": name}), rounds)  # type: ignore[misc]
+        found[name] = {s.name: [next(iter(a.values())) for a in of] for s, of in zip(subjects, answers, strict=True)}
+    return found
+
+
+def small_measures(
+    given: argparse.Namespace, report: dict[str, Any], subjects: Sequence[Subject], engines: Mapping[str, str],
+    rivals: Sequence[str], sets: Mapping[str, list[str]],
+) -> list[Target]:  # fmt: skip
+    """Cold starts, imports and padding, as far as they are asked for; put into the report and printed."""
+    found: list[Target] = []
+    text, settings = sets["STS-B"][0], {"threads": given.threads, "rounds": given.rounds}
+    if "cold" in given.only:
+        cold = cold_starts(subjects, engines, text, **settings)
+        report["cold"] = {name: vars(of) for name, of in cold.items()}
+        found += cold_targets(cold, OURS, rivals)
+        head = [
+            "from a fresh process",
+            "first vector ms",
+            "bare imports ms",
+            "added ms",
+            "first MB",
+            "bare MB",
+            "added MB",
+        ]
+        show(head, [[name, *of.row()] for name, of in cold.items()])
+    if "imports" in given.only:
+        report["imports_s"] = imports(subjects[0], engines[OURS], text, **settings)
+        found += import_targets(report["imports_s"])
+        show(["imports", "ms"], [[n, f"{1e3 * np.median(s):.0f}"] for n, s in report["imports_s"].items()])
+    if "padding" in given.only:
+        report["padding"] = padded_shares(given.bundle, sets, threads=given.threads)
+        found += padding_targets(report["padding"])
+    return found
+
+
+def print_speeds(speeds: Mapping[str, Mapping[str, list[float]]], rivals: Sequence[str]) -> None:
+    """Sentences a second, and the ratio to the set's best int8 peer."""
+    head, rows = ["sentences/s"], {name: [name] for of in speeds.values() for name in of}
+    for name, of in speeds.items():
+        peer = best({n: float(np.median(s)) for n, s in of.items()}, rivals, most=True)
+        head += [name, "to best peer"]
+        for encoder, values in of.items():
+            rows[encoder] += [f"{np.median(values):.0f}", str(paired_ratio(values, of[peer]))]
+    show(head, list(rows.values()))
+
+
+def print_alone(alone: Mapping[str, Mapping[str, list[list[float]]]]) -> None:
+    """Milliseconds of one text."""
+    head, rows = ["one text, ms"], {name: [name] for of in alone.values() for name in of}
+    for name, of in alone.items():
+        head += [f"{name} p50", "p99"]
+        for encoder, values in of.items():
+            rows[encoder] += [f"{np.percentile(values, q):.2f}" for q in (50, 99)]
+    show(head, list(rows.values()))
+
+
+def conclude(given: argparse.Namespace, report: dict[str, Any], found: Sequence[Target]) -> None:
+    """Versions and targets; exit 1 where one is missed."""
+    for name, hello in report["encoders"].items():
+        print(f"{name}: {hello['engine']}; {', '.join(f'{p} {v}' for p, v in hello['versions'].items())}")
+    print(f"{processor()}, {given.threads} threads, {given.rounds} rounds" + (", a trial" if given.limit else ""))
+    report["targets"] = [asdict(target) for target in found]
+    if given.json:
+        given.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    for target in found:
+        print("met   " if target.met else "MISSED", target.text)
+    sys.exit(0 if all(target.met for target in found) else "a target is missed")
+
+
+if __name__ == "__main__":
+    main()

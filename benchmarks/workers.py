@@ -7,31 +7,43 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
+from edgebert.errors import EngineError
 from edgebert.vectors import Vectors
+from edgebert.worker import Worker
 
-WORKER = Path(__file__).resolve().parent / "peer_worker.py"
+SCRIPT = Path(__file__).resolve().parent / "peer_worker.py"
+Library = Literal["edgebert", "sentence_transformers", "optimum_intel", "fastembed", "onnxruntime"]
 
 
 @dataclass(frozen=True)
 class Subject:
-    """One encoder. `file`, `ov_config`: for sentence-transformers; `precision`: for EdgeBERT; `size`: bytes on disk."""
+    """One encoder. `size`: bytes on disk; `precision`: for EdgeBERT; the others: see `openers`."""
 
     name: str
     model: str
-    library: Literal["edgebert", "sentence_transformers"]
+    library: Library
     engine: str
     size: int
     python: Path = Path(sys.executable)
     precision: str = "auto"
     file: str = ""
     ov_config: dict[str, str] = field(default_factory=dict)
+    batch_size: int = 32
+    by_length: bool = False
+    max_length: int = 0
+
+    def task(self, threads: int) -> dict[str, Any]:
+        """What peer_worker.py is told of it."""
+        return {**vars(self), "python": str(self.python), "threads": threads}
 
 
 @dataclass(frozen=True)
@@ -53,67 +65,78 @@ def measure(
 
     Ends the program with a clear message when one of them does not run.
     """
+    sets = {"texts": texts, "singles": singles, "probes": probes}
+    with serving(subjects, sets, threads=threads) as workers:
+        vectors = {}
+        for subject, worker in zip(subjects, workers, strict=True):
+            say(f"vectors of {subject.name}")
+            vectors[subject.name] = vectors_of(worker, "texts"), vectors_of(worker, "probes", alone=True)
+        alone = in_turns(workers, lambda w: w.ask({"do": "alone", "set": "singles"})["alone_ms"], rounds)
+        speeds = in_turns(workers, lambda w: w.ask({"do": "batches", "set": "texts"})["sentences_s"], rounds)
+        return [
+            Measured(
+                subject, worker.hello["versions"], *vectors[subject.name], speeds[i], [*chain.from_iterable(alone[i])]
+            )
+            for i, (subject, worker) in enumerate(zip(subjects, workers, strict=True))
+        ]
+
+
+@contextmanager
+def serving(subjects: Sequence[Subject], sets: Mapping[str, list[str]], *, threads: int) -> Iterator[list[Worker]]:
+    """A process for each subject that has loaded it. What one of them fails at ends the program."""
+    workers: list[Worker] = []
+    try:
+        for subject in subjects:
+            say(f"loading {subject.name}")
+            workers.append(start(subject, "serve", {**subject.task(threads), "sets": sets}, threads=threads))
+        yield workers
+    except EngineError as problem:
+        sys.exit(str(problem))
+    finally:
+        for worker in workers:
+            worker.close()
+
+
+def start(subject: Subject, command: str, task: dict[str, Any], *, threads: int) -> Worker:
+    """The process of peer_worker.py that does `command` for the subject.
+
+    Raises: EngineError when it does not.
+    """
+    return Worker(
+        [subject.python, SCRIPT, command], task, failed=f"{subject.name} does not run",
+        environment=_environment(subject.python, threads),
+    )  # fmt: skip
+
+
+def vectors_of(worker: Worker, name: str, *, alone: bool = False) -> Vectors:
+    """The vectors of the set `name`. Shape: (len(set), dim), float32."""
     with tempfile.TemporaryDirectory() as folder:
-        task = {"texts": texts, "singles": singles, "probes": probes, "threads": threads}
-        workers: list[_Worker] = []
-        try:
-            for i, subject in enumerate(subjects):
-                _say(f"vectors of {subject.name}")
-                workers.append(_Worker(subject, {**task, "vectors": str(Path(folder) / f"{i}.npz")}))
-                workers[-1].ask("vectors")
-            for turn in range(rounds):
-                _say(f"round {turn + 1} of {rounds}")
-                for place in range(len(workers)):
-                    worker = workers[(turn + place) % len(workers)]
-                    worker.rounds.append(worker.ask("round"))
-            return [_measured(worker, Path(folder) / f"{i}.npz") for i, worker in enumerate(workers)]
-        finally:
-            for worker in workers:
-                worker.close()
+        file = Path(folder) / "vectors.npy"
+        worker.ask({"do": "vectors", "set": name, "to": str(file), "alone": alone})
+        found: Vectors = np.load(file).astype(np.float32, copy=False)
+        return found
+
+
+def in_turns(workers: Sequence[Worker], ask: Callable[[Worker], Any], rounds: int) -> list[list[Any]]:
+    """What every worker answered in each round; the order is another one every round. Shape: (workers, rounds)."""
+    found: list[list[Any]] = [[] for _ in workers]
+    for turn in range(rounds):
+        say(f"round {turn + 1} of {rounds}")
+        for place in range(len(workers)):
+            i = (turn + place) % len(workers)
+            found[i].append(ask(workers[i]))
+    return found
 
 
 def run_worker(python: Path, command: str, task: dict[str, Any], *, what: str) -> None:
     """Runs one command of peer_worker.py to its end; ends the program with its last words when it fails."""
     done = subprocess.run(
-        [python, WORKER, command], input=json.dumps(task) + "\n", capture_output=True, text=True, encoding="utf-8",
+        [python, SCRIPT, command], input=json.dumps(task) + "\n", capture_output=True, text=True, encoding="utf-8",
         check=False, env=_environment(python),
     )  # fmt: skip
     if done.returncode:
-        sys.exit(f"{what} failed: {_last_words(done.stderr)}")
-
-
-class _Worker:
-    """One subject's process, which answers one line of JSON to each line."""
-
-    def __init__(self, subject: Subject, task: dict[str, Any]) -> None:
-        self.subject, self.rounds = subject, list[dict[str, Any]]()
-        self.errors = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115 - see close
-        self.process = subprocess.Popen(
-            [subject.python, WORKER, "serve"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors,
-            text=True, encoding="utf-8", env=_environment(subject.python, task["threads"]),
-        )  # fmt: skip
-        try:
-            self.versions = self.ask(json.dumps({**vars(subject), "python": str(subject.python), **task}))["versions"]
-        except BaseException:
-            self.close()
-            raise
-
-    def ask(self, line: str) -> dict[str, Any]:
-        assert self.process.stdin is not None and self.process.stdout is not None
-        try:
-            self.process.stdin.write(line + "\n")
-            self.process.stdin.flush()
-            answer: dict[str, Any] = json.loads(self.process.stdout.readline())
-        except (OSError, ValueError):
-            self.process.communicate()
-            self.errors.seek(0)
-            sys.exit(f"{self.subject.name} does not run: {_last_words(self.errors.read())}")
-        return answer
-
-    def close(self) -> None:
-        self.process.kill()
-        self.process.communicate()
-        self.errors.close()
+        words = done.stderr.strip().splitlines() or ["it ended without a word"]
+        sys.exit(f"{what} failed: {words[-1][:500]}")
 
 
 def _environment(python: Path, threads: int | None = None) -> dict[str, str]:
@@ -126,17 +149,6 @@ def _environment(python: Path, threads: int | None = None) -> dict[str, str]:
     return found
 
 
-def _measured(worker: _Worker, file: Path) -> Measured:
-    with np.load(file) as found:
-        texts, probes = found["texts"], found["probes"]
-    speeds = [turn["sentences_s"] for turn in worker.rounds]
-    alone = [ms for turn in worker.rounds for ms in turn["alone_ms"]]
-    return Measured(worker.subject, worker.versions, texts, probes, speeds, alone)
-
-
-def _last_words(errors: str) -> str:
-    return (errors.strip().splitlines() or ["it ended without a word"])[-1][:500]
-
-
-def _say(text: str) -> None:
+def say(text: str) -> None:
+    """A word on what is going on, on standard error."""
     print(text, file=sys.stderr, flush=True)

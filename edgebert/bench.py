@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
-from edgebert.errors import EdgeBertError, EngineError
+from edgebert.errors import EdgeBertError
 from edgebert.progress import Progress
 from edgebert.threads import checked_threads
 from edgebert.timing import Timing
+from edgebert.worker import Worker
 
 BATCH_SIZE = 32
 _out: TextIO = sys.stdout  # where a worker answers
@@ -69,66 +68,35 @@ def bench(
     progress, threads = progress or Progress(), checked_threads(threads)
     task = {"texts": list(texts), "singles": min(singles, len(texts)), "threads": threads}
     progress.start("bench", len(subjects) * (rounds + 1))
-    workers = []
+    workers: list[Worker] = []
     try:
         for subject in subjects:
             # The first load on a machine proves the engine and fills the system's file cache; the second is timed.
-            _Worker(subject, task).close()
-            workers.append(_Worker(subject, task))
+            _worker(subject, task).close()
+            workers.append(_worker(subject, task))
             progress.advance()
         for turn in range(rounds):
             for place in range(len(workers)):
                 workers[(turn + place) % len(workers)].ask("round")
                 progress.advance()
-        return [worker.finish(subject, threads) for subject, worker in zip(subjects, workers, strict=True)]
+        return [_finish(worker, subject, threads) for subject, worker in zip(subjects, workers, strict=True)]
     finally:
         for worker in workers:
             worker.close()
 
 
-class _Worker:
-    """A process that loads one model and answers one line of JSON to each line."""
+def _worker(subject: Subject, task: dict[str, Any]) -> Worker:
+    """A process that has loaded one model."""
+    command = [sys.executable, "-c", "from edgebert.bench import serve; serve()"]
+    return Worker(command, {**vars(subject), **task}, failed=f"timing {subject.model} failed")
 
-    def __init__(self, subject: Subject, task: dict[str, Any]) -> None:
-        self.subject = subject
-        self.errors = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115 - see close
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", "from edgebert.bench import serve; serve()"],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors, text=True, encoding="utf-8",
-        )  # fmt: skip
-        try:
-            self.loaded = self.ask(json.dumps({**vars(subject), **task}))
-        except BaseException:
-            self.close()
-            raise
 
-    def ask(self, line: str) -> dict[str, Any]:
-        assert self.process.stdin is not None and self.process.stdout is not None
-        try:
-            self.process.stdin.write(line + "\n")
-            self.process.stdin.flush()
-            answer = json.loads(self.process.stdout.readline())
-        except (OSError, ValueError):
-            self.process.communicate()
-            self.errors.seek(0)
-            reason = self.errors.read().strip().splitlines() or ["it ended without a word"]
-            raise EngineError(f"timing {self.subject.model} failed: {reason[-1][:500]}") from None
-        if "error" in answer:
-            raise EngineError(f"timing {self.subject.model}: {answer['error']}")
-        found: dict[str, Any] = answer
-        return found
-
-    def finish(self, subject: Subject, threads: int) -> Measured:
-        answer = self.ask("finish")
-        return Measured(
-            subject.model, self.loaded["engine"], self.loaded["precision"], threads, Timing(**answer["timing"]),
-            self.loaded["load_s"], answer["memory_mb"], self.loaded["hint"],
-        )  # fmt: skip
-
-    def close(self) -> None:
-        self.process.kill()
-        self.process.communicate()
-        self.errors.close()
+def _finish(worker: Worker, subject: Subject, threads: int) -> Measured:
+    answer, loaded = worker.ask("finish"), worker.hello
+    return Measured(
+        subject.model, loaded["engine"], loaded["precision"], threads, Timing(**answer["timing"]), loaded["load_s"],
+        answer["memory_mb"], loaded["hint"],
+    )  # fmt: skip
 
 
 def serve() -> None:
@@ -159,7 +127,7 @@ def serve() -> None:
 
     clock = Clock(encoder, task["texts"][: task["singles"]], task["texts"], batch_size=BATCH_SIZE)
     for line in stdin:
-        if line.strip() == "round":
+        if json.loads(line) == "round":
             clock.round()
             _answer({})
         else:
@@ -177,6 +145,9 @@ def peak_memory_mb() -> float:
         import psutil
 
         return float(psutil.Process().memory_info().peak_wset / 1e6)
+    if sys.platform == "linux":  # of this program alone; `ru_maxrss` begins with what the parent had at the start
+        status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+        return next(int(line.split()[1]) * 1024 / 1e6 for line in status.splitlines() if line.startswith("VmHWM"))
     import resource
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -79,16 +79,16 @@ def test_an_encoder_that_does_not_run_ends_the_benchmark(benchmark: ModuleType, 
 
 
 def test_an_export_of_another_model_is_not_used(benchmark: ModuleType, tiny_teacher: Path, tmp_path: Path) -> None:
-    import peers
+    import exports
 
     from edgebert.bundle import Bundle
 
     record = {"backend": "onnx", "config": "avx2", "teacher": "other", "calibration": "", "packages": ["a"]}
     (tmp_path / "export.json").write_text(json.dumps(record), encoding="utf-8")
     teacher, python = Bundle.from_pretrained(tiny_teacher), Path(sys.executable)
-    peers._exported(peers.Export("onnx", "avx2", "other", "", ("a",)), python, teacher, tmp_path)
+    exports._exported(exports.Export("onnx", "avx2", "other", "", ("a",)), python, teacher, tmp_path)
     with pytest.raises(SystemExit, match="was made from another teacher: remove it"):
-        peers._exported(peers.Export("onnx", "avx2", "this", "", ("a",)), python, teacher, tmp_path)
+        exports._exported(exports.Export("onnx", "avx2", "this", "", ("a",)), python, teacher, tmp_path)
 
 
 def test_retention_is_measured_and_has_a_limit(tiny_bundle: Path, tmp_path: Path) -> None:
@@ -107,3 +107,164 @@ def test_retention_is_measured_and_has_a_limit(tiny_bundle: Path, tmp_path: Path
     strict = subprocess.run([*command, "9"], capture_output=True, text=True, check=False)
     assert strict.returncode == 1
     assert "openvino-int8 keeps" in strict.stderr and "at least 9.0" in strict.stderr
+
+
+def test_ratios_have_intervals_of_resampled_rounds(benchmark: ModuleType) -> None:
+    import paired
+
+    even = paired.paired_ratio([2.0, 4.0, 6.0], [1.0, 2.0, 3.0])
+    assert (even.value, even.low, even.high) == (2.0, 2.0, 2.0)  # what a round does to both sides cancels
+    ours, theirs = [2.0, 2.2, 1.8, 2.1, 1.9], [1.0] * 5
+    ratio = paired.paired_ratio(ours, theirs)
+    assert ratio.value == 2.0 and 1.8 <= ratio.low < 2.0 < ratio.high <= 2.2
+    assert ratio == paired.paired_ratio(ours, theirs)  # seeded
+    assert paired.ratio_of_medians([1.0, 5.0, 3.0], [1.0, 2.0, 9.0]).value == 1.5
+    assert paired.ratio_of_medians([1.0] * 3, [0.0] * 3) == paired.Ratio(*[float("inf")] * 3)
+    slow, fast = [[2.0] * 99 + [20.0]] * 3, [[1.0] * 99 + [4.0]] * 3
+    assert paired.percentile_ratio(slow, fast, 50).value == 2.0
+    assert paired.percentile_ratio(slow, fast, 100).value == 5.0
+    with pytest.raises(ValueError, match="2 rounds of ours and 1 of theirs"):
+        paired.paired_ratio([1.0, 2.0], [1.0])
+
+
+def test_a_bad_comparison_with_peers_misses_each_target(benchmark: ModuleType) -> None:
+    import verdicts
+    from cold import Cold
+
+    def met(targets: list[verdicts.Target]) -> list[bool]:
+        return [target.met for target in targets]
+
+    peers = ["a", "b"]
+
+    def speeds(ours: float) -> dict[str, dict[str, list[float]]]:
+        of = {"us": [ours] * 5, "a": [1.0] * 5, "b": [2.0] * 5, "torch": [9.0] * 5}
+        return {"mixed": of, "STS-B": of}
+
+    assert met(verdicts.speed_targets(speeds(2.6), "us", peers)) == [True, True]  # 1.3 times b's, torch is no rival
+    assert met(verdicts.speed_targets(speeds(2.0), "us", peers)) == [False, True]
+    assert met(verdicts.speed_targets(speeds(1.9), "us", peers)) == [False, False]
+
+    def alone(ours: float) -> dict[str, dict[str, list[list[float]]]]:
+        of = {"us": [[ours] * 9] * 3, "a": [[10.0] * 9] * 3, "b": [[12.0] * 9] * 3}
+        return dict.fromkeys(verdicts.ALONE, of)
+
+    assert met(verdicts.alone_targets(alone(8.0), "us", peers)) == [True] * 4
+    assert met(verdicts.alone_targets(alone(9.0), "us", peers)) == [False, False, True, True]
+    assert met(verdicts.alone_targets(alone(9.6), "us", peers)) == [False] * 4
+
+    def starts(seconds: float, memory: float) -> dict[str, Cold]:
+        theirs = Cold([1.1] * 3, [0.1] * 3, [200.0] * 3, [100.0] * 3)
+        worse = Cold([2.1] * 3, [0.1] * 3, [300.0] * 3, [100.0] * 3)
+        return {"us": Cold([seconds + 0.5] * 3, [0.5] * 3, [memory + 50] * 3, [50.0] * 3), "a": theirs, "b": worse}
+
+    assert met(verdicts.cold_targets(starts(0.49, 69), "us", peers)) == [True, True]
+    assert met(verdicts.cold_targets(starts(0.51, 71), "us", peers)) == [False, False]
+    seconds = {"bare": [1.0], "edgebert": [0.5], "loaded": [1.3]}
+    assert met(verdicts.import_targets(seconds)) == [True, True]
+    assert met(verdicts.import_targets({**seconds, "loaded": [1.31]})) == [True, False]
+    assert met(verdicts.padding_targets({"x": 0.049, "y": 0.05})) == [True, False]
+
+
+def test_mixed_texts_have_all_lengths_and_one_source_each(benchmark: ModuleType) -> None:
+    import drawn
+
+    rows = [(f"{source}{i} b c d e f g h i j", source) for source in "pq" for i in range(300)]
+    made = drawn.mixed_texts(rows, 400, seed=1)
+    assert made == drawn.mixed_texts(rows, 400, seed=1) != drawn.mixed_texts(rows, 400, seed=2)
+    counts = [len(text.split()) for text in made]
+    assert min(counts) <= 10 and max(counts) >= 195 and all(5 <= count <= 200 for count in counts)
+    assert abs(sum(counts) / len(counts) - 102.5) < 10  # uniform
+    assert all(not ("p" in text and "q" in text) for text in made)
+    with pytest.raises(SystemExit, match="words of one source in a row"):
+        drawn.mixed_texts(rows[:1], 50, seed=1)
+
+
+def test_single_texts_have_the_asked_tokens(benchmark: ModuleType, tiny_teacher: Path) -> None:
+    import drawn
+
+    from edgebert.bundle import Bundle
+    from edgebert.embedder import open_tokenizer
+
+    tokenizer, texts = open_tokenizer(Bundle.from_pretrained(tiny_teacher)), sentences(100)
+    assert {len(t.ids) for t in tokenizer(drawn.long_texts(texts, tokenizer, 9, length=20))} == {20}
+
+
+def test_plain_onnxruntime_gives_the_models_vectors(benchmark: ModuleType, tiny_bundle: Path) -> None:
+    """The worker's protocol and the plain peer, on the fp32 file's token vectors."""
+    import numpy as np
+    import onnxruntime
+    import workers
+
+    import edgebert
+
+    file = "onnx/model.onnx"
+    outputs = [o.name for o in onnxruntime.InferenceSession(str(tiny_bundle / file)).get_outputs()]
+    assert outputs[0] == "last_hidden_state"
+    texts = [*sentences(40), "short", ""]
+    with edgebert.load(tiny_bundle, engine="onnxruntime", precision="fp32") as encoder:
+        wanted, longest = encoder.encode(texts), encoder.max_length
+    for by_length in (False, True):
+        plain = benchmark.Subject(
+            "plain", str(tiny_bundle), "onnxruntime", "onnxruntime", 0, file=file, by_length=by_length,
+            batch_size=8, max_length=longest,
+        )  # fmt: skip
+        with workers.serving([plain], {"texts": texts}, threads=1) as [worker]:
+            assert worker.hello["engine"] == "onnxruntime" and "onnxruntime" in worker.hello["versions"]
+            np.testing.assert_allclose(workers.vectors_of(worker, "texts"), wanted, atol=2e-5)
+            rounds = workers.in_turns([worker], lambda w: w.ask({"do": "alone", "set": "texts"})["alone_ms"], 2)
+            assert [len(of) for of in rounds[0]] == [42, 42]
+
+
+def test_cold_starts_take_off_the_bare_imports(benchmark: ModuleType, tiny_bundle: Path) -> None:
+    import cold
+
+    ours = benchmark.Subject("ours", str(tiny_bundle), "edgebert", "onnxruntime", 0)
+    found = cold.cold_starts([ours], {"ours": "onnxruntime"}, "a text", threads=1, rounds=1)["ours"]
+    assert 0 < found.bare_s[0] < found.first_s[0] and 0 < found.bare_mb[0] < found.first_mb[0]
+    assert found.seconds == [found.first_s[0] - found.bare_s[0]]
+    seconds = cold.imports(ours, "onnxruntime", "a text", threads=1, rounds=1)
+    assert set(seconds) == {"bare", "edgebert", "loaded"} and seconds["edgebert"][0] < seconds["loaded"][0]
+    broken = dataclasses.replace(ours, model=str(tiny_bundle / "none"))
+    with pytest.raises(SystemExit, match="ours does not run: .*none"):
+        cold.cold_starts([broken], {"ours": "onnxruntime"}, "a text", threads=1, rounds=1)
+
+
+def test_padding_is_counted_from_the_engines_batches(benchmark: ModuleType, tiny_bundle: Path) -> None:
+    import padding
+
+    sets = {"alike": ["one two three"] * 10, "unlike": ["one", *["one two three four five six seven"] * 3]}
+    shares = padding.padded_shares(tiny_bundle, sets, threads=1)
+    assert set(shares) == set(sets) and all(0 <= share < 1 for share in shares.values())
+    assert shares["unlike"] > 0
+
+
+def test_soak_reads_memory_and_sees_growth(benchmark: ModuleType, tiny_bundle: Path) -> None:
+    import soak
+
+    from edgebert.bundle import Bundle
+    from edgebert.embedder import open_tokenizer
+
+    texts, tokenizer = sentences(200), open_tokenizer(Bundle.open(tiny_bundle))
+    asked = list(soak.requests_of(texts, tokenizer, 300))
+    assert asked == list(soak.requests_of(texts, tokenizer, 300))
+    sizes = {len(request) for request in asked}
+    assert 1 in sizes and max(sizes) > 1 and len({len(t.ids) for r in asked for t in tokenizer(r)}) > 10
+    found = soak.soak(tiny_bundle, "onnxruntime", texts, 40, 1)
+    assert found.requests == 40 and 0 < found.early_mb <= found.most_mb and found.texts >= 40
+    assert dataclasses.replace(found, early_mb=100.0, end_mb=106.0).growth > soak.GROWTH
+
+
+def test_bare_products_have_the_models_shapes_and_run_in_int8(benchmark: ModuleType, tmp_path: Path) -> None:
+    import bare_products
+
+    config = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4}
+    (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    products = bare_products.Products.read(tmp_path / "config.json", batch=2, length=8)
+    assert products.weights == [(64, 64)] * 4 + [(64, 128), (128, 64)] + [(64, 64)] * 4 + [(64, 128), (128, 64)]
+    assert products.operations == 2 * 16 * 2 * (4 * 64 * 64 + 2 * 64 * 128) and products.heads_shape == (2, 4, 8, 16)
+    for make in bare_products.BARE.values():
+        for run in make(products, 1):  # ends the program unless int8 kernels run
+            run()
+    (tmp_path / "config.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(SystemExit, match="does not tell hidden_size, intermediate_size"):
+        bare_products.Products.read(tmp_path / "config.json", batch=2, length=8)
