@@ -22,7 +22,7 @@ from edgebert.engines.base import Engine, Hint, Vectors, in_words
 from edgebert.errors import BundleError, DataError, EngineError, RecipeError
 from edgebert.plan import Plan, one_layout
 from edgebert.progress import Progress, TerminalProgress
-from edgebert.runner import Engines, Reopen, Runner
+from edgebert.runner import Engines, Reopen, Runner, TokenCount
 from edgebert.tokenizer import Tokenizer
 
 logger = logging.getLogger(__name__)
@@ -73,6 +73,11 @@ class Embedder:
     def plan(self) -> Plan:
         """How texts are run here: threads, streams, tokens at a time."""
         return self._running().plan
+
+    @property
+    def tokens(self) -> TokenCount:
+        """Tokens that were run so far, without and with padding; calls that meet may miss each other's."""
+        return self._running().tokens
 
     @property
     def dimension(self) -> int:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +29,14 @@ from edgebert.progress import Progress
 _BLOCK = 256  # texts that a worker tokenizes and sorts at a time
 _LEAST_BLOCK = 8
 _HANDFUL = 64  # texts that are tokenized first to see whether they fit into one run
+
+
+class TokenCount(NamedTuple):
+    """Tokens that were run so far: of texts, and with the padding."""
+
+    real: int
+    padded: int
+
 
 Tokenize = Callable[[Sequence[str]], list[list[int]]]
 Reopen = Callable[[Layout], Engine]
@@ -79,7 +88,7 @@ class Runner:
     def __init__(self, engines: Engines, plan: Plan, tokenize: Tokenize, *, max_length: int, pad_token_id: int) -> None:
         self.engines, self.plan, self._tokenize = engines, plan, tokenize
         self.max_length, self.pad_token_id = max_length, pad_token_id
-        self.tokens, self.padded = 0, 0
+        self.tokens = TokenCount(0, 0)
         self._pool: ThreadPoolExecutor | None = None
         self._lock = threading.Lock()
         self._turns = threading.Semaphore(plan.batch.streams)
@@ -203,5 +212,4 @@ class Runner:
 
     def _count(self, tokens: int, padded: int) -> None:
         """Adds to the counts of tokens, which may miss one where threads meet: they are for looking at."""
-        self.tokens += tokens
-        self.padded += padded
+        self.tokens = TokenCount(self.tokens.real + tokens, self.tokens.padded + padded)
