@@ -48,6 +48,11 @@ class Int8Vectors:
         """The width of the vectors."""
         return int(self.codes.shape[-1])
 
+    @property
+    def precision(self) -> Literal["int8"]:
+        """How the vectors are coded."""
+        return "int8"
+
     def floats(self) -> Vectors:
         """The vectors that the codes stand for, float32. Shape: that of `codes`."""
         return self.codes * np.float32(self.scale)
@@ -79,6 +84,11 @@ class BinaryVectors:
         _require(self.bits, np.uint8, "bits")
         if (self.dimension + 7) // 8 != self.bits.shape[-1]:
             raise DataError(f"{self.bits.shape[-1]} bytes a vector do not hold {self.dimension} bits")
+
+    @property
+    def precision(self) -> Literal["binary"]:
+        """How the vectors are coded."""
+        return "binary"
 
     def floats(self) -> Vectors:
         """The unit vectors with these signs and equal components, float32. Shape: (n, dimension) or (dimension,)."""

@@ -8,14 +8,16 @@ import tempfile
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from edgebert.compact import BinaryVectors, Compact, Int8Vectors, int8_scale
+from edgebert.compact import BinaryVectors, Compact, Int8Vectors
 from edgebert.errors import DataError, RecipeError
 from edgebert.files import new_file, refuse_existing
 
+_MIB = 1 << 20
 _INT8, _BINARY = {"codes", "scale"}, {"bits", "dimension"}
 
 
@@ -26,10 +28,8 @@ def save(vectors: Compact, path: str | Path) -> None:
     """
     require_npz(path)
     with new_file(Path(path)) as partial, partial.open("wb") as stream:
-        if isinstance(vectors, Int8Vectors):
-            np.savez(stream, codes=vectors.codes, scale=np.float64(vectors.scale))
-        else:
-            np.savez(stream, bits=vectors.bits, dimension=np.int64(vectors.dimension))
+        array, facts = _parts(vectors)
+        np.savez(stream, **{"codes" if isinstance(vectors, Int8Vectors) else "bits": array, **facts})  # type: ignore[arg-type]
 
 
 def load(path: str | Path) -> Compact:
@@ -54,41 +54,45 @@ def load(path: str | Path) -> Compact:
 
 
 @contextlib.contextmanager
-def compact_file(
-    out: Path, precision: Literal["int8", "binary"], dimension: int
-) -> Iterator[Callable[[Sequence[str], Compact], None]]:
+def compact_file(out: Path, like: Compact) -> Iterator[Callable[[Sequence[str], Compact], None]]:
     """A function that appends vectors, in constant memory, to `out`, a new .npz that `load` reads.
 
-    The texts are not kept. `out` appears when the block ends well.
+    like: vectors, or none, of the kind, dimension and scale that all will have. The texts are not kept. `out` appears
+    when the block ends well.
     Raises: RecipeError for another suffix; BundleError when `out` exists; in the block DataError for other vectors.
     """
     require_npz(out)
     refuse_existing(out)
-    rows, width = 0, dimension if precision == "int8" else (dimension + 7) // 8
-    scale = int8_scale(dimension) if precision == "int8" else None
+    rows, (wanted, facts) = 0, _parts(like)
 
     def write(texts: Sequence[str], vectors: Compact) -> None:
         nonlocal rows
-        step = vectors.scale if isinstance(vectors, Int8Vectors) else None
-        if (vectors.dimension, step) != (dimension, scale):
-            raise DataError(f"{out} takes {precision} vectors of {dimension}, not {type(vectors).__name__}")
-        raw.write((vectors.codes if isinstance(vectors, Int8Vectors) else vectors.bits).tobytes())
+        array, found = _parts(vectors)
+        if found != facts:
+            raise DataError(f"{out} takes {like.precision} vectors with {facts}, not {vectors.precision} with {found}")
+        raw.write(array.tobytes())
         rows += len(vectors)
 
     # The codes lie in a file of their own until their number, which stands before them, is known.
     with new_file(out) as partial, tempfile.TemporaryFile(dir=partial.parent) as raw:
         yield write
         raw.seek(0)
-        name, descr = ("codes", "|i1") if precision == "int8" else ("bits", "|u1")
-        fact = {"scale": np.float64(scale)} if scale is not None else {"dimension": np.int64(dimension)}
         with zipfile.ZipFile(partial, "w") as archive:
+            name = "codes" if isinstance(like, Int8Vectors) else "bits"
             with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:
-                header = {"descr": descr, "fortran_order": False, "shape": (rows, width)}
+                header = {"descr": wanted.dtype.str, "fortran_order": False, "shape": (rows, wanted.shape[-1])}
                 np.lib.format.write_array_header_1_0(member, header)
-                shutil.copyfileobj(raw, member, 1 << 20)
-            for key, value in fact.items():
+                shutil.copyfileobj(raw, member, _MIB)
+            for key, value in facts.items():
                 with archive.open(zipfile.ZipInfo(f"{key}.npy"), "w") as member:
                     np.lib.format.write_array(member, np.asarray(value), allow_pickle=False)
+
+
+def _parts(vectors: Compact) -> tuple[NDArray[np.int8] | NDArray[np.uint8], dict[str, np.float64 | np.int64]]:
+    """The array and the fact beside it, as they are stored."""
+    if isinstance(vectors, Int8Vectors):
+        return vectors.codes, {"scale": np.float64(vectors.scale)}
+    return vectors.bits, {"dimension": np.int64(vectors.dimension)}
 
 
 def require_npz(path: str | Path) -> None:

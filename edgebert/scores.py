@@ -66,6 +66,7 @@ def _width(x: Held) -> int:
 
 
 def require_same_dimension(x: Held, y: Held) -> None:
+    """Raises DataError when vectors of `x` and of `y` differ in their dimension."""
     if _width(x) != _width(y):
         raise DataError(f"vectors of dimensions {_width(x)} and {_width(y)} cannot be compared")
 
@@ -75,11 +76,11 @@ def _part(x: Held, rows: slice | NDArray[np.int64]) -> tuple[Floats, float]:
     if isinstance(x, Int8Vectors):
         # Sums of so many products are whole numbers that the format holds, so BLAS gives them exactly.
         return x.codes[rows].astype(np.float32 if x.dimension <= _EXACT else np.float64), x.scale
-    first = (rows.start or 0) if isinstance(rows, slice) else 0
-    return unit_rows(x[rows], first=first).astype(np.float32), 1.0
+    return unit_rows(x[rows], first=rows.start if isinstance(rows, slice) else rows).astype(np.float32), 1.0
 
 
-def products(x: Held, rows: slice, y: Held, columns: Any) -> Vectors:
+def products(x: Held, rows: slice, y: Held, columns: slice | NDArray[np.int64]) -> Vectors:
+    """The cosines of some rows of `x` with some of `y`. Shape: (rows, columns), float32."""
     (a, a_scale), (b, b_scale) = _part(x, rows), _part(y, columns)
     return np.asarray((a @ b.T) * (a_scale * b_scale), np.float32)
 
@@ -95,4 +96,5 @@ def _words(bits: NDArray[np.uint8]) -> NDArray[Any]:
 
 
 def slices(count: int, size: int) -> Iterator[slice]:
+    """0 to `count` in slices of `size` and a rest."""
     return (slice(start, min(start + size, count)) for start in range(0, count, size))

@@ -62,8 +62,11 @@ def as_floats(vectors: ArrayLike) -> Floats:
     return found
 
 
-def unit_rows(rows: Floats, *, first: int = 0) -> NDArray[np.float64]:
-    """The rows at unit length, in float64; zero rows stay. Shape: (n, dim). first: number of the first, for errors."""
+def unit_rows(rows: Floats, *, first: int | NDArray[np.int64] = 0) -> NDArray[np.float64]:
+    """The rows at unit length, in float64; zero rows stay. Shape: (n, dim).
+
+    first: number of the first row, or of every row, for errors.
+    """
     refuse_not_finite(rows, first)
     found = rows.astype(np.float64)
     # By the largest component first, so that no square overflows or vanishes.
@@ -72,7 +75,9 @@ def unit_rows(rows: Floats, *, first: int = 0) -> NDArray[np.float64]:
     return found
 
 
-def refuse_not_finite(rows: Floats, first: int) -> None:
+def refuse_not_finite(rows: Floats, first: int | NDArray[np.int64]) -> None:
     """Raises DataError with the number of the first row that holds NaN or infinity."""
     if not (fine := np.isfinite(rows).all(axis=1)).all():
-        raise DataError(f"vector {first + int(np.argmin(fine))} holds NaN or infinite values; every one must be finite")
+        bad = int(np.argmin(fine))
+        number = first + bad if isinstance(first, int) else first[bad]
+        raise DataError(f"vector {number} holds NaN or infinite values; every one must be finite")
