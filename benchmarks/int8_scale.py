@@ -2,9 +2,9 @@
 
     python benchmarks/int8_scale.py --data DATA --bundle BUNDLE [--text sentences_zh/FILE.tsv.gz]
 
-A scale reaches to R / sqrt(dim): components beyond are clipped. `edgebert.compact` takes R = 6 for every model; "golden"
-reaches to the largest component of the bundle's golden vectors, "each vector" has a scale for each. Errors are of the
-cosines of pairs drawn at random, and of the vectors' cosines to themselves.
+A scale reaches to R / sqrt(dim): components beyond are clipped. `edgebert.compact` takes R = 6 for every model;
+"golden" reaches to the largest component of the bundle's golden vectors, "each vector" has a scale for each. Errors are
+of the cosines of pairs drawn at random, and of the vectors' cosines to themselves.
 """
 
 from __future__ import annotations

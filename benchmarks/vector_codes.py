@@ -2,9 +2,9 @@
 
     python benchmarks/vector_codes.py --data DATA --bundle BUNDLE
 
-The corpus is embedded once; int8, binary and truncated forms are made from the same float32 vectors. Nothing is tuned on
-the test queries. Exit 1 when at the full dimension int8 keeps less than 99 % of float32, or binary rescored with float
-vectors less than 97 %.
+The corpus is embedded once; int8, binary and truncated forms are made from the same float32 vectors. Nothing is tuned
+on the test queries. Exit 1 when at the full dimension int8 keeps less than 99 % of float32, or binary rescored with
+float vectors less than 97 %.
 """
 
 from __future__ import annotations

@@ -197,7 +197,11 @@ _Code = TypeVar("_Code", np.int8, np.uint8)
 def _some(array: NDArray[_Code], index: Index) -> NDArray[_Code]:
     if array.ndim == 1:
         raise DataError(f"this is one vector; it has no vector {index!r:.80}")
-    found: NDArray[_Code] = array[index if isinstance(index, int | slice) else np.asarray(index)]
-    if found.ndim not in (1, 2) or found.shape[-1] != array.shape[1]:
-        raise DataError(f"vectors are chosen by a number, a slice, a mask or a list of numbers, not by {index!r:.80}")
+    chosen = index if isinstance(index, slice) else np.asarray(index)
+    if isinstance(chosen, np.ndarray):
+        chosen = chosen if chosen.size else chosen.astype(np.int64)  # an empty list is one of floats
+        if chosen.ndim > 1 or chosen.dtype.kind not in "iub":
+            told = f"{index!r:.80}"
+            raise DataError(f"vectors are chosen by a number, a slice, a mask or a list of numbers, not by {told}")
+    found: NDArray[_Code] = array[chosen]
     return found

@@ -38,7 +38,8 @@ def load(path: str | Path) -> Compact:
     Raises: DataError when it is missing, damaged or something else.
     """
     try:
-        with Path(path).open("rb") as stream, np.load(stream, allow_pickle=False) as file:
+        with Path(path).open("rb") as stream:
+            file = np.load(stream, allow_pickle=False)
             if not isinstance(file, np.lib.npyio.NpzFile):
                 raise ValueError("it is no .npz")
             found: dict[str, Any] = {name: file[name] for name in file.files}
