@@ -39,7 +39,8 @@ def test_the_store_finds_what_exact_search_finds(store: ModuleType, dim: int) ->
     for i, query in enumerate(to_int8(queries)):
         keys, cosines = store.by_codes(indices, query, 3)
         assert keys[0] == wanted.indices[i, 0] == i
-        assert np.allclose(cosines[0], wanted.scores[i, 0], atol=1e-3)
+        assert keys.tolist() == wanted.indices[i].tolist()
+        assert np.allclose(cosines, wanted.scores[i], atol=1e-6)
         keys, cosines = store.by_signs(signs, to_binary(queries)[i], query, int8, 3)
         assert keys[0] == i
         assert np.allclose(cosines[0], wanted.scores[i, 0], atol=1e-6)
