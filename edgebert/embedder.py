@@ -13,11 +13,13 @@ from types import TracebackType
 from typing import cast
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from edgebert import vectors as vector_math
 from edgebert.batching import widths
 from edgebert.bundle import Bundle
+from edgebert.compact import Compact, VectorPrecision, coded, require_precision
+from edgebert.encode_types import Texts, typed_by_precision
 from edgebert.engines.base import Engine, Hint, Vectors, in_words
 from edgebert.errors import BundleError, DataError, EngineError, RecipeError
 from edgebert.plan import Plan, one_layout
@@ -26,8 +28,6 @@ from edgebert.runner import Engines, Reopen, Runner, TokenCount
 from edgebert.tokenizer import Tokenizer
 
 logger = logging.getLogger(__name__)
-
-Texts = str | Sequence[str] | NDArray[np.str_]
 
 _CHUNK = 8192  # texts tokenized and sorted together: enough for tight batches, little enough to hold
 _QUERY_PROMPTS = ("query",)
@@ -94,12 +94,13 @@ class Embedder:
         """The model's prompts: name -> text put before the input."""
         return self.bundle.manifest.prompts
 
+    @typed_by_precision
     def encode(
         self, sentences: Texts, *, batch_size: int | None = None, show_progress_bar: bool = False,
         normalize_embeddings: bool = True, truncate_dim: int | None = None, prompt: str | None = None,
-        prompt_name: str | None = None,
-    ) -> Vectors:  # fmt: skip
-        """The vectors of `sentences` in their order, float32.
+        prompt_name: str | None = None, precision: VectorPrecision = "float32",
+    ) -> Vectors | Compact:  # fmt: skip
+        """The vectors of `sentences` in their order, float32, or coded as Int8Vectors or BinaryVectors.
 
         Shape: (len(sentences), dimension), or (dimension,) for one string.
         batch_size: texts in one run at most; by default only the plan's number of tokens bounds it.
@@ -107,9 +108,11 @@ class Embedder:
         itself (`bundle.manifest.normalize`) gives unit vectors even so, unless `truncate_dim` cuts them.
         truncate_dim: keep that many leading dimensions; cut before normalising.
         prompt: text put before every sentence, or `prompt_name`, one of `prompts`; by default the model's own default.
+        precision: of the vectors, "int8" or "binary" (`edgebert.compact`); `Embedder.precision` is the model's.
         Raises: DataError for what is no string; RecipeError for an option out of range; EngineError.
         """
         texts = as_texts(sentences)
+        require_precision(precision, normalized=normalize_embeddings)
         if batch_size is not None and (not _is_whole(batch_size) or batch_size < 1):
             raise RecipeError(f"batch_size is {batch_size!r}; it must be 1 or more, or None")
         runner = self._running()
@@ -123,30 +126,33 @@ class Embedder:
                 runner.run(texts[chunk], out[chunk], batch_size, progress)
         if normalize_embeddings and (out.shape[1] < self.dimension or not self.bundle.manifest.normalize):
             vector_math.normalize_rows(out)
-        return cast(Vectors, out[0]) if isinstance(sentences, str) else out
+        vectors = coded(out, precision)
+        return cast("Vectors | Compact", vectors[0]) if isinstance(sentences, str) else vectors
 
+    @typed_by_precision
     def encode_query(
         self, sentences: Texts, *, batch_size: int | None = None, show_progress_bar: bool = False,
         normalize_embeddings: bool = True, truncate_dim: int | None = None, prompt: str | None = None,
-        prompt_name: str | None = None,
-    ) -> Vectors:  # fmt: skip
+        prompt_name: str | None = None, precision: VectorPrecision = "float32",
+    ) -> Vectors | Compact:  # fmt: skip
         """`encode` with the model's prompt "query" where it has one and none is given."""
         return self.encode(
             sentences, batch_size=batch_size, show_progress_bar=show_progress_bar,
             normalize_embeddings=normalize_embeddings, truncate_dim=truncate_dim, prompt=prompt,
-            prompt_name=self._first_prompt(_QUERY_PROMPTS, prompt, prompt_name),
+            prompt_name=self._first_prompt(_QUERY_PROMPTS, prompt, prompt_name), precision=precision,
         )  # fmt: skip
 
+    @typed_by_precision
     def encode_document(
         self, sentences: Texts, *, batch_size: int | None = None, show_progress_bar: bool = False,
         normalize_embeddings: bool = True, truncate_dim: int | None = None, prompt: str | None = None,
-        prompt_name: str | None = None,
-    ) -> Vectors:  # fmt: skip
+        prompt_name: str | None = None, precision: VectorPrecision = "float32",
+    ) -> Vectors | Compact:  # fmt: skip
         """`encode` with the model's prompt "document", "passage" or "corpus" where it has one and none is given."""
         return self.encode(
             sentences, batch_size=batch_size, show_progress_bar=show_progress_bar,
             normalize_embeddings=normalize_embeddings, truncate_dim=truncate_dim, prompt=prompt,
-            prompt_name=self._first_prompt(_DOCUMENT_PROMPTS, prompt, prompt_name),
+            prompt_name=self._first_prompt(_DOCUMENT_PROMPTS, prompt, prompt_name), precision=precision,
         )  # fmt: skip
 
     def encode_stream(

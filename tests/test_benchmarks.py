@@ -268,3 +268,33 @@ def test_bare_products_have_the_models_shapes_and_run_in_int8(benchmark: ModuleT
     (tmp_path / "config.json").write_text("{}", encoding="utf-8")
     with pytest.raises(SystemExit, match="does not tell hidden_size, intermediate_size"):
         bare_products.Products.read(tmp_path / "config.json", batch=2, length=8)
+
+
+def test_what_codes_keep_is_measured_and_has_targets() -> None:
+    import numpy as np
+    import vector_codes as codes
+
+    draw = np.random.default_rng(0)
+    corpus = draw.standard_normal((200, 64)).astype(np.float32)
+    asked = corpus[:30] + draw.standard_normal((30, 64)).astype(np.float32) / 4
+    documents, queries = [f"d{i}" for i in range(200)], [f"q{i}" for i in range(30)]
+    judged = [{"query_id": f"q{i}", "doc_id": f"d{i}", "score": 1} for i in range(30)]
+    found = codes.measured(asked, corpus, queries, documents, judged, [16])
+    assert [(k.form, k.dimension, k.bytes) for k in found[:3]] == [
+        ("float32", 64, 256), ("int8", 64, 64), ("binary", 64, 8),
+    ]  # fmt: skip
+    assert len(found) == 10 and {k.dimension for k in found[5:]} == {16}
+    assert found[0].ndcg == found[1].ndcg == 1.0 and codes.missed(found) == []
+    worse = [dataclasses.replace(k, kept=0.969) for k in found]
+    assert len(codes.missed(worse)) == 2
+    judged = [{"query_id": f"q{i}", "doc_id": f"d{i + 1}", "score": 1} for i in range(30)]
+    assert codes.measured(asked, corpus, queries, documents, judged, [])[0].ndcg < 0.5
+
+
+def test_the_errors_of_a_scale_are_measured() -> None:
+    import int8_scale
+    import numpy as np
+
+    unit = np.eye(3)
+    assert int8_scale.errors(unit, 1 / 127) == ["0.00", "0.00", "0.00", "0.00"]
+    assert int8_scale.errors(unit, 0.5 / 127)[2:] == ["7500.00", "100.00"]

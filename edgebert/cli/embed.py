@@ -7,13 +7,15 @@ import itertools
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import click
+import numpy as np
 
 from edgebert.vectors import Vectors
 
 if TYPE_CHECKING:
+    from edgebert.compact import Compact, VectorPrecision
     from edgebert.embedder import Embedder
 
 _CHUNK = 8192  # texts read, encoded and written at a time
@@ -22,7 +24,9 @@ _CHUNK = 8192  # texts read, encoded and written at a time
 @click.command("embed")
 @click.argument("model")
 @click.argument("files", nargs=-1, metavar="[FILES|-]...")
-@click.option("-o", "--out", type=click.Path(path_type=Path), help="A new file: .npy, .jsonl or .parquet.")
+@click.option(
+    "-o", "--out", type=click.Path(path_type=Path), help="A new file: .npy, .jsonl or .parquet; .npz for --vectors."
+)
 @click.option("--text", "texts", multiple=True, help="Print the vector of this text as JSON; may be repeated.")
 @click.option("--column", help='The text\'s column in JSONL, CSV, TSV and Parquet; by default "text" or the only one.')
 @click.option("--revision", help="The model's revision on the Hub.")
@@ -35,11 +39,14 @@ _CHUNK = 8192  # texts read, encoded and written at a time
 @click.option("--prompt-name", help="One of the model's prompts by name.")
 @click.option("--truncate-dim", type=click.IntRange(min=1), help="Keep that many leading dimensions.")
 @click.option("--normalize/--no-normalize", default=True, show_default=True, help="Unit vectors.")
+@click.option("--vectors", "coding", type=click.Choice(["float32", "int8", "binary"]), default="float32",
+              show_default=True, help="How vectors are coded; int8 and binary go to -o OUT.npz.")  # fmt: skip
 @click.option("--progress", is_flag=True, help="Show how far it is.")
 def command(
     model: str, files: tuple[str, ...], out: Path | None, texts: tuple[str, ...], column: str | None,
     revision: str | None, engine: str, precision: str, threads: int | None, batch_size: int, prompt: str | None,
-    prompt_name: str | None, truncate_dim: int | None, normalize: bool, progress: bool,
+    prompt_name: str | None, truncate_dim: int | None, normalize: bool,
+    coding: VectorPrecision, progress: bool,
 ) -> None:  # fmt: skip
     """Turn texts into vectors with MODEL: a bundle, a package or a Hub id.
 
@@ -50,6 +57,8 @@ def command(
         raise click.UsageError("--text prints to the screen; it does not go with FILES or --out")
     if not texts and out is None:
         raise click.UsageError("give -o OUT.npy, .jsonl or .parquet for the vectors, or --text TEXT to print one")
+    if texts and coding != "float32":
+        raise click.UsageError(f"--vectors {coding} is written to -o OUT.npz; it does not go with --text")
     from edgebert.files import refuse_existing
     from edgebert.loading import load
 
@@ -57,17 +66,17 @@ def command(
         refuse_existing(out)
     with load(model, engine=engine, precision=precision, threads=threads, revision=revision) as encoder:
 
-        def encode(chunk: list[str]) -> Vectors:
+        def encode(chunk: list[str]) -> Vectors | Compact:
             return encoder.encode(
                 chunk, batch_size=batch_size, normalize_embeddings=normalize, truncate_dim=truncate_dim,
-                prompt=prompt, prompt_name=prompt_name,
+                prompt=prompt, prompt_name=prompt_name, precision=coding,
             )  # fmt: skip
 
         if out is None:
-            _print(encode(list(texts)))
+            _print(cast(Vectors, encode(list(texts))))
         else:
-            dimension = encode([]).shape[1]  # the options are checked even where there is no text
-            _write(encoder, encode, files or ("-",), column, out, dimension, progress)
+            nothing = encode([])  # the options are checked even where there is no text
+            _write(encoder, encode, files or ("-",), column, out, nothing, progress)
 
 
 def _print(vectors: Vectors) -> None:
@@ -77,24 +86,32 @@ def _print(vectors: Vectors) -> None:
         click.echo(json.dumps(numbers(vector)))
 
 
+def _new_file(out: Path, like: Vectors | Compact) -> contextlib.AbstractContextManager[Callable[..., None]]:
+    """A function that writes texts and vectors such as `like` to `out`."""
+    from edgebert.compact_files import compact_file
+    from edgebert.vector_files import vector_file
+
+    return vector_file(out, like.shape[1]) if isinstance(like, np.ndarray) else compact_file(out, like)
+
+
 def _write(
-    encoder: Embedder, encode: Callable[[list[str]], Vectors], files: tuple[str, ...], column: str | None, out: Path,
-    dimension: int, shown: bool,
+    encoder: Embedder, encode: Callable[[list[str]], Vectors | Compact], files: tuple[str, ...], column: str | None,
+    out: Path, like: Vectors | Compact, shown: bool,
 ) -> None:  # fmt: skip
     from edgebert.progress import Progress, TerminalProgress
     from edgebert.texts import read_texts
-    from edgebert.vector_files import vector_file
 
     done = 0
     bar = TerminalProgress() if shown else contextlib.nullcontext(Progress())
-    with vector_file(out, dimension) as write, bar as progress:
+    with _new_file(out, like) as write, bar as progress:
         progress.start("embed", 0)
         for chunk in _chunks(read_texts(files, column=column, keep_blank=True)):
             write(chunk, encode(chunk))
             done += len(chunk)
             progress.advance(len(chunk))
     cut = f", {encoder.truncated} of them longer than {encoder.max_length} tokens and cut" if encoder.truncated else ""
-    click.echo(f"{out}: {done} vectors of {dimension} by {encoder.runs}{cut}", err=True)
+    of = f"{like.shape[1]}" if isinstance(like, np.ndarray) else f"{like.dimension}, {like.precision},"
+    click.echo(f"{out}: {done} vectors of {of} by {encoder.runs}{cut}", err=True)
 
 
 def _chunks(texts: Iterator[str]) -> Iterator[list[str]]:
