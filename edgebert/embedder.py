@@ -34,16 +34,19 @@ _DOCUMENT_PROMPTS = ("document", "passage", "corpus")
 class Embedder:
     """Texts to sentence vectors, by one artifact of a bundle. Made by `edgebert.load`; a context manager.
 
-    `engine`, `precision` and `hint` are what really runs; `runs` says it in words.
+    `engine`, `precision` and `hint` are what really runs; `runs` says it in words. `unproven`: the file that runs where
+    no golden vectors prove it, else "".
     Calls may come from several threads. `truncated` counts the texts that were longer than `max_length` and were cut.
     """
 
     def __init__(
-        self, bundle: Bundle, engine: Engine, *, tokenizer: Tokenizer | None = None, hint: Hint = "f32"
-    ) -> None:
+        self, bundle: Bundle, engine: Engine, *, tokenizer: Tokenizer | None = None, hint: Hint = "f32",
+        unproven: str = "",
+    ) -> None:  # fmt: skip
         self.bundle = bundle
         self.tokenizer = tokenizer or open_tokenizer(bundle)
         self.engine, self.precision, self.hint = engine.name, engine.precision, hint
+        self.unproven = unproven
         self.truncated = 0
         self._engine: Engine | None = engine
         self._lock = threading.Lock()
@@ -51,7 +54,8 @@ class Embedder:
     @property
     def runs(self) -> str:
         """Engine and precision, and the hint when it is not f32: "openvino int8", "openvino int8 (hint bf16)"."""
-        return in_words(self.engine, self.precision, self.hint)
+        unproven = f" ({self.unproven}, not proven)" if self.unproven else ""
+        return in_words(self.engine, self.precision, self.hint) + unproven
 
     @property
     def dimension(self) -> int:
@@ -141,7 +145,8 @@ class Embedder:
 
     def __repr__(self) -> str:
         hint = "" if self.hint == "f32" else f", hint={self.hint!r}"
-        return f"Embedder({self.bundle.source!r}, engine={self.engine!r}, precision={self.precision!r}{hint})"
+        unproven = f", unproven={self.unproven!r}" if self.unproven else ""
+        return f"Embedder({self.bundle.source!r}, engine={self.engine!r}, precision={self.precision!r}{hint}{unproven})"
 
     def _embed(self, texts: Sequence[str], out: Vectors, batch_size: int, progress: Progress) -> None:
         """Fills `out` with the texts' vectors. Shape: out (len(texts), kept dimensions)."""

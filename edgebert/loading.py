@@ -7,8 +7,10 @@ from pathlib import Path
 
 from edgebert.bundle import Bundle
 from edgebert.embedder import Embedder, open_tokenizer
+from edgebert.engine_files import Wish
 from edgebert.engines import ENGINES, Engine, is_installed, require_engine
 from edgebert.errors import BundleError, EngineError, RecipeError
+from edgebert.foreign import foreign_candidates, is_foreign, open_foreign, open_runnable
 from edgebert.golden import read_golden, tokenizer_fault
 from edgebert.probes import prove_widths
 from edgebert.stamps import Stamp, read_stamp, write_stamp
@@ -28,6 +30,7 @@ def load(
     precision: str = "auto",
     threads: int | None = None,
     revision: str | None = None,
+    artifact: str | None = None,
 ) -> Embedder:
     """The model `name_or_path` (a bundle, a package or a Hub id), ready to encode.
 
@@ -36,32 +39,39 @@ def load(
     variant that `edgebert verify` found fastest here, else OpenVINO where it is installed. Float parts are computed in
     f32 unless `edgebert verify` proved here that less is right and clearly faster, or it was asked for; "fp32" is f32.
     What was never used here is first proven by the bundle's golden vectors at every width; what fails is refused.
+    A Hugging Face folder or repository with ONNX or OpenVINO files and no manifest is run without proof: an fp32 file, or
+    an int8 one made for this processor where precision is "int8".
+    artifact: the one to run by its name: of a bundle's manifest, or a file such as "onnx/model_qint8_arm64.onnx".
     threads: by default what `edgebert verify` found best, else what this process may use.
     Raises: BundleError, RecipeError; EngineError when nothing that was asked for is installed, offered and right.
     """
     check_options(("auto", *ENGINES), engine, precision, threads)
-    bundle = Bundle.from_pretrained(name_or_path, revision=revision)
-    return load_bundle(bundle, engine=engine, precision=precision, threads=threads)
+    bundle = open_runnable(name_or_path, Wish(engine, precision, artifact), revision=revision)
+    return load_bundle(bundle, engine=engine, precision=precision, threads=threads, artifact=artifact)
 
 
 def load_bundle(
-    bundle: Bundle, *, engine: str = "auto", precision: str = "auto", threads: int | None = None
-) -> Embedder:
+    bundle: Bundle, *, engine: str = "auto", precision: str = "auto", threads: int | None = None,
+    artifact: str | None = None,
+) -> Embedder:  # fmt: skip
     """See `load`: the same for a bundle that was found already, with options that were checked."""
-    fitting = candidates(bundle, engine=engine, precision=precision)
+    fitting = candidates(bundle, engine=engine, precision=precision, artifact=artifact)
     tokenizer = open_tokenizer(bundle)
     problems = []
     for variant in fitting:
         try:
             opened = _open_proven(bundle, variant, tokenizer, threads)
-            return Embedder(bundle, opened, tokenizer=tokenizer, hint=variant.hint)
+            unproven = variant.artifact if is_foreign(bundle) else ""
+            return Embedder(bundle, opened, tokenizer=tokenizer, hint=variant.hint, unproven=unproven)
         except EngineError as problem:
             problems.append(f"{variant.name}: {problem}")
             logger.warning("%s: %s is refused: %s", bundle.source, variant.name, problem)
     raise EngineError(f"{bundle.source}: nothing that was asked for works here. {'; '.join(problems)}")
 
 
-def candidates(bundle: Bundle, *, engine: str = "auto", precision: str = "auto") -> list[Variant]:
+def candidates(
+    bundle: Bundle, *, engine: str = "auto", precision: str = "auto", artifact: str | None = None
+) -> list[Variant]:
     """What fits and whose engine is installed, the one to use first.
 
     Raises: EngineError when there is none.
@@ -69,17 +79,23 @@ def candidates(bundle: Bundle, *, engine: str = "auto", precision: str = "auto")
     artifacts = bundle.manifest.artifacts
     if not artifacts:
         raise EngineError(f"{bundle.source} has no files for an engine yet: run `edgebert quantize {bundle.source}`")
+    if is_foreign(bundle):
+        return foreign_candidates(bundle, Wish(engine, precision, artifact))
+    if artifact not in (None, *artifacts):
+        raise EngineError(f"{bundle.source} has no artifact {artifact!r}; it has {', '.join(artifacts)}")
     if engine != "auto":
         require_engine(engine)
     fitting = [
         variant
         for variant in known_variants(bundle)
-        if engine in ("auto", variant.engine) and precision in ("auto", variant.precision)
+        if engine in ("auto", variant.engine)
+        and precision in ("auto", variant.precision)
+        and artifact in (None, variant.artifact)
     ]
     if not fitting:
         half = f"; {precision} is an fp32 artifact in OpenVINO" if precision in ("bf16", "fp16") else ""
         raise EngineError(
-            f"{bundle.source} has no artifact for {engine}-{precision}; it has {', '.join(artifacts)}{half}"
+            f"{bundle.source} has no artifact for {artifact or f'{engine}-{precision}'}; it has {', '.join(artifacts)}{half}"
         )
     installed = [variant for variant in fitting if is_installed(variant.engine)]
     if not installed:
@@ -114,6 +130,8 @@ def _open_proven(bundle: Bundle, variant: Variant, tokenizer: Tokenizer, threads
 
     Raises: BundleError when files or the tokenizer do not match; EngineError when the vectors are wrong.
     """
+    if is_foreign(bundle):
+        return open_foreign(bundle, variant, threads)
     stamp = read_stamp(bundle, variant.artifact, variant.hint)
     if threads is None and stamp is not None and stamp.threads is not None:
         threads = min(stamp.threads, usable_threads())

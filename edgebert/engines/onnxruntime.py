@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from edgebert.bundle import Bundle
-from edgebert.engines.base import OUTPUT, Hint, Ids, Vectors, engine_errors, feed
+from edgebert.engines.base import Hint, Ids, Vectors, engine_errors
+from edgebert.engines.graph import settle
 from edgebert.errors import EngineError
 from edgebert.manifest import Artifact
 
@@ -13,7 +14,7 @@ from edgebert.manifest import Artifact
 class OnnxRuntimeEngine:
     """An `Engine` over one ONNX file. threads: intra-op threads; hint: it has f32 only.
 
-    Only `sentence_embedding` is asked for, so nothing else is copied. The memory arena and the memory patterns are off:
+    Only `output` is asked for, so nothing else is copied. The memory arena and the memory patterns are off:
     with texts of every length both would grow for as long as it runs.
     """
 
@@ -33,10 +34,13 @@ class OnnxRuntimeEngine:
         options.enable_mem_pattern = False
         options.log_severity_level = 3
         self.precision = artifact.precision
-        self._inputs = artifact.inputs
         path = bundle.path(artifact.files[0])
         with engine_errors(self._faults, f"ONNX Runtime cannot load {path}"):
             self._session: Any = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        inputs = {i.name: i.type for i in self._session.get_inputs()}
+        outputs = [o.name for o in self._session.get_outputs()]
+        self._signature = settle(artifact, bundle.manifest, path, inputs, outputs)
+        self.output = self._signature.output
 
     def embed(self, input_ids: Ids, attention_mask: Ids) -> Vectors:
         """See `Engine.embed`."""
@@ -44,7 +48,7 @@ class OnnxRuntimeEngine:
         if session is None:
             raise EngineError("the model is closed: load it again")
         with engine_errors(self._faults, f"ONNX Runtime failed on a batch of shape {input_ids.shape}"):
-            vectors: Vectors = session.run([OUTPUT], feed(self._inputs, input_ids, attention_mask))[0]
+            vectors: Vectors = session.run([self.output], self._signature.feed(input_ids, attention_mask))[0]
         return vectors
 
     def close(self) -> None:

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from edgebert.bundle import Bundle
-from edgebert.engines.base import OUTPUT, Hint, Ids, Vectors, engine_errors, feed, precision_of
+from edgebert.engines.base import Hint, Ids, Vectors, engine_errors, precision_of
+from edgebert.engines.graph import settle
 from edgebert.errors import EngineError
 from edgebert.manifest import Artifact
 
@@ -46,7 +47,7 @@ class OpenVinoEngine:
     The hint is always given: on processors with AMX the default (bf16) gave wrong vectors from int8 models at some
     lengths, so any but f32 is for pairs that were proven (`edgebert.variants`).
 
-    Only `sentence_embedding` is computed; the other outputs are taken out before compiling. Each calling thread keeps
+    Only `output` is computed; the other outputs are taken out before compiling. Each calling thread keeps
     an inference request of its own, because making one costs as much as a short text.
     """
 
@@ -56,7 +57,6 @@ class OpenVinoEngine:
         with engine_errors((ImportError,), "OpenVINO is installed and cannot be imported"):
             import openvino  # noqa: F401
         self.precision = precision_of(artifact, hint)
-        self._inputs = artifact.inputs
         self._width = bundle.manifest.max_length if artifact.shapes == "static" else None
         self._requests = threading.local()
         config: dict[str, Any] = {
@@ -70,8 +70,12 @@ class OpenVinoEngine:
         with engine_errors(_FAULTS, f"OpenVINO cannot load {path}"):
             core = _core()
             model = core.read_model(path)
+            inputs = {i.get_any_name(): i.get_element_type().get_type_name() for i in model.inputs}
+            outputs = sorted(name for o in model.outputs for name in o.get_names())
+            self._signature = settle(artifact, bundle.manifest, path, inputs, outputs)
+            self.output = self._signature.output
             for result in model.get_results():
-                if OUTPUT not in result.output(0).get_tensor().get_names():
+                if self.output not in result.output(0).get_tensor().get_names():
                     model.remove_result(result)
             self._compiled: Any = core.compile_model(model, "CPU", config)
 
@@ -96,7 +100,7 @@ class OpenVinoEngine:
             if request is None:
                 request = requests.own = compiled.create_infer_request()
             # Outputs are not shared: the next call would overwrite them.
-            vectors: Vectors = request.infer(feed(self._inputs, input_ids, attention_mask), share_inputs=True)[0]
+            vectors: Vectors = request.infer(self._signature.feed(input_ids, attention_mask), share_inputs=True)[0]
         return vectors
 
     def close(self) -> None:
