@@ -7,6 +7,7 @@ name says fp32 is taken, and an int8 file only by `precision="int8"` or by its n
 
 from __future__ import annotations
 
+import itertools
 import platform
 import re
 from collections.abc import Iterable, Sequence
@@ -89,7 +90,7 @@ def choose(files: Sequence[EngineFile], wish: Wish, source: str) -> list[EngineF
     if not installed:
         require_engine(fitting[0].engine)
     ordered = sorted(installed, key=_rank)
-    for one, other in zip(ordered, ordered[1:], strict=False):
+    for one, other in itertools.pairwise(ordered):
         if _rank(one) == _rank(other):
             raise EngineError(f"{source} has {one.name} and {other.name}: say which with artifact=NAME")
     return ordered

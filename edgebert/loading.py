@@ -39,8 +39,8 @@ def load(
     variant that `edgebert verify` found fastest here, else OpenVINO where it is installed. Float parts are computed in
     f32 unless `edgebert verify` proved here that less is right and clearly faster, or it was asked for; "fp32" is f32.
     What was never used here is first proven by the bundle's golden vectors at every width; what fails is refused.
-    A Hugging Face folder or repository with ONNX or OpenVINO files and no manifest is run without proof: an fp32 file, or
-    an int8 one made for this processor where precision is "int8".
+    A Hugging Face folder or repository with ONNX or OpenVINO files and no manifest is run without proof: an fp32 file,
+    or an int8 one made for this processor where precision is "int8".
     artifact: the one to run by its name: of a bundle's manifest, or a file such as "onnx/model_qint8_arm64.onnx".
     threads: by default what `edgebert verify` found best, else what this process may use.
     Raises: BundleError, RecipeError; EngineError when nothing that was asked for is installed, offered and right.
@@ -94,9 +94,8 @@ def candidates(
     ]
     if not fitting:
         half = f"; {precision} is an fp32 artifact in OpenVINO" if precision in ("bf16", "fp16") else ""
-        raise EngineError(
-            f"{bundle.source} has no artifact for {artifact or f'{engine}-{precision}'}; it has {', '.join(artifacts)}{half}"
-        )
+        what = f"{engine}-{precision}" + (f" named {artifact}" if artifact else "")
+        raise EngineError(f"{bundle.source} has no artifact for {what}; it has {', '.join(artifacts)}{half}")
     installed = [variant for variant in fitting if is_installed(variant.engine)]
     if not installed:
         require_engine(fitting[0].engine)

@@ -29,7 +29,7 @@ ACTIVATIONS: Mapping[str, Callable[[Vectors], Vectors]] = {
     "Identity": lambda x: x,
     "Tanh": np.tanh,
     "ReLU": lambda x: np.maximum(x, 0),
-    "GELU": lambda x: x * 0.5 * (1 + _erf(x / math.sqrt(2)).astype(np.float32)),
+    "GELU": lambda x: cast(Vectors, x * np.float32(0.5) * (1 + _erf(x / math.sqrt(2)).astype(np.float32))),
     "Sigmoid": lambda x: 1 / (1 + np.exp(-x)),
     "SiLU": lambda x: x / (1 + np.exp(-x)),
 }
@@ -45,7 +45,7 @@ def pool(mode: PoolingMode, hidden: Vectors, attention_mask: Ids) -> Vectors:
     if mode == "max":
         return cast(Vectors, np.where(attention_mask[:, :, None] == 0, np.float32(-1e9), hidden).max(axis=1))
     if mode == "lasttoken":
-        return hidden[np.arange(len(hidden)), attention_mask.sum(axis=1) - 1]
+        return cast(Vectors, hidden[np.arange(len(hidden)), attention_mask.sum(axis=1) - 1])
     weights = attention_mask.astype(np.float32)
     if mode == "weightedmean":
         weights *= np.arange(1, hidden.shape[1] + 1, dtype=np.float32)
@@ -99,7 +99,7 @@ def read_dense(folder: Path) -> Dense:
             "sentence-transformers, which writes model.safetensors, or run `edgebert quantize` on it"
         )
     skip = bool(settings.get("use_residual", False))
-    wanted = {"linear.weight": shape}
+    wanted: dict[str, tuple[int, ...]] = {"linear.weight": shape}
     wanted |= {"linear.bias": shape[:1]} if settings.get("bias", True) else {}
     wanted |= {"residual.weight": shape} if skip and shape[0] != shape[1] else {}
     found = read_tensors(path)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,6 +46,12 @@ def precision_of(artifact: Artifact, hint: Hint) -> str:
 def in_words(engine: str, precision: str, hint: str) -> str:
     """What runs, the hint only when it is not f32: "openvino int8", "openvino int8 (hint bf16)"."""
     return f"{engine} {precision}" + ("" if hint == "f32" else f" (hint {hint})")
+
+
+def feed(names: tuple[str, ...], input_ids: Ids, attention_mask: Ids) -> dict[str, Any]:
+    """The graph's inputs by name. A graph that asks for token types gets zeros: one text is one segment."""
+    known = {"input_ids": input_ids, "attention_mask": attention_mask}
+    return {name: known[name] if name in known else np.zeros_like(input_ids) for name in names}
 
 
 @contextlib.contextmanager

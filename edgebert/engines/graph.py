@@ -17,7 +17,12 @@ from edgebert.pretrained import OFFSET_POSITIONS
 TOKEN_OUTPUTS = ("last_hidden_state", "token_embeddings")  # optimum's name, and sentence-transformers'
 _INPUTS = ("input_ids", "attention_mask", "token_type_ids", "position_ids")
 # As ONNX Runtime and OpenVINO name them.
-_TYPES = {"tensor(int64)": np.int64, "i64": np.int64, "tensor(int32)": np.int32, "i32": np.int32}
+_TYPES: Mapping[str, type[np.integer[Any]]] = {
+    "tensor(int64)": np.int64,
+    "i64": np.int64,
+    "tensor(int32)": np.int32,
+    "i32": np.int32,
+}
 
 
 @dataclass(frozen=True)
@@ -61,8 +66,7 @@ def settle(
         raise EngineError(f"{path} gives {', '.join(given) or 'nothing'}; it must give {' or '.join(wanted)}")
     names = artifact.inputs or tuple(inputs)
     for name in names:
-        kind = inputs.get(name)
-        if name not in _INPUTS or kind not in _TYPES:
+        if name not in _INPUTS or inputs.get(name) not in _TYPES:
             raise EngineError(
                 f"{path} takes {', '.join(f'{n} ({t})' for n, t in inputs.items())}; it must take "
                 f"{', '.join(artifact.inputs or _INPUTS[:2])} and may take {', '.join(_INPUTS[2:])}, as int64 or int32"
