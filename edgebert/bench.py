@@ -30,6 +30,7 @@ class Subject:
     engine: str = "auto"
     precision: str = "auto"
     revision: str | None = None
+    artifact: str | None = None
 
 
 @dataclass(frozen=True)
@@ -44,13 +45,14 @@ class Measured:
     load_s: float
     memory_mb: float
     hint: str = "f32"
+    unproven: str = ""
 
     @property
     def runs(self) -> str:
         """See `Embedder.runs`."""
         from edgebert.engines.base import in_words  # not above: a worker's imports are timed
 
-        return in_words(self.engine, self.precision, self.hint)
+        return in_words(self.engine, self.precision, self.hint, self.unproven)
 
 
 def bench(
@@ -122,7 +124,7 @@ class _Worker:
         answer = self.ask("finish")
         return Measured(
             subject.model, self.loaded["engine"], self.loaded["precision"], threads, Timing(**answer["timing"]),
-            self.loaded["load_s"], answer["memory_mb"], self.loaded["hint"],
+            self.loaded["load_s"], answer["memory_mb"], self.loaded["hint"], self.loaded["unproven"],
         )  # fmt: skip
 
     def close(self) -> None:
@@ -145,14 +147,15 @@ def serve() -> None:
     try:
         encoder = open_model(
             task["model"], engine=task["engine"], precision=task["precision"], threads=task["threads"],
-            revision=task["revision"],
+            revision=task["revision"], artifact=task["artifact"],
         )  # fmt: skip
         encoder.encode(task["texts"][:1])
     except EdgeBertError as problem:
         _answer({"error": str(problem)})
         return
     loaded = {"load_s": time.perf_counter() - begun}
-    _answer({**loaded, "engine": encoder.engine, "precision": encoder.precision, "hint": encoder.hint})
+    told = {"engine": encoder.engine, "precision": encoder.precision, "hint": encoder.hint}
+    _answer({**loaded, **told, "unproven": encoder.unproven})
     from dataclasses import asdict
 
     from edgebert.timing import Clock

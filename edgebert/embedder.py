@@ -54,8 +54,7 @@ class Embedder:
     @property
     def runs(self) -> str:
         """Engine and precision, and the hint when it is not f32: "openvino int8", "openvino int8 (hint bf16)"."""
-        unproven = f" ({self.unproven}, not proven)" if self.unproven else ""
-        return in_words(self.engine, self.precision, self.hint) + unproven
+        return in_words(self.engine, self.precision, self.hint, self.unproven)
 
     @property
     def dimension(self) -> int:

@@ -58,6 +58,11 @@ def is_foreign(bundle: Bundle) -> bool:
     return not bundle.is_sealed and bool(bundle.manifest.artifacts)
 
 
+def has_engine_files(folder: Path) -> bool:
+    """Whether there is any engine file in a known place of `folder`."""
+    return bool(known_files(_names(folder)))
+
+
 def has_weights(folder: Path) -> bool:
     """Whether torch could run the model in `folder`."""
     return any((folder / name).is_file() for name in WEIGHTS)

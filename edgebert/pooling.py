@@ -30,9 +30,14 @@ ACTIVATIONS: Mapping[str, Callable[[Vectors], Vectors]] = {
     "Tanh": np.tanh,
     "ReLU": lambda x: np.maximum(x, 0),
     "GELU": lambda x: cast(Vectors, x * np.float32(0.5) * (1 + _erf(x / math.sqrt(2)).astype(np.float32))),
-    "Sigmoid": lambda x: 1 / (1 + np.exp(-x)),
-    "SiLU": lambda x: x / (1 + np.exp(-x)),
+    "Sigmoid": lambda x: _sigmoid(x),
+    "SiLU": lambda x: x * _sigmoid(x),
 }
+
+
+def _sigmoid(x: Vectors) -> Vectors:
+    """By tanh, which does not overflow."""
+    return cast(Vectors, np.float32(0.5) * (1 + np.tanh(x / 2)))
 
 
 def pool(mode: PoolingMode, hidden: Vectors, attention_mask: Ids) -> Vectors:
