@@ -83,6 +83,8 @@ def choose(files: Sequence[EngineFile], wish: Wish, source: str) -> list[EngineF
         problem = (
             f"{source} has no {precision} file for {wish.engine} on this processor; it has {there}. "
             'Without a manifest only fp32 is taken unasked: ask with precision="int8" or artifact=NAME'
+            + '; "unknown" is what neither name nor size tells, or a part is missing, such as .onnx_data'
+            * any(file.precision == "unknown" for file in files)
         )
     if not fitting:
         raise EngineError(problem)

@@ -1,9 +1,8 @@
-"""Folders whose engine files others exported: what runs, what is told, and that it is what sentence-transformers gives."""
+"""Folders whose engine files others exported: what runs, what is told, and the vectors of sentence-transformers."""
 
 from __future__ import annotations
 
 import logging
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -104,7 +103,7 @@ def test_other_inputs_outputs_and_places_are_read_from_the_folder(
         (folder / "model.safetensors").unlink()
     with caplog.at_level(logging.WARNING), edgebert.load(folder, threads=1) as encoder:
         assert np.abs(encoder.encode(TEXTS) - wanted).max() < 1e-5
-    told = [record.message for record in caplog.records]
+    told = [record.message for record in caplog.records if record.name.startswith("edgebert")]
     assert told == [f"{folder}: assumed, as its files do not say: pooling: mean over tokens (no modules.json)"] * (
         change == "no modules"
     )
@@ -184,7 +183,7 @@ def test_links_are_followed_and_one_that_leads_nowhere_is_named(folder: Path, tm
     only_onnx(folder)
     path, blob = folder / "onnx" / "model.onnx", tmp_path / "blob"
     path.rename(blob)
-    os.symlink(blob, path)
+    path.symlink_to(blob)
     edgebert.load(folder).close()
     blob.unlink()
     with pytest.raises(EngineError, match="onnx/model.onnx is a link to what is not there"):
@@ -222,7 +221,7 @@ def test_damage_and_graphs_that_do_not_fit_name_the_file(folder: Path) -> None:
     onnx.save(model, path, save_as_external_data=True, location="model.onnx_data", size_threshold=64)
     edgebert.load(folder).close()
     (folder / "onnx" / "model.onnx_data").unlink()
-    refused("onnx/model.onnx.*model.onnx_data")
+    refused(r"onnx/model.onnx \(unknown\).*a part is missing, such as .onnx_data")
     path.write_bytes(whole)
     config = folder / "config.json"
     config.write_text(config.read_text(encoding="utf-8").replace('"hidden_size": 32', '"hidden_size": 16'))
@@ -262,7 +261,7 @@ def test_verify_compares_the_files_with_torch_and_finds_a_wrong_one(
     model = onnx.load(folder / "onnx" / "model.onnx")
     keep(model, ["last_hidden_state"])
     (value,) = model.graph.output
-    model.graph.node.append(onnx.helper.make_node("Tanh", [value.name], ["changed"]))
+    model.graph.node.append(onnx.helper.make_node("Abs", [value.name], ["changed"]))
     value.name = "changed"
     rename_output(model, "token_embeddings")
     onnx.save(model, folder / "onnx" / "model_quantized.onnx")
@@ -285,7 +284,7 @@ def test_the_int8_file_of_this_processor_is_taken(
     tags = ("qint8_arm64", "qint8_avx512", "qint8_avx512_vnni", "quint8_avx2")
     files = engine_files.known_files([f"onnx/model_{tag}.onnx" for tag in tags] + ["onnx/model_quantized.onnx"])
     chosen = engine_files.choose(files, engine_files.Wish(precision="int8"), "m")
-    assert [file.name for file in chosen][0] == taken
+    assert chosen[0].name == taken
     assert chosen[-1].name == "onnx/model_quantized.onnx"
 
 
