@@ -29,6 +29,7 @@ class Subject:
     engine: str = "auto"
     precision: str = "auto"
     revision: str | None = None
+    artifact: str | None = None
 
 
 @dataclass(frozen=True)
@@ -43,13 +44,14 @@ class Measured:
     load_s: float
     memory_mb: float
     hint: str = "f32"
+    unproven: str = ""
 
     @property
     def runs(self) -> str:
         """See `Embedder.runs`."""
         from edgebert.engines.base import in_words  # not above: a worker's imports are timed
 
-        return in_words(self.engine, self.precision, self.hint)
+        return in_words(self.engine, self.precision, self.hint, self.unproven)
 
 
 def bench(
@@ -95,7 +97,7 @@ def _finish(worker: Worker, subject: Subject, threads: int) -> Measured:
     answer, loaded = worker.ask("finish"), worker.hello
     return Measured(
         subject.model, loaded["engine"], loaded["precision"], threads, Timing(**answer["timing"]), loaded["load_s"],
-        answer["memory_mb"], loaded["hint"],
+        answer["memory_mb"], loaded["hint"], loaded["unproven"],
     )  # fmt: skip
 
 
@@ -113,14 +115,15 @@ def serve() -> None:
     try:
         encoder = open_model(
             task["model"], engine=task["engine"], precision=task["precision"], threads=task["threads"],
-            revision=task["revision"],
+            revision=task["revision"], artifact=task["artifact"],
         )  # fmt: skip
         encoder.encode(task["texts"][:1])
     except EdgeBertError as problem:
         _answer({"error": str(problem)})
         return
     loaded = {"load_s": time.perf_counter() - begun}
-    _answer({**loaded, "engine": encoder.engine, "precision": encoder.precision, "hint": encoder.hint})
+    told = {"engine": encoder.engine, "precision": encoder.precision, "hint": encoder.hint}
+    _answer({**loaded, **told, "unproven": encoder.unproven})
     from dataclasses import asdict
 
     from edgebert.timing import Clock

@@ -37,17 +37,19 @@ _DOCUMENT_PROMPTS = ("document", "passage", "corpus")
 class Embedder:
     """Texts to sentence vectors, by one artifact of a bundle. Made by `edgebert.load`; a context manager.
 
-    `engine`, `precision` and `hint` are what really runs; `runs` says it in words.
+    `engine`, `precision` and `hint` are what really runs; `runs` says it in words. `unproven`: the file that runs where
+    no golden vectors prove it, else "".
     Calls may come from several threads. `truncated` counts the texts that were longer than `max_length` and were cut.
     """
 
     def __init__(
         self, bundle: Bundle, engine: Engine, *, tokenizer: Tokenizer | None = None, hint: Hint = "f32",
-        plan: Plan | None = None, reopen: Reopen | None = None,
+        plan: Plan | None = None, reopen: Reopen | None = None, unproven: str = "",
     ) -> None:  # fmt: skip
         self.bundle = bundle
         self.tokenizer = tokenizer or open_tokenizer(bundle)
         self.engine, self.precision, self.hint = engine.name, engine.precision, hint
+        self.unproven = unproven
         self.truncated = 0
         self._lock = threading.Lock()
         chosen = plan or one_layout(1)
@@ -59,7 +61,7 @@ class Embedder:
     @property
     def runs(self) -> str:
         """Engine and precision, and the hint when it is not f32: "openvino int8", "openvino int8 (hint bf16)"."""
-        return in_words(self.engine, self.precision, self.hint)
+        return in_words(self.engine, self.precision, self.hint, self.unproven)
 
     @property
     def opened(self) -> Engine:
@@ -210,7 +212,8 @@ class Embedder:
 
     def __repr__(self) -> str:
         hint = "" if self.hint == "f32" else f", hint={self.hint!r}"
-        return f"Embedder({self.bundle.source!r}, engine={self.engine!r}, precision={self.precision!r}{hint})"
+        unproven = f", unproven={self.unproven!r}" if self.unproven else ""
+        return f"Embedder({self.bundle.source!r}, engine={self.engine!r}, precision={self.precision!r}{hint}{unproven})"
 
     def _running(self) -> Runner:
         if (runner := self._runner) is None:

@@ -5,7 +5,10 @@ The Hub's own variables (HF_HOME, HF_HUB_OFFLINE, HF_TOKEN, HF_ENDPOINT) mean wh
 
 from __future__ import annotations
 
+import contextlib
 import re
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from edgebert.errors import BundleError
@@ -18,8 +21,14 @@ _SAFETENSORS = ("*.safetensors", "*.safetensors.index.json")
 _PICKLES = ("pytorch_model*.bin", "*/pytorch_model.bin")
 
 
-def resolve(name_or_path: str | Path, *, revision: str | None = None) -> Path:
+# Of a repository's descriptions (a folder) and the names of all its files: what to download in place of the weights.
+Pick = Callable[[Path, Sequence[str]], tuple[str, ...]]
+
+
+def resolve(name_or_path: str | Path, *, revision: str | None = None, pick: Pick | None = None) -> Path:
     """The local path of a model: `name_or_path` itself when it exists, else a snapshot of that Hub id.
+
+    pick: chooses the files of a repository that is no bundle; where it chooses none, the weights are downloaded.
 
     Raises: BundleError when there is neither, or the Hub cannot be reached and holds no copy in its cache.
     """
@@ -37,11 +46,11 @@ def resolve(name_or_path: str | Path, *, revision: str | None = None) -> Path:
     name = str(name_or_path)
     if not _REPO_ID.fullmatch(name) or name.startswith(".") or name.endswith(".edgebert"):
         raise BundleError(f"no such file or folder: {name}")
-    return _snapshot(name, revision)
+    return _snapshot(name, revision, pick)
 
 
-def _snapshot(repo_id: str, revision: str | None) -> Path:
-    """Configuration first, then the weights: a whole bundle, else safetensors, else pickles.
+def _snapshot(repo_id: str, revision: str | None, pick: Pick | None) -> Path:
+    """Configuration first, then the rest: a whole bundle, else what `pick` chooses, else safetensors, else pickles.
 
     Other runtimes' files in the same repository are not downloaded.
     """
@@ -59,6 +68,8 @@ def _snapshot(repo_id: str, revision: str | None) -> Path:
         folder = fetch(_DESCRIPTION, _ELSEWHERE)
         if (folder / MANIFEST_NAME).exists():
             return fetch(None)
+        if pick is not None and (chosen := pick(folder, _file_names(repo_id, folder))):
+            return fetch(tuple(map(_literally, chosen)))
         folder = fetch(_DESCRIPTION + _SAFETENSORS, _ELSEWHERE)
         if not any(folder.glob("*.safetensors")):
             folder = fetch(_DESCRIPTION + _PICKLES, _ELSEWHERE)
@@ -69,3 +80,22 @@ def _snapshot(repo_id: str, revision: str | None) -> Path:
             f"{repo_id!r} is neither a local path nor a model that the Hub gives here ({reason}); "
             "check the name, the network and HF_HUB_OFFLINE, or give a folder"
         ) from None
+
+
+def _file_names(repo_id: str, folder: Path) -> list[str]:
+    """All files of the snapshot that `folder` belongs to; where the Hub cannot be asked, those that are here."""
+    from huggingface_hub import HfApi
+
+    with contextlib.suppress(OSError, *_network_faults()):
+        return list(HfApi().list_repo_files(repo_id, revision=folder.name))  # a snapshot is named after its commit
+    return [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
+
+
+def _network_faults() -> list[type[Exception]]:
+    """What the Hub's client lets through of the library it speaks HTTP with, which changed more than once."""
+    return [sys.modules[name].HTTPError for name in ("httpx", "httpx2") if name in sys.modules]
+
+
+def _literally(name: str) -> str:
+    """A pattern that fits `name` alone."""
+    return re.sub(r"([*?[])", r"[\1]", name)

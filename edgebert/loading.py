@@ -7,8 +7,10 @@ from pathlib import Path
 
 from edgebert.bundle import Bundle
 from edgebert.embedder import Embedder, open_tokenizer
+from edgebert.engine_files import Wish
 from edgebert.engines import ENGINES, Engine, is_installed, require_engine
 from edgebert.errors import BundleError, EngineError, RecipeError
+from edgebert.foreign import foreign_candidates, is_foreign, open_foreign, open_runnable
 from edgebert.golden import read_golden, tokenizer_fault
 from edgebert.memory import check_budget, plan_within, resident_mb
 from edgebert.plan import Layout, Plan, default_plan
@@ -34,6 +36,7 @@ def load(
     memory_mb: int | None = None,
     tune: bool = True,
     revision: str | None = None,
+    artifact: str | None = None,
 ) -> Embedder:
     """The model `name_or_path` (a bundle, a package or a Hub id), ready to encode.
 
@@ -42,6 +45,9 @@ def load(
     variant that `edgebert verify` found fastest here, else OpenVINO where it is installed. Float parts are computed in
     f32 unless `edgebert verify` proved here that less is right and clearly faster, or it was asked for; "fp32" is f32.
     What was never used here is first proven by the bundle's golden vectors at every width; what fails is refused.
+    A Hugging Face folder or repository with ONNX or OpenVINO files and no manifest is run without proof: an fp32 file,
+    or an int8 one made for this processor where precision is "int8".
+    artifact: the one to run by its name: of a bundle's manifest, or a file such as "onnx/model_qint8_arm64.onnx".
     threads: by default what this process may use: cgroup, affinity and OMP_NUM_THREADS.
     memory_mb: the most that model and work may take, in MB; runs get smaller, and what cannot fit is refused.
     tune: at the first load measure how texts run fastest here (`edgebert.tuning`); False: the usual way.
@@ -50,18 +56,20 @@ def load(
     """
     check_options(("auto", *ENGINES), engine, precision, threads)
     check_budget(memory_mb)
-    bundle = Bundle.from_pretrained(name_or_path, revision=revision)
-    return load_bundle(bundle, engine=engine, precision=precision, threads=threads, memory_mb=memory_mb, tune=tune)
+    bundle = open_runnable(name_or_path, Wish(engine, precision, artifact), revision=revision)
+    return load_bundle(
+        bundle, engine=engine, precision=precision, threads=threads, memory_mb=memory_mb, tune=tune, artifact=artifact
+    )
 
 
 def load_bundle(
     bundle: Bundle, *, engine: str = "auto", precision: str = "auto", threads: int | None = None,
-    memory_mb: int | None = None, tune: bool = True,
+    memory_mb: int | None = None, tune: bool = True, artifact: str | None = None,
 ) -> Embedder:  # fmt: skip
     """See `load`: the same for a bundle that was found already, with options that were checked."""
     number = checked_threads(threads)
     before = resident_mb()
-    fitting = candidates(bundle, engine=engine, precision=precision)
+    fitting = candidates(bundle, engine=engine, precision=precision, artifact=artifact)
     tokenizer = open_tokenizer(bundle)
     problems = []
     for variant in fitting:
@@ -79,11 +87,21 @@ def load_bundle(
             plan = plan_within(memory_mb, bundle, opened, number, before)
         else:
             plan = _plan(bundle, variant, opened, reopen, number, tune=tune)
-        return Embedder(bundle, opened, tokenizer=tokenizer, hint=variant.hint, plan=plan, reopen=reopen)
+        return Embedder(
+            bundle,
+            opened,
+            tokenizer=tokenizer,
+            hint=variant.hint,
+            plan=plan,
+            reopen=reopen,
+            unproven=variant.artifact if is_foreign(bundle) else "",
+        )
     raise EngineError(f"{bundle.source}: nothing that was asked for works here. {'; '.join(problems)}")
 
 
-def candidates(bundle: Bundle, *, engine: str = "auto", precision: str = "auto") -> list[Variant]:
+def candidates(
+    bundle: Bundle, *, engine: str = "auto", precision: str = "auto", artifact: str | None = None
+) -> list[Variant]:
     """What fits and whose engine is installed, the one to use first.
 
     Raises: EngineError when there is none.
@@ -91,18 +109,23 @@ def candidates(bundle: Bundle, *, engine: str = "auto", precision: str = "auto")
     artifacts = bundle.manifest.artifacts
     if not artifacts:
         raise EngineError(f"{bundle.source} has no files for an engine yet: run `edgebert quantize {bundle.source}`")
+    if is_foreign(bundle):
+        return foreign_candidates(bundle, Wish(engine, precision, artifact))
+    if artifact not in (None, *artifacts):
+        raise EngineError(f"{bundle.source} has no artifact {artifact!r}; it has {', '.join(artifacts)}")
     if engine != "auto":
         require_engine(engine)
     fitting = [
         variant
         for variant in known_variants(bundle)
-        if engine in ("auto", variant.engine) and precision in ("auto", variant.precision)
+        if engine in ("auto", variant.engine)
+        and precision in ("auto", variant.precision)
+        and artifact in (None, variant.artifact)
     ]
     if not fitting:
         half = f"; {precision} is an fp32 artifact in OpenVINO" if precision in ("bf16", "fp16") else ""
-        raise EngineError(
-            f"{bundle.source} has no artifact for {engine}-{precision}; it has {', '.join(artifacts)}{half}"
-        )
+        what = f"{engine}-{precision}" + (f" named {artifact}" if artifact else "")
+        raise EngineError(f"{bundle.source} has no artifact for {what}; it has {', '.join(artifacts)}{half}")
     installed = [variant for variant in fitting if is_installed(variant.engine)]
     if not installed:
         require_engine(fitting[0].engine)
@@ -149,6 +172,8 @@ def _open_proven(bundle: Bundle, variant: Variant, tokenizer: Tokenizer, threads
 
     Raises: BundleError when files or the tokenizer do not match; EngineError when the vectors are wrong.
     """
+    if is_foreign(bundle):
+        return open_foreign(bundle, variant, threads)
     stamp = read_stamp(bundle, variant.artifact, variant.hint)
     if stamp is not None and not stamp.verified:
         raise EngineError(f"it failed on this machine before ({stamp.problem}); `edgebert verify` tries it again")

@@ -20,7 +20,7 @@ SCHEMA_VERSION = 1
 _LARGEST = 2**31  # of lengths and token ids
 
 EngineName = Literal["onnxruntime", "openvino"]
-Precision = Literal["fp32", "int8"]
+Precision = Literal["fp32", "int8", "fp16", "int4", "unknown"]  # the last three only of files that others exported
 PoolingMode = Literal["cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken"]
 
 
@@ -52,8 +52,9 @@ class Artifact:
     """One compiled form of the model.
 
     `files`: names in the bundle, the one to open first. `inputs`: the graph's input names, each int64 of Shape:
-    (batch, seq_len). `shapes`: "dynamic", or "static" for a graph with fixed sizes. `min_cosine`: the gate it passed,
-    which every device asks for again (keys "ordinary" and "degenerate").
+    (batch, seq_len). `output`: what is asked of the graph; token states are pooled by the runtime. Empty ones are read
+    from the graph when it is opened. `shapes`: "dynamic", or "static" for a graph with fixed sizes. `min_cosine`: the
+    gate it passed, which every device asks for again (keys "ordinary" and "degenerate").
     """
 
     engine: EngineName
@@ -64,6 +65,7 @@ class Artifact:
     recipe: Mapping[str, Any] = field(default_factory=dict)
     parity: Parity | None = None
     min_cosine: Mapping[str, float] = field(default_factory=dict)
+    output: str = "sentence_embedding"
 
 
 @dataclass(frozen=True)

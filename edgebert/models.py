@@ -6,8 +6,10 @@ from pathlib import Path
 
 from edgebert.bundle import Bundle
 from edgebert.embedder import Embedder
-from edgebert.engines import ENGINES
+from edgebert.engine_files import Wish
+from edgebert.engines import ENGINES, is_installed
 from edgebert.errors import MissingExtraError, RecipeError
+from edgebert.foreign import open_runnable
 from edgebert.loading import check_options, load_bundle
 
 TORCH = "torch"
@@ -20,19 +22,27 @@ def open_model(
     precision: str = "auto",
     threads: int | None = None,
     revision: str | None = None,
+    artifact: str | None = None,
 ) -> Embedder:
     """`edgebert.load`, and models without engine files too: a Hugging Face folder, a student, engine="torch".
 
+    A model without manifest that has both weights and engine files is run by torch where that is installed, and by its
+    engine files where it is not, or an engine, int8 or an artifact is asked for.
     Raises: as `load`; MissingExtraError when torch is needed and not installed.
     """
     check_options(("auto", *ENGINES, TORCH), engine, precision, threads)
-    bundle = Bundle.from_pretrained(name_or_path, revision=revision)
+    asked = engine in ENGINES or precision not in ("auto", "fp32") or artifact is not None
+    if engine == TORCH:
+        bundle = Bundle.from_pretrained(name_or_path, revision=revision)
+    else:
+        wish = Wish(engine, precision, artifact)
+        weights_first = not asked and is_installed(TORCH)
+        bundle = open_runnable(name_or_path, wish, revision=revision, weights_first=weights_first)
     if bundle.manifest.artifacts and engine != TORCH:
-        return load_bundle(bundle, engine=engine, precision=precision, threads=threads)
-    if engine not in ("auto", TORCH) or precision not in ("auto", "fp32"):
-        raise RecipeError(
-            f"{name_or_path} has no files for engine {engine}, precision {precision}: run `edgebert quantize` first"
-        )
+        return load_bundle(bundle, engine=engine, precision=precision, threads=threads, artifact=artifact)
+    if asked:
+        what = artifact or f"engine {engine}, precision {precision}"
+        raise RecipeError(f"{name_or_path} has no files for {what}: run `edgebert quantize` first")
     try:
         from edgebert.distill.encoder import torch_embedder
     except ImportError as problem:

@@ -28,8 +28,9 @@ _POOLING_FLAGS: dict[str, PoolingMode] = {
     "pooling_mode_weightedmean_tokens": "weightedmean",
     "pooling_mode_lasttoken": "lasttoken",
 }
+_ENGINE_FILES = ("onnx", "openvino", "*.onnx", "openvino_model*.xml")
 # These models number positions from the padding id + 1, so two of their positions are never used.
-_OFFSET_POSITIONS = ("roberta", "xlm-roberta", "mpnet")
+OFFSET_POSITIONS = ("roberta", "xlm-roberta", "mpnet")
 
 
 def read_pretrained(folder: Path) -> Manifest:
@@ -40,7 +41,7 @@ def read_pretrained(folder: Path) -> Manifest:
     """
     config = read_config(folder)
     _require_one(folder, TOKENIZERS, "tokenizer")
-    if not (folder / "onnx").is_dir() and not (folder / "openvino").is_dir():
+    if not any(any(folder.glob(pattern)) for pattern in _ENGINE_FILES):
         _require_one(folder, WEIGHTS, "weights")
     assumed: list[str] = []
     modules = _modules(folder, config, assumed)
@@ -83,7 +84,16 @@ def read_config(folder: Path) -> dict[str, Any]:
 def position_limit(config: dict[str, Any]) -> int:
     """The longest input, in tokens, that the position table of a model with this `config.json` can number."""
     positions = int(config.get("max_position_embeddings", 512))
-    return positions - 2 if config["model_type"] in _OFFSET_POSITIONS else positions
+    return positions - 2 if config["model_type"] in OFFSET_POSITIONS else positions
+
+
+def dense_folders(folder: Path) -> tuple[str, ...]:
+    """The folders of the Dense modules that `folder`'s modules.json names.
+
+    Raises: BundleError when it is damaged.
+    """
+    modules = _modules(folder, read_config(folder), [])
+    return cast("tuple[str, ...]", modules["dense"])
 
 
 def write_sentence_files(folder: Path, manifest: Manifest) -> None:

@@ -7,16 +7,19 @@ with the best number of threads.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from edgebert.bundle import Bundle
 from edgebert.embedder import open_tokenizer
 from edgebert.engines import is_installed
 from edgebert.errors import BundleError
+from edgebert.foreign import has_engine_files, with_engine_files
+from edgebert.foreign_verify import compare_files, every_kind
 from edgebert.golden import Golden, prove, read_golden, tokenizer_fault
 from edgebert.hub import resolve
 from edgebert.loading import candidates
-from edgebert.manifest import read_manifest
+from edgebert.manifest import MANIFEST_NAME, read_manifest
 from edgebert.progress import Progress
 from edgebert.proof import Finding, prove_variants
 from edgebert.stamps import Stamp, write_stamp
@@ -50,13 +53,15 @@ def verify(
     progress: Progress | None = None,
 ) -> Report:
     """What holds and what fails in a bundle or package: files, tokenizer, and each artifact in its engine
-    under each hint that the processor offers.
+    under each hint that the processor offers. Engine files without a manifest are compared with each other.
 
     full: every length instead of every width that the runtime pads to. threads: instead of finding the best number.
     Raises: BundleError when it is no bundle or its manifest cannot be read.
     """
     checked_threads(threads)
-    path = resolve(name_or_path, revision=revision)
+    path = resolve(name_or_path, revision=revision, pick=partial(every_kind, source=str(name_or_path)))
+    if path.is_dir() and not (path / MANIFEST_NAME).exists() and has_engine_files(path):
+        return Report(str(name_or_path), *compare_files(with_engine_files(name_or_path, path), threads, progress))
     if path.is_file():
         from edgebert.package import unpack
 

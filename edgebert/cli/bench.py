@@ -19,8 +19,10 @@ _PRECISIONS = click.Choice(["auto", "int8", "fp32", "bf16", "fp16"])
 @click.option("--against", help="A second model, timed in turns with the first; ratios are the first to this one.")
 @click.option("--engine", type=_ENGINES, default="auto", show_default=True)
 @click.option("--precision", type=_PRECISIONS, default="auto", show_default=True)
+@click.option("--artifact", help="The engine file or the manifest's artifact to run, by its name.")
 @click.option("--against-engine", type=_ENGINES, default="auto", show_default=True)
 @click.option("--against-precision", type=_PRECISIONS, default="auto", show_default=True)
+@click.option("--against-artifact", help="The same of the second model.")
 @click.option("--texts", help="A file with text to time on; by default the documentation of Python.")
 @click.option("--count", type=click.IntRange(min=1), default=512, show_default=True, help="Texts in batches.")
 @click.option("--singles", type=click.IntRange(min=1), default=100, show_default=True, help="Texts alone, a round.")
@@ -29,8 +31,9 @@ _PRECISIONS = click.Choice(["auto", "int8", "fp32", "bf16", "fp16"])
 @click.option("--revision", help="The model's revision on the Hub.")
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
 def command(
-    model: str, against: str | None, engine: str, precision: str, against_engine: str, against_precision: str,
-    texts: str | None, count: int, singles: int, rounds: int, threads: int | None, revision: str | None, as_json: bool,
+    model: str, against: str | None, engine: str, precision: str, artifact: str | None, against_engine: str,
+    against_precision: str, against_artifact: str | None, texts: str | None, count: int, singles: int, rounds: int,
+    threads: int | None, revision: str | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Time MODEL: one text alone (p50, p95, p99), batches of 32, load time and peak memory.
 
@@ -40,9 +43,9 @@ def command(
     from edgebert.progress import TerminalProgress
     from edgebert.schema import plain
 
-    subjects = [Subject(model, engine, precision, revision)]
+    subjects = [Subject(model, engine, precision, revision, artifact)]
     if against is not None:
-        subjects.append(Subject(against, against_engine, against_precision))
+        subjects.append(Subject(against, against_engine, against_precision, None, against_artifact))
     chosen = default_texts(texts, count)
     with TerminalProgress() as progress:
         found = bench(subjects, chosen, threads=threads, rounds=rounds, singles=singles, progress=progress)

@@ -33,8 +33,11 @@ _CHUNK = 8192  # texts read, encoded and written at a time
 @click.option("--engine", type=click.Choice(["auto", "onnxruntime", "openvino"]), default="auto", show_default=True)
 @click.option("--precision", type=click.Choice(["auto", "int8", "fp32", "bf16", "fp16"]), default="auto",
               show_default=True)  # fmt: skip
+@click.option("--artifact", help="The engine file or the manifest's artifact to run, by its name.")
 @click.option("--threads", type=int, help="Processor threads; by default the best number found, else all.")
-@click.option("--batch-size", type=click.IntRange(min=1), default=32, show_default=True)
+@click.option(
+    "--batch-size", type=click.IntRange(min=1), help="Texts in one run at most; by default as is fastest here."
+)
 @click.option("--prompt", help="Text put before every text.")
 @click.option("--prompt-name", help="One of the model's prompts by name.")
 @click.option("--truncate-dim", type=click.IntRange(min=1), help="Keep that many leading dimensions.")
@@ -44,11 +47,11 @@ _CHUNK = 8192  # texts read, encoded and written at a time
 @click.option("--progress", is_flag=True, help="Show how far it is.")
 def command(
     model: str, files: tuple[str, ...], out: Path | None, texts: tuple[str, ...], column: str | None,
-    revision: str | None, engine: str, precision: str, threads: int | None, batch_size: int, prompt: str | None,
-    prompt_name: str | None, truncate_dim: int | None, normalize: bool,
-    coding: VectorPrecision, progress: bool,
+    revision: str | None, engine: str, precision: str, artifact: str | None, threads: int | None, batch_size: int | None,
+    prompt: str | None, prompt_name: str | None, truncate_dim: int | None, normalize: bool, coding: VectorPrecision,
+    progress: bool,
 ) -> None:  # fmt: skip
-    """Turn texts into vectors with MODEL: a bundle, a package or a Hub id.
+    """Turn texts into vectors with MODEL: a bundle, a package, a folder with ONNX or OpenVINO files or a Hub id.
 
     FILES hold one text a line, or are JSONL, CSV, TSV or Parquet, gzip or not; - or nothing is standard input. Every
     text gets a vector, blank lines too, so that line and row numbers agree.
@@ -64,7 +67,9 @@ def command(
 
     if out is not None:
         refuse_existing(out)
-    with load(model, engine=engine, precision=precision, threads=threads, revision=revision) as encoder:
+    with load(
+        model, engine=engine, precision=precision, threads=threads, revision=revision, artifact=artifact
+    ) as encoder:
 
         def encode(chunk: list[str]) -> Vectors | Compact:
             return encoder.encode(

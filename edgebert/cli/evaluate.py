@@ -35,13 +35,14 @@ def _names(count: int) -> Callable[[click.Context, click.Parameter, str | None],
               show_default=True)  # fmt: skip
 @click.option("--precision", type=click.Choice(["auto", "int8", "fp32", "bf16", "fp16"]), default="auto",
               show_default=True)  # fmt: skip
+@click.option("--artifact", help="The engine file or the manifest's artifact to run, by its name.")
 @click.option("--threads", type=int, help="Processor threads.")
 @click.option("--json", "as_json", is_flag=True, help="Print the scores as JSON.")
 def command(
     model: str, similarity: tuple[str, ...], similarity_columns: tuple[str, ...] | None,
     classification: tuple[tuple[str, str], ...], classification_columns: tuple[str, ...] | None,
-    retrieval: tuple[str, ...], split: str, revision: str | None, engine: str, precision: str, threads: int | None,
-    as_json: bool,
+    retrieval: tuple[str, ...], split: str, revision: str | None, engine: str, precision: str, artifact: str | None,
+    threads: int | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Score MODEL, a bundle, a package, a Hugging Face folder or a Hub id, on labelled files."""
     if not (similarity or classification or retrieval):
@@ -51,7 +52,9 @@ def command(
     from edgebert.schema import plain
     from edgebert.table import show
 
-    with open_model(model, engine=engine, precision=precision, threads=threads, revision=revision) as encoder:
+    with open_model(
+        model, engine=engine, precision=precision, threads=threads, revision=revision, artifact=artifact
+    ) as encoder:
         scores = [score for path in similarity for score in similarity_scores(encoder, path, similarity_columns)]
         for train, test in classification:
             scores += classification_scores(encoder, train, test, classification_columns)

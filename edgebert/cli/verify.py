@@ -23,7 +23,9 @@ def command(model: str, revision: str | None, full: bool, threads: int | None, a
 
     Files, tokenizer, and every artifact in every installed engine, under every precision hint that the processor
     offers: vectors for the golden texts, and for inputs of all lengths and several batch sizes compared with fp32.
-    What holds is remembered for `edgebert.load`. Exit 1 if anything fails; a hint that is refused is no failure.
+    What holds is remembered for `edgebert.load`. A folder with ONNX or OpenVINO files and no manifest has no golden
+    vectors: its files are compared with its fp32 one, and nothing is remembered. Exit 1 if anything fails; a hint that
+    is refused is no failure.
     """
     from edgebert.errors import EngineError
     from edgebert.progress import TerminalProgress

@@ -7,7 +7,7 @@ from importlib import import_module
 from importlib.util import find_spec
 
 from edgebert.bundle import Bundle
-from edgebert.engines.base import Engine, Hint
+from edgebert.engines.base import OUTPUT, Engine, Hint
 from edgebert.errors import EngineError
 from edgebert.threads import checked_threads
 
@@ -40,8 +40,12 @@ def open_engine(
     if hint not in (offered := offered_hints(artifact.engine) if hint != "f32" else ("f32",)):
         raise EngineError(f"{artifact.engine} does not offer {hint} on this processor; it offers {', '.join(offered)}")
     kind = getattr(import_module(module), name)
-    engine: Engine = kind(bundle, artifact, hint=hint, threads=checked_threads(threads), streams=streams)
-    return engine
+    engine = kind(bundle, artifact, hint=hint, threads=checked_threads(threads), streams=streams)
+    if bundle.is_sealed and engine.output == OUTPUT:
+        return engine  # type: ignore[no-any-return]
+    from edgebert.pooling import Headed  # not above: our own graphs need nothing of it
+
+    return Headed(engine, engine.output, bundle, bundle.path(artifact.files[0]))
 
 
 def offered_hints(engine: str) -> tuple[Hint, ...]:

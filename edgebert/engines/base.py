@@ -43,9 +43,13 @@ def precision_of(artifact: Artifact, hint: Hint) -> str:
     return _FLOAT[hint] if artifact.precision == "fp32" else artifact.precision
 
 
-def in_words(engine: str, precision: str, hint: str) -> str:
-    """What runs, the hint only when it is not f32: "openvino int8", "openvino int8 (hint bf16)"."""
-    return f"{engine} {precision}" + ("" if hint == "f32" else f" (hint {hint})")
+def in_words(engine: str, precision: str, hint: str, unproven: str = "") -> str:
+    """What runs, the hint only when it is not f32: "openvino int8", "openvino int8 (hint bf16)".
+
+    unproven: the file that runs where no golden vectors prove it.
+    """
+    told = [f"hint {hint}"] * (hint != "f32") + [f"{unproven}, not proven"] * bool(unproven)
+    return f"{engine} {precision}" + "".join(f" ({what})" for what in told)
 
 
 def feed(names: tuple[str, ...], input_ids: Ids, attention_mask: Ids) -> dict[str, Any]:

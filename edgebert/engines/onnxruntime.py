@@ -8,7 +8,8 @@ from typing import Any
 
 from edgebert.bundle import Bundle
 from edgebert.compiled import compiled_folder
-from edgebert.engines.base import OUTPUT, Hint, Ids, Vectors, engine_errors, feed
+from edgebert.engines.base import Hint, Ids, Vectors, engine_errors
+from edgebert.engines.graph import settle
 from edgebert.errors import EngineError
 from edgebert.manifest import Artifact
 
@@ -19,7 +20,7 @@ class OnnxRuntimeEngine:
     """An `Engine` over one ONNX file. threads: intra-op threads of a call; hint: it has f32 only. Any number of calls
     run side by side in one session, so `streams` asks for nothing of its own.
 
-    Only `sentence_embedding` is asked for, so nothing else is copied. The memory arena and the memory patterns are off:
+    Only `output` is asked for, so nothing else is copied. The memory arena and the memory patterns are off:
     with texts of every length both would grow for as long as it runs.
     """
 
@@ -35,7 +36,6 @@ class OnnxRuntimeEngine:
         # The library's exceptions have no common base of their own.
         self._faults = tuple(v for v in vars(state).values() if isinstance(v, type) and issubclass(v, Exception))
         self.precision = artifact.precision
-        self._inputs = artifact.inputs
         path = bundle.path(artifact.files[0])
         kept = compiled_folder(bundle, artifact, "optimized", partial(_optimize, ort, path), self._faults)
         options = _options(ort, threads)
@@ -44,6 +44,10 @@ class OnnxRuntimeEngine:
         with engine_errors(self._faults, f"ONNX Runtime cannot load {path}"):
             used = path if kept is None else kept / _MODEL
             self._session: Any = ort.InferenceSession(str(used), options, providers=["CPUExecutionProvider"])
+        inputs = {i.name: i.type for i in self._session.get_inputs()}
+        outputs = [o.name for o in self._session.get_outputs()]
+        self._signature = settle(artifact, bundle.manifest, path, inputs, outputs)
+        self.output = self._signature.output
 
     def embed(self, input_ids: Ids, attention_mask: Ids) -> Vectors:
         """See `Engine.embed`."""
@@ -51,7 +55,7 @@ class OnnxRuntimeEngine:
         if session is None:
             raise EngineError("the model is closed: load it again")
         with engine_errors(self._faults, f"ONNX Runtime failed on a batch of shape {input_ids.shape}"):
-            vectors: Vectors = session.run([OUTPUT], feed(self._inputs, input_ids, attention_mask))[0]
+            vectors: Vectors = session.run([self.output], self._signature.feed(input_ids, attention_mask))[0]
         return vectors
 
     def close(self) -> None:

@@ -8,11 +8,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from edgebert.bundle import Bundle
 from edgebert.compiled import compiled_folder
-from edgebert.engines.base import OUTPUT, Hint, Ids, Vectors, engine_errors, feed, precision_of
+from edgebert.engines.base import Hint, Ids, Vectors, engine_errors, precision_of
+from edgebert.engines.graph import Signature, settle
 from edgebert.errors import EngineError
 from edgebert.manifest import Artifact
 
@@ -45,14 +44,14 @@ def offered_hints() -> tuple[Hint, ...]:
 
 
 class OpenVinoEngine:
-    """An `Engine` over one OpenVINO model. threads: of each stream; streams: calls that are computed side by
-    side; hint: OpenVINO's INFERENCE_PRECISION_HINT.
+    """An `Engine` over one OpenVINO model. threads: of each stream; streams: calls that are computed side by side;
+    hint: OpenVINO's INFERENCE_PRECISION_HINT.
 
     The hint is always given: on processors with AMX the default (bf16) gave wrong vectors from int8 models at some
     lengths, so any but f32 is for pairs that were proven (`edgebert.variants`).
 
-    Only `sentence_embedding` is computed; the other outputs are taken out before compiling. Each calling thread keeps
-    an inference request of its own, because making one costs as much as a short text.
+    Only `output` is computed; the other outputs are taken out before compiling. Each calling thread keeps an inference
+    request of its own, because making one costs as much as a short text.
     """
 
     name = "openvino"
@@ -63,8 +62,8 @@ class OpenVinoEngine:
         with engine_errors((ImportError,), "OpenVINO is installed and cannot be imported"):
             import openvino  # noqa: F401
         self.precision = precision_of(artifact, hint)
-        self._inputs = artifact.inputs
-        self._width = bundle.manifest.max_length if artifact.shapes == "static" else None
+        self._bundle, self._artifact = bundle, artifact
+        self._path = bundle.path(artifact.files[0])
         self._requests = threading.local()
         config: dict[str, Any] = {
             "PERFORMANCE_HINT": "LATENCY",
@@ -74,38 +73,37 @@ class OpenVinoEngine:
             # Two processes that pin their threads pin them to the same cores.
             "ENABLE_CPU_PINNING": False,
         }
-        path = bundle.path(artifact.files[0])
+        with engine_errors(_FAULTS, f"OpenVINO cannot load {self._path}"):
+            self._compiled: Any = self._kept(config) or self._compile("CPU", config)
+            self._signature = self._settled(self._compiled)
+        self.output = self._signature.output
 
-        def compile() -> Any:
-            model = _core().read_model(path)
-            for result in model.get_results():
-                if OUTPUT not in result.output(0).get_tensor().get_names():
-                    model.remove_result(result)
-            return _core().compile_model(model, "CPU", config)
+    def _kept(self, config: dict[str, Any]) -> Any:
+        """The model as it was compiled here before, or is now; None where that cannot be kept."""
 
-        def keep(folder: Path) -> None:
-            (folder / _BLOB).write_bytes(compile().export_model().getbuffer())
+        def make(folder: Path) -> None:
+            (folder / _BLOB).write_bytes(self._compile("CPU", config).export_model().getbuffer())
 
-        kept = compiled_folder(bundle, artifact, json.dumps(config, sort_keys=True), keep, _FAULTS)
-        with engine_errors(_FAULTS, f"OpenVINO cannot load {path}"):
-            if kept is None:
-                self._compiled: Any = compile()
-            else:
-                self._compiled = _core().import_model((kept / _BLOB).read_bytes(), "CPU", config)
+        how = json.dumps(config, sort_keys=True)
+        folder = compiled_folder(self._bundle, self._artifact, how, make, _FAULTS)
+        return None if folder is None else _core().import_model((folder / _BLOB).read_bytes(), "CPU", config)
+
+    def _compile(self, device: str, config: dict[str, Any]) -> Any:
+        # Not mapped: a file that is written over would change the vectors, one that is cut short end the process.
+        model = _core().read_model(self._path, config={"ENABLE_MMAP": False})
+        output = self._settled(model).output
+        for result in model.get_results():
+            if output not in result.output(0).get_tensor().get_names():
+                model.remove_result(result)
+        return _core().compile_model(model, device, config)
+
+    def _settled(self, model: Any) -> Signature:
+        inputs = {i.get_any_name(): i.get_element_type().get_type_name() for i in model.inputs}
+        outputs = sorted(name for o in model.outputs for name in o.get_names())
+        return settle(self._artifact, self._bundle.manifest, self._path, inputs, outputs)
 
     def embed(self, input_ids: Ids, attention_mask: Ids) -> Vectors:
         """See `Engine.embed`."""
-        if self._width is not None:
-            return self._embed_rows(input_ids, attention_mask, self._width)
-        return self._infer(input_ids, attention_mask)
-
-    def _embed_rows(self, input_ids: Ids, attention_mask: Ids, width: int) -> Vectors:
-        """Row by row at the one width that a static graph takes."""
-        short = max(0, width - input_ids.shape[1])
-        ids, mask = (np.pad(a, ((0, 0), (0, short))) for a in (input_ids, attention_mask))
-        return np.concatenate([self._infer(ids[i : i + 1], mask[i : i + 1]) for i in range(len(ids))])
-
-    def _infer(self, input_ids: Ids, attention_mask: Ids) -> Vectors:
         with engine_errors(_FAULTS, f"OpenVINO failed on a batch of shape {input_ids.shape}"):
             compiled, requests = self._compiled, self._requests  # another thread may close meanwhile
             if compiled is None:
@@ -114,7 +112,7 @@ class OpenVinoEngine:
             if request is None:
                 request = requests.own = compiled.create_infer_request()
             # Outputs are not shared: the next call would overwrite them.
-            vectors: Vectors = request.infer(feed(self._inputs, input_ids, attention_mask), share_inputs=True)[0]
+            vectors: Vectors = request.infer(self._signature.feed(input_ids, attention_mask), share_inputs=True)[0]
         return vectors
 
     def close(self) -> None:

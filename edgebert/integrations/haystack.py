@@ -87,7 +87,7 @@ class EdgeBertDocumentEmbedder:
 
     def __init__(
         self, model: Embedder | str | Path, *, engine: str = "auto", precision: str = "auto",
-        threads: int | None = None, revision: str | None = None, batch_size: int = 32,
+        threads: int | None = None, revision: str | None = None, batch_size: int | None = None,
         truncate_dim: int | None = None, prompt: str | None = None, meta_fields_to_embed: list[str] | None = None,
         embedding_separator: str = "\n",
     ) -> None:  # fmt: skip

@@ -24,7 +24,7 @@ class EdgeBertEmbeddings(Embeddings):
 
     def __init__(
         self, model: Embedder | str | Path, *, engine: str = "auto", precision: str = "auto",
-        threads: int | None = None, revision: str | None = None, batch_size: int = 32,
+        threads: int | None = None, revision: str | None = None, batch_size: int | None = None,
         truncate_dim: int | None = None, query_prompt: str | None = None, document_prompt: str | None = None,
     ) -> None:  # fmt: skip
         self.encoder = LoadOptions(engine, precision, threads, revision).open(model)

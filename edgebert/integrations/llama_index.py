@@ -41,7 +41,7 @@ class EdgeBertEmbedding(BaseEmbedding):
 
     def __init__(
         self, model_name: Embedder | str | Path, *, engine: str = "auto", precision: str = "auto",
-        threads: int | None = None, revision: str | None = None, batch_size: int = 32,
+        threads: int | None = None, revision: str | None = None, batch_size: int | None = None,
         truncate_dim: int | None = None, query_prompt: str | None = None, document_prompt: str | None = None,
         embed_batch_size: int = 256, num_workers: int | None = None, callback_manager: CallbackManager | None = None,
         embeddings_cache: Any = None, rate_limiter: Any = None,

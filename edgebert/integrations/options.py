@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgebert.embedder import Embedder, Texts
+from edgebert.embedder import Embedder
+from edgebert.encode_types import Texts
 from edgebert.engines.base import Vectors
 from edgebert.errors import RecipeError
 from edgebert.loading import load
@@ -47,7 +48,7 @@ class EncodeOptions:
     "passage" or "corpus" for documents, its default one else. "" is none at all.
     """
 
-    batch_size: int = 32
+    batch_size: int | None = None
     truncate_dim: int | None = None
     query_prompt: str | None = None
     document_prompt: str | None = None

@@ -30,7 +30,7 @@ class EdgeBertVectorizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
 
     def __init__(
         self, model: Embedder | str | Path, *, engine: str = "auto", precision: str = "auto",
-        threads: int | None = None, revision: str | None = None, batch_size: int = 32,
+        threads: int | None = None, revision: str | None = None, batch_size: int | None = None,
         truncate_dim: int | None = None, prompt: str | None = None,
     ) -> None:  # fmt: skip
         self.model = model

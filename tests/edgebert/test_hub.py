@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import subprocess
 import sys
 import threading
@@ -79,10 +80,13 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def hub(tiny_teacher: Path, copied_bundle: Path) -> Iterator[Hub]:
-    """A running Hub with org/teacher, a plain folder, and org/bundle."""
+def hub(tiny_teacher: Path, copied_bundle: Path, tmp_path: Path) -> Iterator[Hub]:
+    """A running Hub with org/teacher, a plain folder, org/bundle, and org/foreign, which has engine files alone."""
     (copied_bundle / ".gitattributes").write_text("*.bin filter=lfs\n", encoding="utf-8")
-    server = Hub({"org/teacher": tiny_teacher, "org/bundle": copied_bundle})
+    foreign = Path(shutil.copytree(copied_bundle, tmp_path / "foreign"))
+    (foreign / "edgebert.json").unlink()
+    shutil.copy(foreign / "onnx" / "model_qint8.onnx", foreign / "onnx" / "model_qint8_arm64.onnx")
+    server = Hub({"org/teacher": tiny_teacher, "org/bundle": copied_bundle, "org/foreign": foreign})
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     yield server
@@ -153,3 +157,35 @@ def test_a_model_that_is_not_in_the_cache_is_an_error_offline(
     done = edgebert("verify", "org/bundle", offline=True)
     assert done.returncode == 1
     assert "HF_HUB_OFFLINE" in done.stderr
+
+
+def engine_files_in(names: list[str]) -> set[str]:
+    return {name for name in names if name.endswith((".onnx", ".xml", ".bin", ".safetensors"))}
+
+
+def test_of_a_repository_without_manifest_only_the_engine_file_that_runs_is_downloaded(
+    hub: Hub, edgebert: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    words = ("embed", "org/foreign", "--text", "the dog runs", "--engine", "onnxruntime")
+    online = edgebert(*words)
+    assert online.returncode == 0, online.stderr
+    assert engine_files_in(hub.asked) == {"onnx/model.onnx"}
+    before = list(hub.asked)
+    offline = edgebert(*words, offline=True)
+    assert (offline.returncode, offline.stdout) == (0, online.stdout)
+    assert hub.asked == before
+    done = edgebert(*words, "--precision", "int8", offline=True)
+    assert done.returncode == 1
+    assert "has no int8 file for onnxruntime on this processor; it has onnx/model.onnx (fp32)" in done.stderr
+    named = edgebert(*words, "--artifact", "onnx/model_qint8_arm64.onnx")
+    assert named.returncode == 0, named.stderr
+    assert engine_files_in(hub.asked) == {"onnx/model.onnx", "onnx/model_qint8_arm64.onnx"}
+
+
+def test_the_workshop_still_gets_the_weights_of_such_a_repository(
+    hub: Hub, edgebert: Callable[..., subprocess.CompletedProcess[str]], corpus_file: Path, tmp_path: Path
+) -> None:
+    words = ("--corpus", corpus_file, "--layers", 2, "--epochs", 0.2, "-o", tmp_path / "student")
+    done = edgebert("distill", "org/foreign", *words)
+    assert done.returncode == 0, done.stderr
+    assert engine_files_in(hub.asked) == {"model.safetensors"}

@@ -1,0 +1,77 @@
+"""What a graph takes and gives: as its artifact says, else as the graph itself says when it is opened."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgebert.engines.base import OUTPUT, Ids
+from edgebert.errors import EngineError
+from edgebert.manifest import Artifact, Manifest
+from edgebert.pretrained import OFFSET_POSITIONS
+
+TOKEN_OUTPUTS = ("last_hidden_state", "token_embeddings")  # optimum's name, and sentence-transformers'
+_INPUTS = ("input_ids", "attention_mask", "token_type_ids", "position_ids")
+# As ONNX Runtime and OpenVINO name them.
+_TYPES: Mapping[str, type[np.integer[Any]]] = {
+    "tensor(int64)": np.int64,
+    "i64": np.int64,
+    "tensor(int32)": np.int32,
+    "i32": np.int32,
+}
+
+
+@dataclass(frozen=True)
+class Signature:
+    """inputs: their types by name; output: the one that is asked for; first_position: None where positions are 0, 1 ..,
+    else the padding id, behind which they are counted."""
+
+    inputs: Mapping[str, type[np.integer[Any]]]
+    output: str
+    first_position: int | None = None
+
+    def feed(self, input_ids: Ids, attention_mask: Ids) -> dict[str, Any]:
+        """The graph's inputs by name. Token types are zeros: one text is one segment. Shape: each (batch, seq_len)."""
+        return {
+            name: self._input(name, input_ids, attention_mask).astype(t, copy=False) for name, t in self.inputs.items()
+        }
+
+    def _input(self, name: str, input_ids: Ids, attention_mask: Ids) -> Ids:
+        if name == "input_ids":
+            return input_ids
+        if name == "attention_mask":
+            return attention_mask
+        if name != "position_ids":
+            return np.zeros_like(input_ids)
+        if self.first_position is not None:
+            return np.cumsum(attention_mask, axis=1) * attention_mask + self.first_position
+        return np.ascontiguousarray(np.broadcast_to(np.arange(input_ids.shape[1]), input_ids.shape))
+
+
+def settle(
+    artifact: Artifact, manifest: Manifest, path: Path, inputs: Mapping[str, str], outputs: Iterable[str]
+) -> Signature:
+    """How the graph in `path` is called. inputs: the engine's names of their types; outputs: all names it gives.
+
+    Raises: EngineError when it takes what a sentence encoder has not, or gives nothing that is known.
+    """
+    given = list(outputs)
+    wanted = (artifact.output,) if artifact.output else (OUTPUT, *TOKEN_OUTPUTS)
+    output = next((name for name in wanted if name in given), None)
+    if output is None:
+        raise EngineError(f"{path} gives {', '.join(given) or 'nothing'}; it must give {' or '.join(wanted)}")
+    names = artifact.inputs or tuple(inputs)
+    for name in names:
+        if name not in _INPUTS or inputs.get(name) not in _TYPES:
+            raise EngineError(
+                f"{path} takes {', '.join(f'{n} ({t})' for n, t in inputs.items())}; it must take "
+                f"{', '.join(artifact.inputs or _INPUTS[:2])} and may take {', '.join(_INPUTS[2:])}, as int64 or int32"
+            )
+    if "input_ids" not in names:
+        raise EngineError(f"{path} takes {', '.join(names) or 'nothing'}; it must take input_ids")
+    offset = manifest.pad_token_id if manifest.architecture in OFFSET_POSITIONS else None
+    return Signature({name: _TYPES[inputs[name]] for name in names}, output, offset)
