@@ -4,7 +4,7 @@
     python examples/vector_store.py MODEL "what to look for" [--texts FILE] [-k 3]
 
 MODEL is a bundle, a package or a Hub id. FILE holds one text a line; without it a few made-up ones are searched. The
-int8 index is searched as it is. The binary one gives four times as many candidates, which are ranked again by the codes.
+int8 index is searched as it is. The binary one gives four times as many candidates, ranked again by the codes.
 """
 
 from __future__ import annotations

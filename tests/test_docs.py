@@ -47,3 +47,14 @@ def test_the_code_in_the_readme_runs(tiny_bundle: Path, tmp_path: Path, monkeypa
     exec(compile(code, "README.md", "exec"), names)
     assert getattr(names["vectors"], "shape", None) == (2, 64)
     assert getattr(names["scores"], "shape", None) == (1, 2)
+
+
+def test_the_code_about_vectors_runs(tiny_bundle: Path) -> None:
+    import edgebert
+
+    code = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "vectors.md").read_text(encoding="utf-8"), re.DOTALL)
+    assert len(code) == 2
+    with edgebert.load(tiny_bundle, threads=1) as encoder:
+        names: dict[str, object] = {"encoder": encoder, "texts": ["reset", "the dog", "a cat"]}
+        exec(compile("\n".join(code), "vectors.md", "exec"), names)
+    assert getattr(names["found"], "indices", None) is not None and names["found"].indices[0] == 0  # type: ignore[attr-defined]
