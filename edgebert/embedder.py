@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from edgebert import vectors as vector_math
 from edgebert.batching import ladder, length_batches, pad
 from edgebert.bundle import Bundle
+from edgebert.devices import Placement, cpu_name
 from edgebert.engines.base import Engine, Hint, Vectors, in_words
 from edgebert.errors import BundleError, DataError, EngineError, RecipeError
 from edgebert.progress import Progress, TerminalProgress
@@ -34,24 +35,30 @@ _DOCUMENT_PROMPTS = ("document", "passage", "corpus")
 class Embedder:
     """Texts to sentence vectors, by one artifact of a bundle. Made by `edgebert.load`; a context manager.
 
-    `engine`, `precision` and `hint` are what really runs; `runs` says it in words.
+    `engine`, `precision` and `hint` are what really runs; `runs` says it in words, `placement` where and why there.
     Calls may come from several threads. `truncated` counts the texts that were longer than `max_length` and were cut.
     """
 
     def __init__(
-        self, bundle: Bundle, engine: Engine, *, tokenizer: Tokenizer | None = None, hint: Hint = "f32"
-    ) -> None:
+        self, bundle: Bundle, engine: Engine, *, tokenizer: Tokenizer | None = None, hint: Hint = "f32",
+        placement: Placement | None = None,
+    ) -> None:  # fmt: skip
         self.bundle = bundle
         self.tokenizer = tokenizer or open_tokenizer(bundle)
         self.engine, self.precision, self.hint = engine.name, engine.precision, hint
+        self.placement = placement or Placement("cpu", engine.name, engine.precision, "cpu", full_name=cpu_name())
         self.truncated = 0
         self._engine: Engine | None = engine
         self._lock = threading.Lock()
 
     @property
     def runs(self) -> str:
-        """Engine and precision, and the hint when it is not f32: "openvino int8", "openvino int8 (hint bf16)"."""
-        return in_words(self.engine, self.precision, self.hint)
+        """Engine and precision, the hint when it is not f32, the device when it is not the CPU.
+
+        Such as "openvino int8", "openvino int8 (hint bf16)", "openvino int8 (hint f16) on the NPU".
+        """
+        where = "" if self.placement.device == "cpu" else f" on the {self.placement.device.upper()}"
+        return in_words(self.engine, self.precision, self.hint) + where
 
     @property
     def dimension(self) -> int:

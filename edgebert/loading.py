@@ -1,15 +1,20 @@
-"""Opening a model to use it: the fastest variant that is proven on this machine."""
+"""Opening a model to use it: the fastest variant that is proven on this machine, on the device that is asked for."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from edgebert.bundle import Bundle
+from edgebert.devices import Placement, check_device, cpu_name
 from edgebert.embedder import Embedder, open_tokenizer
 from edgebert.engines import ENGINES, Engine, is_installed, require_engine
+from edgebert.engines.static_ladder import StaticLadder
 from edgebert.errors import BundleError, EngineError, RecipeError
 from edgebert.golden import read_golden, tokenizer_fault
+from edgebert.placing import asked_for, faster, nowhere
 from edgebert.probes import prove_widths
 from edgebert.stamps import Stamp, read_stamp, write_stamp
 from edgebert.threads import checked_threads, usable_threads
@@ -28,6 +33,8 @@ def load(
     precision: str = "auto",
     threads: int | None = None,
     revision: str | None = None,
+    device: str = "auto",
+    fallback: bool | None = None,
 ) -> Embedder:
     """The model `name_or_path` (a bundle, a package or a Hub id), ready to encode.
 
@@ -37,55 +44,96 @@ def load(
     f32 unless `edgebert verify` proved here that less is right and clearly faster, or it was asked for; "fp32" is f32.
     What was never used here is first proven by the bundle's golden vectors at every width; what fails is refused.
     threads: by default what `edgebert verify` found best, else what this process may use.
+    device: "cpu", "npu" or "gpu"; "auto" is the CPU unless `edgebert verify` proved another device right here and
+    clearly faster. fallback: whether the CPU may stand in for a device that is not there, fails or is wrong, with a
+    warning; by default yes for "auto" and no for a device that was asked for. `Embedder.placement` says what came out.
     Raises: BundleError, RecipeError; EngineError when nothing that was asked for is installed, offered and right.
     """
     check_options(("auto", *ENGINES), engine, precision, threads)
+    check_device(device, fallback)
     bundle = Bundle.from_pretrained(name_or_path, revision=revision)
-    return load_bundle(bundle, engine=engine, precision=precision, threads=threads)
+    return load_bundle(bundle, engine=engine, precision=precision, threads=threads, device=device, fallback=fallback)
 
 
 def load_bundle(
-    bundle: Bundle, *, engine: str = "auto", precision: str = "auto", threads: int | None = None
-) -> Embedder:
+    bundle: Bundle, *, engine: str = "auto", precision: str = "auto", threads: int | None = None, device: str = "auto",
+    fallback: bool | None = None,
+) -> Embedder:  # fmt: skip
     """See `load`: the same for a bundle that was found already, with options that were checked."""
-    fitting = candidates(bundle, engine=engine, precision=precision)
+    if device in ("auto", "cpu") or fallback:
+        fitting = candidates(bundle, engine=engine, precision=precision)
+    else:
+        fitting = _require(bundle, engine)
     tokenizer = open_tokenizer(bundle)
+    if device == "auto":
+        elsewhere, gone = faster(bundle, fitting, engine=engine, precision=precision)
+    else:
+        elsewhere, gone = asked_for(bundle, device, engine=engine, precision=precision)
+    placement = Placement("cpu", "", "", device)
+    found, problems = _first(bundle, elsewhere, tokenizer, threads, placement)
+    if found is not None:
+        return found
+    if reason := "; ".join([*gone, *problems]):
+        if not (device == "auto" if fallback is None else fallback):
+            raise EngineError(nowhere(bundle, device, reason))
+        logger.warning("%s falls back to the CPU: %s", bundle.source, reason)
+    found, problems = _first(bundle, fitting, tokenizer, threads, replace(placement, reason=reason))
+    if found is None:
+        raise EngineError(f"{bundle.source}: nothing that was asked for works here. {'; '.join(problems)}")
+    return found
+
+
+def _first(
+    bundle: Bundle, fitting: Sequence[Variant], tokenizer: Tokenizer, threads: int | None, placement: Placement
+) -> tuple[Embedder | None, list[str]]:
+    """The first of the variants that opens and is right, None where none is; and what was wrong with those before."""
     problems = []
     for variant in fitting:
         try:
             opened = _open_proven(bundle, variant, tokenizer, threads)
-            return Embedder(bundle, opened, tokenizer=tokenizer, hint=variant.hint)
         except EngineError as problem:
             problems.append(f"{variant.name}: {problem}")
             logger.warning("%s: %s is refused: %s", bundle.source, variant.name, problem)
-    raise EngineError(f"{bundle.source}: nothing that was asked for works here. {'; '.join(problems)}")
+            continue
+        place = variant.place
+        device, name = (place.kind, place.full_name) if place else ("cpu", cpu_name())
+        there = replace(placement, device=device, engine=opened.name, precision=opened.precision, full_name=name)
+        return Embedder(bundle, opened, tokenizer=tokenizer, hint=variant.hint, placement=there), problems
+    return None, problems
 
 
 def candidates(bundle: Bundle, *, engine: str = "auto", precision: str = "auto") -> list[Variant]:
-    """What fits and whose engine is installed, the one to use first.
+    """What fits on the CPU and whose engine is installed, the one to use first.
 
     Raises: EngineError when there is none.
     """
-    artifacts = bundle.manifest.artifacts
-    if not artifacts:
-        raise EngineError(f"{bundle.source} has no files for an engine yet: run `edgebert quantize {bundle.source}`")
-    if engine != "auto":
-        require_engine(engine)
+    _require(bundle, engine)
     fitting = [
         variant
         for variant in known_variants(bundle)
         if engine in ("auto", variant.engine) and precision in ("auto", variant.precision)
     ]
     if not fitting:
+        known = bundle.manifest.artifacts
         half = f"; {precision} is an fp32 artifact in OpenVINO" if precision in ("bf16", "fp16") else ""
-        raise EngineError(
-            f"{bundle.source} has no artifact for {engine}-{precision}; it has {', '.join(artifacts)}{half}"
-        )
+        raise EngineError(f"{bundle.source} has no artifact for {engine}-{precision}; it has {', '.join(known)}{half}")
     installed = [variant for variant in fitting if is_installed(variant.engine)]
     if not installed:
         require_engine(fitting[0].engine)
     asked = [v for v in installed if v.hint == "f32" or v.precision == precision != "int8" or is_faster(bundle, v)]
     return sorted(asked, key=lambda variant: _rank(bundle, variant))
+
+
+def _require(bundle: Bundle, engine: str) -> list[Variant]:
+    """Nothing to run, if there could be something.
+
+    Raises: EngineError when there are no files, or the engine that was asked for is not installed.
+    """
+    if not bundle.manifest.artifacts:
+        raise EngineError(f"{bundle.source} has no files for an engine yet: run `edgebert quantize {bundle.source}`")
+    if engine != "auto":
+        require_engine(engine)
+    return []
 
 
 def _rank(bundle: Bundle, variant: Variant) -> tuple[bool, float, int]:
@@ -114,7 +162,7 @@ def _open_proven(bundle: Bundle, variant: Variant, tokenizer: Tokenizer, threads
 
     Raises: BundleError when files or the tokenizer do not match; EngineError when the vectors are wrong.
     """
-    stamp = read_stamp(bundle, variant.artifact, variant.hint)
+    stamp = read_stamp(bundle, variant.artifact, variant.hint, variant.place)
     if threads is None and stamp is not None and stamp.threads is not None:
         threads = min(stamp.threads, usable_threads())
     if stamp is not None and not stamp.verified:
@@ -128,10 +176,13 @@ def _open_proven(bundle: Bundle, variant: Variant, tokenizer: Tokenizer, threads
             engine.close()
             raise BundleError(f"{bundle.source}: {fault}: they do not match")
         artifact = bundle.manifest.artifacts[variant.artifact]
-        worst = prove_widths(engine, golden, bundle, quick=variant.hint == "f32")
+        worst = prove_widths(engine, golden, bundle, quick=variant.hint == "f32" and variant.place is None)
         fault = worst.fault(artifact, golden.max_error, variant.hint)
-        write_stamp(bundle, Stamp(variant.artifact, verified=not fault, problem=fault, hint=variant.hint))
+        where = variant.place.identity if variant.place else ""
+        write_stamp(bundle, Stamp(variant.artifact, not fault, fault, hint=variant.hint, place=where))
         if fault:
             engine.close()
             raise EngineError(fault)
+        if isinstance(engine, StaticLadder):
+            engine.release()  # what its texts need is compiled again, the rest never
     return engine

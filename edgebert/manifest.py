@@ -52,8 +52,8 @@ class Artifact:
     """One compiled form of the model.
 
     `files`: names in the bundle, the one to open first. `inputs`: the graph's input names, each int64 of Shape:
-    (batch, seq_len). `shapes`: "dynamic", or "static" for a graph with fixed sizes. `min_cosine`: the gate it passed,
-    which every device asks for again (keys "ordinary" and "degenerate").
+    (batch, seq_len). `shapes`: "dynamic", or "static" to run it at the fixed shapes of a ladder only. `min_cosine`: the
+    gate it passed, which every device asks for again (keys "ordinary" and "degenerate").
     """
 
     engine: EngineName

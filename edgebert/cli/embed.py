@@ -30,6 +30,9 @@ _CHUNK = 8192  # texts read, encoded and written at a time
 @click.option("--precision", type=click.Choice(["auto", "int8", "fp32", "bf16", "fp16"]), default="auto",
               show_default=True)  # fmt: skip
 @click.option("--threads", type=int, help="Processor threads; by default the best number found, else all.")
+@click.option("--device", type=click.Choice(["auto", "cpu", "npu", "gpu"]), default="auto", show_default=True)
+@click.option("--fallback/--no-fallback", default=None, help="Whether the CPU may stand in for a device that does not "
+              "work; by default yes for auto, no for one that is named.")  # fmt: skip
 @click.option("--batch-size", type=click.IntRange(min=1), default=32, show_default=True)
 @click.option("--prompt", help="Text put before every text.")
 @click.option("--prompt-name", help="One of the model's prompts by name.")
@@ -38,8 +41,9 @@ _CHUNK = 8192  # texts read, encoded and written at a time
 @click.option("--progress", is_flag=True, help="Show how far it is.")
 def command(
     model: str, files: tuple[str, ...], out: Path | None, texts: tuple[str, ...], column: str | None,
-    revision: str | None, engine: str, precision: str, threads: int | None, batch_size: int, prompt: str | None,
-    prompt_name: str | None, truncate_dim: int | None, normalize: bool, progress: bool,
+    revision: str | None, engine: str, precision: str, threads: int | None, device: str, fallback: bool | None,
+    batch_size: int, prompt: str | None, prompt_name: str | None, truncate_dim: int | None, normalize: bool,
+    progress: bool,
 ) -> None:  # fmt: skip
     """Turn texts into vectors with MODEL: a bundle, a package or a Hub id.
 
@@ -55,7 +59,9 @@ def command(
 
     if out is not None:
         refuse_existing(out)
-    with load(model, engine=engine, precision=precision, threads=threads, revision=revision) as encoder:
+    with load(
+        model, engine=engine, precision=precision, threads=threads, revision=revision, device=device, fallback=fallback
+    ) as encoder:
 
         def encode(chunk: list[str]) -> Vectors:
             return encoder.encode(

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 
 from edgebert.bundle import Bundle
-from edgebert.engines.base import Engine, Hint
+from edgebert.devices import Place
+from edgebert.engines.base import Engine, Hint, precision_of
+from edgebert.engines.static_ladder import StaticLadder
 from edgebert.errors import EngineError
 from edgebert.threads import checked_threads
 
@@ -21,12 +24,15 @@ HINTS: Mapping[str, tuple[Hint, ...]] = {"onnxruntime": ("f32",), "openvino": ("
 INSTALL = {"onnxruntime": "onnxruntime", "openvino": "'edgebert[openvino]'"}
 
 
-def open_engine(bundle: Bundle, artifact_name: str, *, hint: Hint = "f32", threads: int | None = None) -> Engine:
+def open_engine(
+    bundle: Bundle, artifact_name: str, *, hint: Hint = "f32", threads: int | None = None, place: Place | None = None
+) -> Engine:
     """The artifact `artifact_name` of `bundle`, such as "openvino-int8", loaded into its engine.
 
     hint: what the engine may compute in where the file says float; threads: by default as many as this process may use.
+    place: a device of the engine other than the CPU. An artifact or a place that is static gives a `StaticLadder`.
     Raises: EngineError when the bundle has no such artifact, its engine is not installed or cannot load it, or the
-    engine does not offer the hint on this processor.
+    engine does not offer the hint on this processor or place.
     """
     artifact = bundle.manifest.artifacts.get(artifact_name)
     if artifact is None:
@@ -34,10 +40,19 @@ def open_engine(bundle: Bundle, artifact_name: str, *, hint: Hint = "f32", threa
         raise EngineError(f"{bundle.source} has no artifact {artifact_name!r}; it has {known}")
     require_engine(artifact.engine)
     module, name = ENGINES[artifact.engine]
-    if hint not in (offered := offered_hints(artifact.engine) if hint != "f32" else ("f32",)):
-        raise EngineError(f"{artifact.engine} does not offer {hint} on this processor; it offers {', '.join(offered)}")
-    engine: Engine = getattr(import_module(module), name)(bundle, artifact, hint=hint, threads=checked_threads(threads))
-    return engine
+    offered = place.hints if place else offered_hints(artifact.engine) if hint != "f32" else ("f32",)
+    if hint not in offered:
+        where = place.name if place else "this processor"
+        raise EngineError(f"{artifact.engine} does not offer {hint} on {where}; it offers {', '.join(offered)}")
+    kind, facts = getattr(import_module(module), name), bundle.manifest
+    made = partial(kind, bundle, artifact, hint=hint, threads=checked_threads(threads), place=place)
+    if artifact.shapes == "dynamic" and not (place and place.static):
+        engine: Engine = made()
+        return engine
+    return StaticLadder(
+        artifact.engine, precision_of(artifact, hint), lambda width: made(width=width),
+        max_length=facts.max_length, pad_token_id=facts.pad_token_id,
+    )  # fmt: skip
 
 
 def offered_hints(engine: str) -> tuple[Hint, ...]:

@@ -1,4 +1,4 @@
-"""OpenVINO on the CPU."""
+"""OpenVINO: on the CPU, or on another device at any or at one fixed shape."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import threading
 from functools import cache
 from typing import Any
 
-import numpy as np
-
 from edgebert.bundle import Bundle
+from edgebert.devices import Place
 from edgebert.engines.base import OUTPUT, Hint, Ids, Vectors, engine_errors, feed, precision_of
+from edgebert.engines.openvino_devices import device_config, require_device
 from edgebert.errors import EngineError
 from edgebert.manifest import Artifact
 
@@ -48,16 +48,20 @@ class OpenVinoEngine:
 
     Only `sentence_embedding` is computed; the other outputs are taken out before compiling. Each calling thread keeps
     an inference request of its own, because making one costs as much as a short text.
+
+    place: a device other than the CPU; width: reshape the graph to (1, width) before compiling.
     """
 
     name = "openvino"
 
-    def __init__(self, bundle: Bundle, artifact: Artifact, *, threads: int, hint: Hint = "f32") -> None:
+    def __init__(
+        self, bundle: Bundle, artifact: Artifact, *, threads: int, hint: Hint = "f32", place: Place | None = None,
+        width: int | None = None,
+    ) -> None:  # fmt: skip
         with engine_errors((ImportError,), "OpenVINO is installed and cannot be imported"):
             import openvino  # noqa: F401
         self.precision = precision_of(artifact, hint)
         self._inputs = artifact.inputs
-        self._width = bundle.manifest.max_length if artifact.shapes == "static" else None
         self._requests = threading.local()
         config: dict[str, Any] = {
             "PERFORMANCE_HINT": "LATENCY",
@@ -73,19 +77,17 @@ class OpenVinoEngine:
             for result in model.get_results():
                 if OUTPUT not in result.output(0).get_tensor().get_names():
                     model.remove_result(result)
-            self._compiled: Any = core.compile_model(model, "CPU", config)
+            if width is not None:
+                model.reshape({name: [1, width] for name in artifact.inputs})
+            if place is not None:
+                config = device_config(config)
+            self._compiled: Any = core.compile_model(model, "CPU" if place is None else place.name, config)
+            if place is not None:
+                require_device(self._compiled, place)
 
     def embed(self, input_ids: Ids, attention_mask: Ids) -> Vectors:
         """See `Engine.embed`."""
-        if self._width is not None:
-            return self._embed_rows(input_ids, attention_mask, self._width)
         return self._infer(input_ids, attention_mask)
-
-    def _embed_rows(self, input_ids: Ids, attention_mask: Ids, width: int) -> Vectors:
-        """Row by row at the one width that a static graph takes."""
-        short = max(0, width - input_ids.shape[1])
-        ids, mask = (np.pad(a, ((0, 0), (0, short))) for a in (input_ids, attention_mask))
-        return np.concatenate([self._infer(ids[i : i + 1], mask[i : i + 1]) for i in range(len(ids))])
 
     def _infer(self, input_ids: Ids, attention_mask: Ids) -> Vectors:
         with engine_errors(_FAULTS, f"OpenVINO failed on a batch of shape {input_ids.shape}"):
