@@ -19,6 +19,7 @@ from edgebert import vectors as vector_math
 from edgebert.batching import widths
 from edgebert.bundle import Bundle
 from edgebert.compact import Compact, VectorPrecision, coded, require_precision
+from edgebert.devices import Placement, cpu_name
 from edgebert.encode_types import Texts, typed_by_precision
 from edgebert.engines.base import Engine, Hint, Vectors, in_words
 from edgebert.errors import BundleError, DataError, EngineError, RecipeError
@@ -37,19 +38,20 @@ _DOCUMENT_PROMPTS = ("document", "passage", "corpus")
 class Embedder:
     """Texts to sentence vectors, by one artifact of a bundle. Made by `edgebert.load`; a context manager.
 
-    `engine`, `precision` and `hint` are what really runs; `runs` says it in words. `unproven`: the file that runs where
-    no golden vectors prove it, else "".
+    `engine`, `precision` and `hint` are what really runs; `runs` says it in words, `placement` where and why there.
+    `unproven`: the file that runs where no golden vectors prove it, else "".
     Calls may come from several threads. `truncated` counts the texts that were longer than `max_length` and were cut.
     """
 
     def __init__(
         self, bundle: Bundle, engine: Engine, *, tokenizer: Tokenizer | None = None, hint: Hint = "f32",
-        plan: Plan | None = None, reopen: Reopen | None = None, unproven: str = "",
+        plan: Plan | None = None, reopen: Reopen | None = None, unproven: str = "", placement: Placement | None = None,
     ) -> None:  # fmt: skip
         self.bundle = bundle
         self.tokenizer = tokenizer or open_tokenizer(bundle)
         self.engine, self.precision, self.hint = engine.name, engine.precision, hint
         self.unproven = unproven
+        self.placement = placement or Placement("cpu", engine.name, engine.precision, "cpu", full_name=cpu_name())
         self.truncated = 0
         self._lock = threading.Lock()
         chosen = plan or one_layout(1)
@@ -60,8 +62,12 @@ class Embedder:
 
     @property
     def runs(self) -> str:
-        """Engine and precision, and the hint when it is not f32: "openvino int8", "openvino int8 (hint bf16)"."""
-        return in_words(self.engine, self.precision, self.hint, self.unproven)
+        """Engine and precision, the hint when it is not f32, the device when it is not the CPU.
+
+        Such as "openvino int8", "openvino int8 (hint bf16)", "openvino int8 (hint f16) on the NPU".
+        """
+        where = "" if self.placement.device == "cpu" else f" on the {self.placement.device.upper()}"
+        return in_words(self.engine, self.precision, self.hint, self.unproven) + where
 
     @property
     def opened(self) -> Engine:

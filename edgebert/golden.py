@@ -15,6 +15,7 @@ import numpy as np
 from edgebert.batching import ladder, pad
 from edgebert.bundle import Bundle
 from edgebert.engines.base import Engine, Hint, Vectors
+from edgebert.engines.static_ladder import StaticLadder
 from edgebert.errors import BundleError
 from edgebert.manifest import Artifact
 from edgebert.tokenizer import Tokenizer
@@ -131,6 +132,7 @@ def prove(engine: Engine, golden: Golden, bundle: Bundle) -> Worst:
     """How near `engine` comes to the golden vectors: every case alone, padded as the runtime pads, then in a batch.
 
     The batch leaves out the longest cases: it would be as wide as the longest, and a first load would take seconds.
+    Of a ladder every rung is tried too, whichever lengths the cases have.
 
     Raises: EngineError when the engine fails.
     """
@@ -145,7 +147,22 @@ def prove(engine: Engine, golden: Golden, bundle: Bundle) -> Worst:
         width = ladder(max(map(len, ids)), manifest.max_length)
         vectors = engine.embed(*pad(ids, manifest.pad_token_id, to=width))
         worst.add(vectors, golden.vectors[short], kinds, f"{len(ids)} golden cases in a batch")
+    if isinstance(engine, StaticLadder):
+        _prove_rungs(engine, golden, worst)
     return worst
+
+
+def _prove_rungs(ladder: StaticLadder, golden: Golden, worst: Worst) -> None:
+    """The longest and the shortest case of each kind at every rung that holds them."""
+    for width in ladder.rungs:
+        for kind in ("ordinary", "degenerate"):
+            fits = [i for i, c in enumerate(golden.cases) if c.kind == kind and len(c.input_ids) <= width]
+            fits.sort(key=lambda i: len(golden.cases[i].input_ids))
+            for i in {*fits[:1], *fits[-1:]}:
+                ids = golden.cases[i].input_ids
+                vectors = ladder.embed_at(width, *pad([ids], 0))
+                where = f"golden case {i}, {len(ids)} tokens at the rung of {width}"
+                worst.add(vectors, golden.vectors[i : i + 1], [golden.cases[i].kind], where)
 
 
 def _kind(value: object) -> Kind:

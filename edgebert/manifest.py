@@ -53,8 +53,8 @@ class Artifact:
 
     `files`: names in the bundle, the one to open first. `inputs`: the graph's input names, each int64 of Shape:
     (batch, seq_len). `output`: what is asked of the graph; token states are pooled by the runtime. Empty ones are read
-    from the graph when it is opened. `shapes`: "dynamic", or "static" for a graph with fixed sizes. `min_cosine`: the
-    gate it passed, which every device asks for again (keys "ordinary" and "degenerate").
+    from the graph when it is opened. `shapes`: "dynamic", or "static" to run it at the fixed shapes of a
+    ladder only. `min_cosine`: the gate it passed, which every device asks for again (keys "ordinary" and "degenerate").
     """
 
     engine: EngineName

@@ -26,7 +26,7 @@ _HIDDEN, _INNER, _SCORES = 12, 2, 2
 _UNMEASURED = 5.0  # of the files' size, what a model takes where the system does not tell resident memory
 
 
-def check_budget(memory_mb: int | None) -> None:
+def check_budget(memory_mb: float | None) -> None:
     """Raises RecipeError unless `memory_mb` is None or a number of MB from 1."""
     if memory_mb is not None and (
         not isinstance(memory_mb, Integral | float) or isinstance(memory_mb, bool) or not memory_mb >= 1

@@ -14,6 +14,7 @@ from edgebert.engines.base import Vectors
 from edgebert.errors import EngineError
 from edgebert.golden import Golden, Worst, prove
 from edgebert.manifest import Manifest
+from edgebert.placing import placed
 from edgebert.probes import KINDS, Probe, golden_probes, length_probes, probe_ids
 from edgebert.progress import Progress
 from edgebert.threads import usable_threads
@@ -28,7 +29,8 @@ _MARGIN = 1.25
 class Finding:
     """One thing that was checked. `ordinary`, `degenerate`: least cosine to fp32; milliseconds: one text alone.
 
-    "refused": wrong under a hint that is never taken unless it is right, so nothing is wrong with the bundle.
+    "refused": wrong under a hint or on a device that is never taken unless it is right, so nothing is wrong with the
+    bundle.
     """
 
     what: str
@@ -41,11 +43,14 @@ class Finding:
 
 
 def prove_variants(
-    bundle: Bundle, golden: Golden, *, full: bool, threads: int | None, progress: Progress
+    bundle: Bundle, golden: Golden, *, full: bool, threads: int | None, progress: Progress, device: str = "auto"
 ) -> dict[Variant, Finding]:
-    """One finding a variant. One engine is open at a time, so that memory is one model's."""
+    """One finding a variant. One engine is open at a time, so that memory is one model's.
+
+    device: "auto" is the CPU and every accelerator that is here; another one leaves the other accelerators out.
+    """
     probes = _probes(bundle, golden, full=full)
-    listed = variants(bundle)
+    listed = [*variants(bundle), *placed(bundle, device)]
     found: dict[Variant, Finding] = {}
     worst: dict[Variant, Worst] = {}
     answers: dict[Variant, list[Vectors]] = {}
@@ -62,9 +67,15 @@ def prove_variants(
             found[variant] = Finding(variant.name, _bad(variant), str(problem))
     _compare(bundle, golden, probes, worst, answers)
     for variant in answers:
-        plain = found.get(replace(variant, precision=bundle.manifest.artifacts[variant.artifact].precision, hint="f32"))
+        plain = found.get(_plain(bundle, variant))
         found[variant] = _judged(bundle, variant, worst[variant], golden, threads, plain)
     return {variant: found[variant] for variant in listed}
+
+
+def _plain(bundle: Bundle, variant: Variant) -> Variant:
+    """The same artifact under f32 on the CPU."""
+    precision = bundle.manifest.artifacts[variant.artifact].precision
+    return replace(variant, precision=precision, hint="f32", place=None)
 
 
 def _probes(bundle: Bundle, golden: Golden, *, full: bool) -> list[Probe]:
@@ -107,13 +118,13 @@ def _fault(bundle: Bundle, variant: Variant, worst: Worst, golden: Golden) -> st
 
 
 def _bad(variant: Variant) -> Literal["failed", "refused"]:
-    return "failed" if variant.hint == "f32" else "refused"
+    return "failed" if variant.hint == "f32" and variant.place is None else "refused"
 
 
 def _judged(
     bundle: Bundle, variant: Variant, worst: Worst, golden: Golden, threads: int | None, plain: Finding | None
 ) -> Finding:
-    """plain: what was found of the same artifact under f32, None where that is the variant itself."""
+    """plain: what was found of the same artifact under f32 on the CPU, None where that is the variant itself."""
     fault = _fault(bundle, variant, worst, golden)
     cosines = worst.cosine.get("ordinary"), worst.cosine.get("degenerate")
     if fault:
@@ -131,7 +142,9 @@ def _fastest(bundle: Bundle, variant: Variant, golden: Golden, threads: int | No
     ids = probe_ids(golden.cases, "ordinary", length)
     one, batch = Probe((ids,), KINDS[:1], length), Probe((ids,) * _TIMED_BATCH, KINDS[:1] * _TIMED_BATCH, length)
     most = usable_threads()
-    numbers = {threads} if threads else {n for n in (1, 2, 4, 8, 16, 32, 64) if n < most} | {most}
+    numbers = (
+        {threads or most} if threads or variant.place else {n for n in (1, 2, 4, 8, 16, 32, 64) if n < most} | {most}
+    )
     times: dict[int, tuple[float, float]] = {}
     for number in numbers:
         with contextlib.closing(variant.open(bundle, threads=number)) as engine:
@@ -147,8 +160,8 @@ def _ratio(bundle: Bundle, variant: Variant, golden: Golden, plain_threads: int,
     one = Probe((probe_ids(golden.cases, "ordinary", length),), KINDS[:1], length)
     with contextlib.ExitStack() as stack:
         engine = stack.enter_context(contextlib.closing(variant.open(bundle, threads=threads)))
-        under_f32 = replace(variant, hint="f32")
-        plain = stack.enter_context(contextlib.closing(under_f32.open(bundle, threads=plain_threads)))
+        under_f32 = _plain(bundle, variant).open(bundle, threads=plain_threads)
+        plain = stack.enter_context(contextlib.closing(under_f32))
         turns = [[_seconds(e, one, bundle.manifest, 5) for e in (engine, plain)] for _ in range(10)]
     return statistics.median(hinted / known for hinted, known in turns)
 

@@ -1,8 +1,8 @@
 """What this machine found out about a bundle: which artifacts, under which hint, proved right here, and how fast.
 
-A stamp is keyed by the manifest's hash, the files' times, the hint, the engine's version, the processor and the version
-of the proof, and lies in the user's cache, never in the bundle. Without a writable cache everything works and is found
-out again.
+A stamp is keyed by the manifest's hash, the files' times, the hint, the engine's version, the processor, the version
+of the proof and the device where that is not the CPU, and lies in the user's cache, never in the bundle. Without a
+writable cache everything works and is found out again.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from pathlib import Path
 from edgebert.batching import STEPS
 from edgebert.bundle import Bundle
 from edgebert.cache import cache_folder
+from edgebert.devices import Place
 from edgebert.engines.base import Hint
 from edgebert.errors import EdgeBertError
 from edgebert.files import new_file
@@ -37,7 +38,8 @@ class Stamp:
 
     verified: whether its vectors were near enough to the golden ones; problem: what was wrong where not. seconds: the
     median time of one text of middling length with `threads` threads, the best number; None where it was not timed.
-    thorough: whether every width was tried, as `edgebert verify` does, and not the golden cases alone.
+    thorough: whether every width was tried, as `edgebert verify` does, and not the golden cases alone. place: the
+    identity of the device, "" for the CPU.
     """
 
     artifact: str
@@ -47,25 +49,45 @@ class Stamp:
     threads: int | None = None
     thorough: bool = False
     hint: Hint = "f32"
+    place: str = ""
 
 
-def read_stamp(bundle: Bundle, artifact: str, hint: Hint = "f32") -> Stamp | None:
-    """What is known here about that artifact under `hint`; None when nothing is or it cannot be read."""
+def read_stamp(bundle: Bundle, artifact: str, hint: Hint = "f32", place: Place | None = None) -> Stamp | None:
+    """What is known here about that artifact under `hint` at `place`; None when nothing is or it cannot be read."""
     try:
-        data = json.loads(_path(bundle, artifact, hint).read_text(encoding="utf-8"))
-        return parse(Stamp, data, where="stamp", error=EdgeBertError)
+        return _read(_path(bundle, artifact, hint, place.identity if place else ""))
     except (*_NO_CACHE, ValueError):
         return None
 
 
+def placed_stamps(bundle: Bundle, artifact: str, hint: Hint) -> list[Stamp]:
+    """What is known here about that artifact under `hint` on devices other than the CPU, present or not.
+
+    No engine is imported for it: that an accelerator is faster is rare, and asking for the devices is not free.
+    """
+    try:
+        path = _path(bundle, artifact, hint)
+        return [_read(other) for other in sorted(path.parent.glob(f"{path.stem}-*.json"))]
+    except (*_NO_CACHE, ValueError):
+        return []
+
+
 def write_stamp(bundle: Bundle, stamp: Stamp) -> None:
     """Keeps `stamp` for the next load; a cache that cannot be written is no fault."""
-    with contextlib.suppress(*_NO_CACHE), new_file(_path(bundle, stamp.artifact, stamp.hint), replace=True) as partial:
-        partial.write_text(json.dumps(plain(stamp)), encoding="utf-8")
+    with contextlib.suppress(*_NO_CACHE):
+        path = _path(bundle, stamp.artifact, stamp.hint, stamp.place)
+        with new_file(path, replace=True) as partial:
+            partial.write_text(json.dumps(plain(stamp)), encoding="utf-8")
 
 
-def _path(bundle: Bundle, artifact: str, hint: Hint) -> Path:
-    return cache_folder("stamps") / f"{machine_key(bundle, artifact, hint)}.json"
+def _read(path: Path) -> Stamp:
+    data = json.loads(path.read_text(encoding="utf-8"))
+    return parse(Stamp, data, where="stamp", error=EdgeBertError)
+
+
+def _path(bundle: Bundle, artifact: str, hint: Hint, place: str = "") -> Path:
+    suffix = f"-{hashlib.sha256(place.encode()).hexdigest()[:16]}" if place else ""
+    return cache_folder("stamps") / f"{machine_key(bundle, artifact, hint)}{suffix}.json"
 
 
 def machine_key(bundle: Bundle, artifact: str, how: str) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from edgebert.bundle import Bundle
+from edgebert.devices import Place, places
 from edgebert.engines import HINTS, Engine, Hint, is_installed, offered_hints, open_engine
 from edgebert.engines.base import precision_of
 from edgebert.errors import EngineError
@@ -17,26 +18,33 @@ from edgebert.stamps import Stamp, read_stamp
 
 PRECISIONS = ("int8", "fp32", "bf16", "fp16")
 # So much faster than under f32 must a hint be to be taken unasked: less is noise.
-_CLEARLY = 1.1
+CLEARLY = 1.1
 
 
 @dataclass(frozen=True)
 class Variant:
-    """The artifact of that name under a hint. precision: how it is asked for, one of `PRECISIONS`."""
+    """The artifact of that name under a hint on a device, None for the CPU.
+
+    precision: how it is asked for, one of `PRECISIONS`.
+    """
 
     artifact: str
     engine: str
     precision: str
     hint: Hint = "f32"
+    place: Place | None = None
 
     @property
     def name(self) -> str:
-        """Such as "openvino-int8", and "openvino-int8-bf16" under a hint other than f32."""
-        return self.artifact if self.hint == "f32" else f"{self.artifact}-{self.hint}"
+        """Such as "openvino-int8", "openvino-int8-bf16" under a hint other than f32, "openvino-int8-f16@NPU" on one."""
+        name = self.artifact if self.hint == "f32" else f"{self.artifact}-{self.hint}"
+        return name if self.place is None else f"{name}@{self.place.name}"
 
     def open(self, bundle: Bundle, *, threads: int | None = None, streams: int = 1) -> Engine:
         """See `open_engine`."""
-        return open_engine(bundle, self.artifact, hint=self.hint, threads=threads, streams=streams)
+        if self.place is None:
+            return open_engine(bundle, self.artifact, hint=self.hint, threads=threads, streams=streams)
+        return open_engine(bundle, self.artifact, hint=self.hint, threads=threads, place=self.place)
 
 
 def known_variants(bundle: Bundle) -> list[Variant]:
@@ -53,10 +61,23 @@ def variants(bundle: Bundle) -> list[Variant]:
     return [v for v in known_variants(bundle) if v.hint == "f32" or v.hint in _offered(v.engine)]
 
 
+def placed_variants(bundle: Bundle, kind: str | None = None) -> list[Variant]:
+    """Every artifact on every accelerator that its engine has here, those of `kind` where it is given."""
+    artifacts = bundle.manifest.artifacts
+    installed = {artifact.engine for artifact in artifacts.values() if is_installed(artifact.engine)}
+    found = {engine: places(engine, kind) for engine in sorted(installed)}
+    return [
+        Variant(name, artifact.engine, precision_of(artifact, hint), hint, place)
+        for name, artifact in artifacts.items()
+        for place in found.get(artifact.engine, ())
+        for hint in place.hints
+    ]
+
+
 def is_faster(bundle: Bundle, variant: Variant) -> bool:
     """Whether `edgebert verify` proved here that it is right at every width, and clearly faster than under f32."""
     found, plain = (read_stamp(bundle, variant.artifact, hint) for hint in (variant.hint, "f32"))
-    return found is not None and found.thorough and _seconds(found) * _CLEARLY < _seconds(plain, missing=0.0)
+    return found is not None and found.thorough and _seconds(found) * CLEARLY < _seconds(plain, missing=0.0)
 
 
 def _seconds(stamp: Stamp | None, *, missing: float = float("inf")) -> float:

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from edgebert.bundle import Bundle
+from edgebert.devices import check_device
 from edgebert.embedder import open_tokenizer
 from edgebert.engines import is_installed
 from edgebert.errors import BundleError
@@ -20,6 +21,7 @@ from edgebert.golden import Golden, prove, read_golden, tokenizer_fault
 from edgebert.hub import resolve
 from edgebert.loading import candidates
 from edgebert.manifest import MANIFEST_NAME, read_manifest
+from edgebert.placing import faster
 from edgebert.progress import Progress
 from edgebert.proof import Finding, prove_variants
 from edgebert.stamps import Stamp, write_stamp
@@ -51,13 +53,16 @@ def verify(
     full: bool = False,
     threads: int | None = None,
     progress: Progress | None = None,
+    device: str = "auto",
 ) -> Report:
     """What holds and what fails in a bundle or package: files, tokenizer, and each artifact in its engine
     under each hint that the processor offers. Engine files without a manifest are compared with each other.
 
     full: every length instead of every width that the runtime pads to. threads: instead of finding the best number.
+    device: "auto" proves on the CPU and on every accelerator that is here, "cpu", "npu" and "gpu" on the CPU and these.
     Raises: BundleError when it is no bundle or its manifest cannot be read.
     """
+    check_device(device, None)
     checked_threads(threads)
     path = resolve(name_or_path, revision=revision, pick=partial(every_kind, source=str(name_or_path)))
     if path.is_dir() and not (path / MANIFEST_NAME).exists() and has_engine_files(path):
@@ -83,13 +88,19 @@ def verify(
     if not artifacts:
         return Report(bundle.source, (*findings, _torch(bundle, golden)))
     sound = findings[-1].status == "ok"
-    found = prove_variants(bundle, golden, full=full, threads=threads, progress=progress or Progress())
+    found = prove_variants(bundle, golden, full=full, threads=threads, progress=progress or Progress(), device=device)
     for variant, finding in found.items() if sound else ():
         if finding.status in ("ok", "failed", "refused"):
             write_stamp(bundle, _stamp(variant, finding))
     good = {variant for variant, finding in found.items() if finding.status == "ok"}
-    chosen = next((v.name for v in candidates(bundle) if v in good), None) if good and sound else None
+    chosen = _chosen(bundle, good) if good and sound else None
     return Report(bundle.source, (*findings, *found.values()), chosen)
+
+
+def _chosen(bundle: Bundle, good: set[Variant]) -> str | None:
+    """The name of what `edgebert.load` takes of the variants that are right here, stamped before."""
+    on_cpu = candidates(bundle)
+    return next((v.name for v in [*faster(bundle, on_cpu)[0], *on_cpu] if v in good), None)
 
 
 def _tokenizer(bundle: Bundle, golden: Golden) -> Finding:
@@ -121,5 +132,5 @@ def _stamp(variant: Variant, finding: Finding) -> Stamp:
     seconds = None if finding.milliseconds is None else finding.milliseconds / 1e3
     return Stamp(
         variant.artifact, finding.status == "ok", finding.detail, seconds, finding.threads, thorough=True,
-        hint=variant.hint,
+        hint=variant.hint, place=variant.place.identity if variant.place else "",
     )  # fmt: skip

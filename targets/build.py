@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 
 from edgebert.bundle import Bundle, seal
-from edgebert.errors import MissingExtraError, TargetError
+from edgebert.errors import TargetError
 from edgebert.files import disk_errors, make_parent, refuse_existing
 from edgebert.manifest import Artifact
 from edgebert.package import SUFFIX, pack
@@ -61,9 +61,9 @@ def _gather(bundle: Bundle, names: tuple[str, ...], folder: Path, profile: Profi
     for name in names:
         artifact = manifest.artifacts[name]
         if profile is not None and profile.static:
-            name, artifact = f"{name}-static", _static(bundle, artifact, folder)
-        else:
-            _copy(bundle, artifact.files, folder)
+            # The same file, weights once: the device gives it each shape of the ladder when it loads it.
+            name, artifact = f"{name}-static", dataclasses.replace(artifact, shapes="static")
+        _copy(bundle, artifact.files, folder)
         artifacts[name] = artifact
     assert manifest.golden is not None
     common = [name for name in _COMMON if name in manifest.files]
@@ -73,27 +73,6 @@ def _gather(bundle: Bundle, names: tuple[str, ...], folder: Path, profile: Profi
         folder,
         dataclasses.replace(manifest, artifacts=artifacts, quality=quality, target=profile.name if profile else None),
     )
-
-
-def _static(bundle: Bundle, artifact: Artifact, folder: Path) -> Artifact:
-    """The OpenVINO artifact with the one shape (1, maximum length)."""
-    if artifact.engine != "openvino":
-        raise TargetError(f"static shapes are built from OpenVINO files, and {artifact.files[0]} is {artifact.engine}")
-    try:
-        import openvino as ov
-    except ImportError:
-        raise MissingExtraError("openvino", "openvino", "building static shapes") from None
-    model = ov.Core().read_model(bundle.path(artifact.files[0]))
-    known = {node.get_friendly_name() for node in model.get_ops()}
-    model.reshape({name: [1, bundle.manifest.max_length] for name in artifact.inputs})
-    # Nodes that reshaping makes are numbered anew at every call; the same bundle must give the same bytes.
-    for place, node in enumerate(model.get_ordered_ops()):
-        if node.get_friendly_name() not in known:
-            node.set_friendly_name(f"static_{place}")
-    files = tuple(name.replace("openvino_model", "openvino_model_static") for name in artifact.files)
-    (folder / files[0]).parent.mkdir(exist_ok=True)
-    ov.save_model(model, folder / files[0], compress_to_fp16=False)
-    return dataclasses.replace(artifact, files=files, shapes="static")
 
 
 def _copy(bundle: Bundle, names: tuple[str, ...], folder: Path) -> None:

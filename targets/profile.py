@@ -16,8 +16,8 @@ class Profile:
     """What a package for one kind of device holds.
 
     description: the devices in words. artifacts: names of the bundle's artifacts to take; the device uses the first
-    one that proves right there. static: give graphs one fixed shape (1, maximum length), which NPU compilers ask for.
-    max_size_mb: largest package, in millions of bytes.
+    one that proves right there. static: run graphs at the fixed shapes of a ladder, as NPU compilers ask for, wherever
+    they run; the weights are there once. max_size_mb: largest package, in millions of bytes.
     """
 
     name: str

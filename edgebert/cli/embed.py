@@ -35,6 +35,9 @@ _CHUNK = 8192  # texts read, encoded and written at a time
               show_default=True)  # fmt: skip
 @click.option("--artifact", help="The engine file or the manifest's artifact to run, by its name.")
 @click.option("--threads", type=int, help="Processor threads; by default the best number found, else all.")
+@click.option("--device", type=click.Choice(["auto", "cpu", "npu", "gpu"]), default="auto", show_default=True)
+@click.option("--fallback/--no-fallback", default=None, help="Whether the CPU may stand in for a device that does not "
+              "work; by default yes for auto, no for one that is named.")  # fmt: skip
 @click.option(
     "--batch-size", type=click.IntRange(min=1), help="Texts in one run at most; by default as is fastest here."
 )
@@ -47,8 +50,9 @@ _CHUNK = 8192  # texts read, encoded and written at a time
 @click.option("--progress", is_flag=True, help="Show how far it is.")
 def command(
     model: str, files: tuple[str, ...], out: Path | None, texts: tuple[str, ...], column: str | None,
-    revision: str | None, engine: str, precision: str, artifact: str | None, threads: int | None, batch_size: int | None,
-    prompt: str | None, prompt_name: str | None, truncate_dim: int | None, normalize: bool, coding: VectorPrecision,
+    revision: str | None, engine: str, precision: str, artifact: str | None, threads: int | None, device: str,
+    fallback: bool | None, batch_size: int | None, prompt: str | None, prompt_name: str | None,
+    truncate_dim: int | None, normalize: bool, coding: VectorPrecision,
     progress: bool,
 ) -> None:  # fmt: skip
     """Turn texts into vectors with MODEL: a bundle, a package, a folder with ONNX or OpenVINO files or a Hub id.
@@ -68,7 +72,14 @@ def command(
     if out is not None:
         refuse_existing(out)
     with load(
-        model, engine=engine, precision=precision, threads=threads, revision=revision, artifact=artifact
+        model,
+        engine=engine,
+        precision=precision,
+        threads=threads,
+        revision=revision,
+        artifact=artifact,
+        device=device,
+        fallback=fallback,
     ) as encoder:
 
         def encode(chunk: list[str]) -> Vectors | Compact:

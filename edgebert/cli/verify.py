@@ -17,15 +17,17 @@ if TYPE_CHECKING:
 @click.option("--revision", help="The model's revision on the Hub.")
 @click.option("--full", is_flag=True, help="Try every length, not only every width that the runtime pads to.")
 @click.option("--threads", type=int, help="Use that many threads instead of finding the best number.")
+@click.option("--device", type=click.Choice(["auto", "cpu", "npu", "gpu"]), default="auto", show_default=True,
+              help="Prove on the CPU, and on this device too; auto is every one that is here.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
-def command(model: str, revision: str | None, full: bool, threads: int | None, as_json: bool) -> None:
+def command(model: str, revision: str | None, full: bool, threads: int | None, device: str, as_json: bool) -> None:
     """Check MODEL on this machine: a bundle, a package or a Hub id.
 
     Files, tokenizer, and every artifact in every installed engine, under every precision hint that the processor
     offers: vectors for the golden texts, and for inputs of all lengths and several batch sizes compared with fp32.
     What holds is remembered for `edgebert.load`. A folder with ONNX or OpenVINO files and no manifest has no golden
-    vectors: its files are compared with its fp32 one, and nothing is remembered. Exit 1 if anything fails; a hint that
-    is refused is no failure.
+    vectors: its files are compared with its fp32 one, and nothing is remembered. Exit 1 if anything fails; a hint
+    or a device that is refused is no failure.
     """
     from edgebert.errors import EngineError
     from edgebert.progress import TerminalProgress
@@ -33,7 +35,7 @@ def command(model: str, revision: str | None, full: bool, threads: int | None, a
     from edgebert.verify import verify
 
     with TerminalProgress() as progress:
-        report = verify(model, revision=revision, full=full, threads=threads, progress=progress)
+        report = verify(model, revision=revision, full=full, threads=threads, progress=progress, device=device)
     if as_json:
         click.echo(json.dumps({**plain(report), "ok": report.ok}, indent=2))
     else:

@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from importlib import import_module
 from importlib.util import find_spec
+from typing import Any
 
 from edgebert.bundle import Bundle
-from edgebert.engines.base import OUTPUT, Engine, Hint
+from edgebert.devices import Place
+from edgebert.engines.base import OUTPUT, Engine, Hint, precision_of
+from edgebert.engines.static_ladder import StaticLadder
 from edgebert.errors import EngineError
+from edgebert.manifest import Artifact
 from edgebert.threads import checked_threads
 
 ENGINES = {
@@ -22,14 +26,21 @@ INSTALL = {"onnxruntime": "onnxruntime", "openvino": "'edgebert[openvino]'"}
 
 
 def open_engine(
-    bundle: Bundle, artifact_name: str, *, hint: Hint = "f32", threads: int | None = None, streams: int = 1
+    bundle: Bundle,
+    artifact_name: str,
+    *,
+    hint: Hint = "f32",
+    threads: int | None = None,
+    streams: int = 1,
+    place: Place | None = None,
 ) -> Engine:
     """The artifact `artifact_name` of `bundle`, such as "openvino-int8", loaded into its engine.
 
     hint: what the engine may compute in where the file says float; threads: by default as many as this process may use.
     streams: so many calls are computed side by side, each on so many threads.
+    place: a device of the engine other than the CPU. An artifact or a place that is static gives a `StaticLadder`.
     Raises: EngineError when the bundle has no such artifact, its engine is not installed or cannot load it, or the
-    engine does not offer the hint on this processor.
+    engine does not offer the hint on this processor or place.
     """
     artifact = bundle.manifest.artifacts.get(artifact_name)
     if artifact is None:
@@ -37,10 +48,27 @@ def open_engine(
         raise EngineError(f"{bundle.source} has no artifact {artifact_name!r}; it has {known}")
     require_engine(artifact.engine)
     module, name = ENGINES[artifact.engine]
-    if hint not in (offered := offered_hints(artifact.engine) if hint != "f32" else ("f32",)):
-        raise EngineError(f"{artifact.engine} does not offer {hint} on this processor; it offers {', '.join(offered)}")
-    kind = getattr(import_module(module), name)
-    engine = kind(bundle, artifact, hint=hint, threads=checked_threads(threads), streams=streams)
+    offered = place.hints if place else offered_hints(artifact.engine) if hint != "f32" else ("f32",)
+    if hint not in offered:
+        where = place.name if place else "this processor"
+        raise EngineError(f"{artifact.engine} does not offer {hint} on {where}; it offers {', '.join(offered)}")
+    kind, facts = getattr(import_module(module), name), bundle.manifest
+    number = checked_threads(threads)
+
+    def made(width: int | None = None) -> Engine:
+        opened = kind(bundle, artifact, hint=hint, threads=number, streams=streams, place=place, width=width)
+        return _headed(bundle, artifact, opened)
+
+    if artifact.shapes == "dynamic" and not (place and place.static):
+        return made()
+    return StaticLadder(
+        artifact.engine, precision_of(artifact, hint), made, max_length=facts.max_length,
+        pad_token_id=facts.pad_token_id,
+    )  # fmt: skip
+
+
+def _headed(bundle: Bundle, artifact: Artifact, engine: Any) -> Engine:
+    """The engine itself where its graph gives sentence vectors, else with a head that makes them."""
     if bundle.is_sealed and engine.output == OUTPUT:
         return engine  # type: ignore[no-any-return]
     from edgebert.pooling import Headed  # not above: our own graphs need nothing of it

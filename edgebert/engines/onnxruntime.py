@@ -1,4 +1,4 @@
-"""ONNX Runtime on the CPU."""
+"""ONNX Runtime: on the CPU, or on another device at a fixed shape."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from typing import Any
 
 from edgebert.bundle import Bundle
 from edgebert.compiled import compiled_folder
-from edgebert.engines.base import Hint, Ids, Vectors, engine_errors
+from edgebert.devices import Place
+from edgebert.engines.base import Hint, Ids, Vectors, engine_errors, precision_of
 from edgebert.engines.graph import settle
+from edgebert.engines.onnxruntime_devices import fix_shape, require_shape, session_on
 from edgebert.errors import EngineError
 from edgebert.manifest import Artifact
 
@@ -17,8 +19,8 @@ _MODEL, _WEIGHTS = "model.onnx", "model.onnx.data"
 
 
 class OnnxRuntimeEngine:
-    """An `Engine` over one ONNX file. threads: intra-op threads of a call; hint: it has f32 only. Any number of calls
-    run side by side in one session, so `streams` asks for nothing of its own.
+    """An `Engine` over one ONNX file. threads: intra-op threads of a call; hint: the CPU has f32 only, a place
+    has its own. place: a device other than the CPU; width: fix the shape to (1, width). Any number of calls run side by side in one session, so `streams` asks for nothing of its own.
 
     Only `output` is asked for, so nothing else is copied. The memory arena and the memory patterns are off:
     with texts of every length both would grow for as long as it runs.
@@ -27,23 +29,33 @@ class OnnxRuntimeEngine:
     name = "onnxruntime"
 
     def __init__(
-        self, bundle: Bundle, artifact: Artifact, *, threads: int, hint: Hint = "f32", streams: int = 1
-    ) -> None:
-        assert hint == "f32"  # `open_engine` refuses others
+        self, bundle: Bundle, artifact: Artifact, *, threads: int, hint: Hint = "f32", streams: int = 1,
+        place: Place | None = None, width: int | None = None,
+    ) -> None:  # fmt: skip
+        assert hint in (place.hints if place else ("f32",))  # `open_engine` refuses others
         with engine_errors((ImportError,), "ONNX Runtime is installed and cannot be imported"):
             import onnxruntime as ort
             from onnxruntime.capi import onnxruntime_pybind11_state as state
         # The library's exceptions have no common base of their own.
         self._faults = tuple(v for v in vars(state).values() if isinstance(v, type) and issubclass(v, Exception))
-        self.precision = artifact.precision
+        self.precision = precision_of(artifact, hint)
         path = bundle.path(artifact.files[0])
-        kept = compiled_folder(bundle, artifact, "optimized", partial(_optimize, ort, path), self._faults)
         options = _options(ort, threads)
-        if kept is not None:
-            options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL  # it was done before
+        used = path
+        if width is not None:
+            fix_shape(options, width)
+        elif place is None:
+            kept = compiled_folder(bundle, artifact, "optimized", partial(_optimize, ort, path), self._faults)
+            if kept is not None:
+                options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL  # it was done before
+                used = kept / _MODEL
         with engine_errors(self._faults, f"ONNX Runtime cannot load {path}"):
-            used = path if kept is None else kept / _MODEL
-            self._session: Any = ort.InferenceSession(str(used), options, providers=["CPUExecutionProvider"])
+            if place is None:
+                self._session: Any = ort.InferenceSession(str(used), options, providers=["CPUExecutionProvider"])
+            else:
+                self._session = session_on(place, str(used), options)
+        if width is not None:
+            require_shape(self._session, artifact, width)
         inputs = {i.name: i.type for i in self._session.get_inputs()}
         outputs = [o.name for o in self._session.get_outputs()]
         self._signature = settle(artifact, bundle.manifest, path, inputs, outputs)

@@ -1,4 +1,4 @@
-"""OpenVINO on the CPU."""
+"""OpenVINO: on the CPU, or on another device at any or at one fixed shape."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from typing import Any
 
 from edgebert.bundle import Bundle
 from edgebert.compiled import compiled_folder
+from edgebert.devices import Place
 from edgebert.engines.base import Hint, Ids, Vectors, engine_errors, precision_of
 from edgebert.engines.graph import Signature, settle
+from edgebert.engines.openvino_devices import device_config, require_device
 from edgebert.errors import EngineError
 from edgebert.manifest import Artifact
 
@@ -52,17 +54,20 @@ class OpenVinoEngine:
 
     Only `output` is computed; the other outputs are taken out before compiling. Each calling thread keeps an inference
     request of its own, because making one costs as much as a short text.
+
+    place: a device other than the CPU; width: reshape the graph to (1, width) before compiling.
     """
 
     name = "openvino"
 
     def __init__(
-        self, bundle: Bundle, artifact: Artifact, *, threads: int, hint: Hint = "f32", streams: int = 1
-    ) -> None:
+        self, bundle: Bundle, artifact: Artifact, *, threads: int, hint: Hint = "f32", streams: int = 1,
+        place: Place | None = None, width: int | None = None,
+    ) -> None:  # fmt: skip
         with engine_errors((ImportError,), "OpenVINO is installed and cannot be imported"):
             import openvino  # noqa: F401
         self.precision = precision_of(artifact, hint)
-        self._bundle, self._artifact = bundle, artifact
+        self._bundle, self._artifact, self._width = bundle, artifact, width
         self._path = bundle.path(artifact.files[0])
         self._requests = threading.local()
         config: dict[str, Any] = {
@@ -74,12 +79,18 @@ class OpenVinoEngine:
             "ENABLE_CPU_PINNING": False,
         }
         with engine_errors(_FAULTS, f"OpenVINO cannot load {self._path}"):
-            self._compiled: Any = self._kept(config) or self._compile("CPU", config)
+            if place is not None:
+                self._compiled: Any = self._compile(place.name, device_config(config))
+                require_device(self._compiled, place)
+            else:
+                self._compiled = self._kept(config) or self._compile("CPU", config)
             self._signature = self._settled(self._compiled)
         self.output = self._signature.output
 
     def _kept(self, config: dict[str, Any]) -> Any:
-        """The model as it was compiled here before, or is now; None where that cannot be kept."""
+        """The model as it was compiled here before, or is now; None where that cannot be kept, or only at one width."""
+        if self._width is not None:
+            return None
 
         def make(folder: Path) -> None:
             (folder / _BLOB).write_bytes(self._compile("CPU", config).export_model().getbuffer())
@@ -95,6 +106,8 @@ class OpenVinoEngine:
         for result in model.get_results():
             if output not in result.output(0).get_tensor().get_names():
                 model.remove_result(result)
+        if self._width is not None:
+            model.reshape({i.get_any_name(): [1, self._width] for i in model.inputs})
         return _core().compile_model(model, device, config)
 
     def _settled(self, model: Any) -> Signature:

@@ -100,26 +100,27 @@ def test_the_same_bundle_gives_the_same_bytes(
 def test_static_shapes_give_the_vectors_of_dynamic_ones(tiny_bundle: Path, tmp_path: Path) -> None:
     out = tmp_path / "p.edgebert"
     bundle = Bundle.from_pretrained(tiny_bundle)
-    build_package(bundle, out, Profile("npu", "npu", ("openvino-int8", "openvino-fp32"), static=True))
+    names = ("openvino-int8", "openvino-fp32", "onnxruntime-int8", "onnxruntime-fp32")
+    build_package(bundle, out, Profile("npu", "npu", names, static=True))
     artifacts = manifest_of(out)["artifacts"]
     assert {a["shapes"] for a in artifacts.values()} == {"static"}
-    assert artifacts["openvino-int8-static"]["files"][0] == "openvino/openvino_model_static_qint8.xml"
     texts = ["", "a dog.", *sentences(12, seed=4), "cat " * 90]
-    for precision, near in (("fp32", 1e-5), ("int8", 2e-2)):
-        static = edgebert.load(out, precision=precision).encode(texts)
-        dynamic = edgebert.load(tiny_bundle, engine="openvino", precision=precision).encode(texts)
-        assert np.abs(static - dynamic).max() < near
+    for engine in ("openvino", "onnxruntime"):
+        for precision, near in (("fp32", 1e-5), ("int8", 2e-2)):
+            static = edgebert.load(out, engine=engine, precision=precision).encode(texts)
+            dynamic = edgebert.load(tiny_bundle, engine=engine, precision=precision).encode(texts)
+            assert np.abs(static - dynamic).max() < near
 
 
-def test_a_static_graph_has_the_one_shape_of_the_longest_input(tiny_bundle: Path, tmp_path: Path) -> None:
-    import openvino as ov
-
-    out = tmp_path / "p.edgebert"
-    build_package(Bundle.from_pretrained(tiny_bundle), out, read_profile("intel-npu"))
-    with zipfile.ZipFile(out) as archive:
-        archive.extractall(tmp_path / "unpacked")
-    model = ov.Core().read_model(tmp_path / "unpacked" / "openvino" / "openvino_model_static_qint8.xml")
-    assert {tuple(i.partial_shape.to_shape()) for i in model.inputs} == {(1, 48)}
+def test_a_package_with_static_shapes_holds_the_weights_once(tiny_bundle: Path, tmp_path: Path) -> None:
+    sizes = {}
+    for static in (False, True):
+        out = tmp_path / f"{static}.edgebert"
+        build_package(Bundle.from_pretrained(tiny_bundle), out, Profile("x", "x", ("openvino-int8",), static=static))
+        with zipfile.ZipFile(out) as archive:
+            sizes[static] = {n.filename: n.file_size for n in archive.infolist() if n.filename != "edgebert.json"}
+    assert sizes[True] == sizes[False]
+    assert [name for name in sizes[True] if name.endswith(".bin")] == ["openvino/openvino_model_qint8.bin"]
 
 
 def test_a_users_own_profile_is_built(tiny_bundle: Path, tmp_path: Path, cli: Cli) -> None:
@@ -153,12 +154,6 @@ def test_a_package_that_would_be_too_large_is_refused_with_its_size(
     out = tmp_path / "p.edgebert"
     result = cli("package", tiny_bundle, "-o", out, "--target", own(tmp_path, max_size_mb=0.1))
     assert_refused(result, out, "the package for mine would have 0.", " MB; max_size_mb is 0.1")
-
-
-def test_static_shapes_of_an_onnx_file_are_refused(tiny_bundle: Path, tmp_path: Path, cli: Cli) -> None:
-    out = tmp_path / "p.edgebert"
-    result = cli("package", tiny_bundle, "-o", out, "--target", own(tmp_path, static=True))
-    assert_refused(result, out, "static shapes are built from OpenVINO files", "onnx/model_qint8.onnx is onnxruntime")
 
 
 def test_a_model_without_artifacts_is_refused(tiny_teacher: Path, tmp_path: Path, cli: Cli) -> None:

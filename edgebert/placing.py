@@ -1,0 +1,84 @@
+"""Which accelerators a load tries before the CPU: those that were asked for, or the ones proven here and faster."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from edgebert.bundle import Bundle
+from edgebert.devices import present
+from edgebert.engines import ENGINES, is_installed
+from edgebert.engines.base import Hint, precision_of
+from edgebert.stamps import Stamp, placed_stamps, read_stamp
+from edgebert.variants import CLEARLY, Variant, placed_variants
+
+_HINTS: tuple[Hint, ...] = ("f32", "bf16", "f16")
+
+
+def placed(bundle: Bundle, device: str) -> list[Variant]:
+    """The variants on accelerators that `edgebert verify` proves for the option `device`."""
+    return [] if device == "cpu" else placed_variants(bundle, None if device == "auto" else device)
+
+
+def asked_for(bundle: Bundle, device: str, *, engine: str, precision: str) -> tuple[list[Variant], list[str]]:
+    """The variants on devices of the kind `device` that fit, the one to try first; else why there is none.
+
+    First what was timed here, the fastest first, then int8 before float, in the engine's own order of places and hints.
+    """
+    if device == "cpu":
+        return [], []
+    there = [v for v in placed_variants(bundle, device) if engine in ("auto", v.engine)]
+    fitting = [v for v in there if precision in ("auto", v.precision)]
+    if not there:
+        return [], [f"there is no {device}"]
+    if not fitting:
+        offered = ", ".join(sorted({v.precision for v in there}))
+        return [], [f"the {device} does not offer {precision}; it offers {offered}"]
+    return sorted(fitting, key=lambda v: _rank(bundle, v)), []
+
+
+def faster(
+    bundle: Bundle, on_cpu: Sequence[Variant], *, engine: str = "auto", precision: str = "auto"
+) -> tuple[list[Variant], list[str]]:
+    """The variants on accelerators that were verified here and clearly faster than the CPU, the fastest first.
+
+    on_cpu: what the CPU offers, the one to use first; as long as that one was not timed, there are none. The second
+    list names the fastest when none of them is here any more.
+    """
+    known = read_stamp(bundle, on_cpu[0].artifact, on_cpu[0].hint)
+    if known is None or not known.verified or known.seconds is None:
+        return [], []
+    # Only stamps are read here: engines are asked for their devices when one of these was faster.
+    proven = [
+        (stamp, name)
+        for name, artifact in bundle.manifest.artifacts.items()
+        for hint in _HINTS
+        if engine in ("auto", artifact.engine) and precision in ("auto", precision_of(artifact, hint))
+        for stamp in placed_stamps(bundle, name, hint)
+        if stamp.thorough and stamp.verified and _seconds(stamp) * CLEARLY < known.seconds
+    ]
+    if not proven:
+        return [], []
+    here = {(v.artifact, v.hint, v.place.identity): v for v in placed_variants(bundle) if v.place}
+    proven.sort(key=lambda pair: _seconds(pair[0]))
+    keys = [(name, stamp.hint, stamp.place) for stamp, name in proven]
+    if found := [here[key] for key in keys if key in here]:
+        return found, []
+    return [], [f"{keys[0][0]} was fastest on {keys[0][2]}, which is not here any more"]
+
+
+def nowhere(bundle: Bundle, device: str, reason: str) -> str:
+    """The message of the error when no device that was asked for works and the CPU must not stand in."""
+    engines = tuple(engine for engine in ENGINES if is_installed(engine))
+    return (
+        f"{bundle.source} does not run on {device}: {reason}. Here {present(engines)}; "
+        "fallback=True lets the CPU stand in"
+    )
+
+
+def _rank(bundle: Bundle, variant: Variant) -> tuple[float, bool]:
+    stamp = read_stamp(bundle, variant.artifact, variant.hint, variant.place)
+    return float("inf") if stamp is None else _seconds(stamp), variant.precision != "int8"
+
+
+def _seconds(stamp: Stamp) -> float:
+    return float("inf") if stamp.seconds is None else stamp.seconds
