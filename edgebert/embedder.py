@@ -14,7 +14,9 @@ from typing import cast
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from edgebert import forking
 from edgebert import vectors as vector_math
+from edgebert.aio import AsyncEncoding
 from edgebert.batching import ladder, length_batches, pad
 from edgebert.bundle import Bundle
 from edgebert.engines.base import Engine, Hint, Vectors, in_words
@@ -31,7 +33,7 @@ _QUERY_PROMPTS = ("query",)
 _DOCUMENT_PROMPTS = ("document", "passage", "corpus")
 
 
-class Embedder:
+class Embedder(AsyncEncoding):
     """Texts to sentence vectors, by one artifact of a bundle. Made by `edgebert.load`; a context manager.
 
     `engine`, `precision` and `hint` are what really runs; `runs` says it in words.
@@ -47,6 +49,8 @@ class Embedder:
         self.truncated = 0
         self._engine: Engine | None = engine
         self._lock = threading.Lock()
+        super().__init__()
+        forking.renew(self)
 
     @property
     def runs(self) -> str:
@@ -128,8 +132,14 @@ class Embedder:
     def close(self) -> None:
         """Frees the model. Calls afterwards raise EngineError; closing twice is fine."""
         engine, self._engine = self._engine, None
+        self.end_threads()
         if engine is not None:
             engine.close()
+
+    def renew_after_fork(self) -> None:
+        """See `forking.Renewable`."""
+        super().renew_after_fork()
+        self._lock = threading.Lock()
 
     def __enter__(self) -> Embedder:
         return self

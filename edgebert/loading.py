@@ -9,6 +9,7 @@ from edgebert.bundle import Bundle
 from edgebert.embedder import Embedder, open_tokenizer
 from edgebert.engines import ENGINES, Engine, is_installed, require_engine
 from edgebert.errors import BundleError, EngineError, RecipeError
+from edgebert.forking import ForkSafe
 from edgebert.golden import read_golden, tokenizer_fault
 from edgebert.probes import prove_widths
 from edgebert.stamps import Stamp, read_stamp, write_stamp
@@ -121,7 +122,7 @@ def _open_proven(bundle: Bundle, variant: Variant, tokenizer: Tokenizer, threads
         raise EngineError(f"it failed on this machine before ({stamp.problem}); `edgebert verify` tries it again")
     if stamp is None:
         bundle.check()
-    engine = variant.open(bundle, threads=threads)
+    engine = ForkSafe(bundle, variant.artifact, lambda: variant.open(bundle, threads=threads))
     if stamp is None:
         golden = read_golden(bundle)
         if fault := tokenizer_fault(tokenizer, golden):

@@ -69,7 +69,8 @@ class OpenVinoEngine:
         path = bundle.path(artifact.files[0])
         with engine_errors(_FAULTS, f"OpenVINO cannot load {path}"):
             core = _core()
-            model = core.read_model(path)
+            # Not mapped: a file that is written over would change the vectors, one that is cut short end the process.
+            model = core.read_model(path, config={"ENABLE_MMAP": False})
             for result in model.get_results():
                 if OUTPUT not in result.output(0).get_tensor().get_names():
                     model.remove_result(result)
