@@ -113,8 +113,9 @@ class Watched(AsyncEncoding):
         self._options, self._interval = options, interval
         self._settled: Look | None = _look(path)
         self._pending = self._settled
-        self._identity = _identity(path)
         self._serving: _Serving | None = _Serving(options.open(path, None))
+        identity = _identity(path)
+        self._identity = identity if _look(path) == self._settled else ""  # it changed meanwhile: decide again
         self._dimension = self._serving.encoder.dimension
         self.renew_after_fork()
         forking.renew(self)
