@@ -16,9 +16,12 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import sys
 import threading
+import time
 import weakref
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Protocol
 
 from edgebert.bundle import Bundle
@@ -27,6 +30,7 @@ from edgebert.errors import EngineError
 from edgebert.files import sha256
 
 _PATIENCE = 5.0  # seconds: a batch takes milliseconds; a signal handler that forks inside a call must not hang
+_SETTLING = 0.2  # seconds: the engines' own threads sleep some microseconds after a call, on a busy machine later
 _TOKENIZERS = "TOKENIZERS_PARALLELISM"
 
 
@@ -151,6 +155,8 @@ class ForkSafe:
 def _before() -> None:
     global _told_tokenizers
     _gate.shut()
+    if _renewed:
+        _wait_for_sleep()
     # Unless it is told, tokenizers may print a warning in the child.
     _told_tokenizers = bool(_renewed) and _TOKENIZERS not in os.environ
     if _told_tokenizers:
@@ -169,8 +175,39 @@ def _in_child() -> None:
     _generation += 1
     if _renewed:  # its pool has no threads here: with "true" it would wait for them for ever
         os.environ[_TOKENIZERS] = "false"
+    if "onnxruntime" in sys.modules:
+        _end_without_destructors()
     for thing in list(_renewed):
         thing.renew_after_fork()
+
+
+def _wait_for_sleep() -> None:
+    """Returns when every other thread sleeps, so that none of an engine's is about to give a lock back (Linux)."""
+    end = time.monotonic() + _SETTLING
+    while time.monotonic() < end and _is_another_running():
+        time.sleep(0.001)
+
+
+def _is_another_running() -> bool:
+    own = str(threading.get_native_id())
+    for task in Path("/proc/self/task").glob("*"):
+        with contextlib.suppress(OSError):  # it ended meanwhile
+            state = (task / "stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()[0]
+            if task.name != own and state == "R":
+                return True
+    return False
+
+
+def _end_without_destructors() -> None:
+    """Has this process end as soon as Python has, with its exit status and C streams written (glibc).
+
+    ONNX Runtime starts a thread when it is imported and joins it in a destructor at exit: in a child, which does not
+    have it, `sys.exit` would hang or abort.
+    """
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "on_exit"):  # what is registered last runs first
+        libc.on_exit(libc._exit, None)
+        libc.__cxa_atexit(libc.fflush, None, None)
 
 
 if hasattr(os, "register_at_fork"):
