@@ -6,6 +6,7 @@ from typing import Any
 
 from edgebert.bundle import Bundle
 from edgebert.engines.base import OUTPUT, Hint, Ids, Vectors, engine_errors, feed
+from edgebert.engines.quiet import quiet_import
 from edgebert.errors import EngineError
 from edgebert.manifest import Artifact
 
@@ -21,8 +22,8 @@ class OnnxRuntimeEngine:
 
     def __init__(self, bundle: Bundle, artifact: Artifact, *, threads: int, hint: Hint = "f32") -> None:
         assert hint == "f32"  # `open_engine` refuses others
-        with engine_errors((ImportError,), "ONNX Runtime is installed and cannot be imported"):
-            import onnxruntime as ort
+        with engine_errors((ImportError, OSError), "ONNX Runtime is installed and cannot be imported"):
+            ort = quiet_import("onnxruntime")
             from onnxruntime.capi import onnxruntime_pybind11_state as state
         # The library's exceptions have no common base of their own.
         self._faults = tuple(v for v in vars(state).values() if isinstance(v, type) and issubclass(v, Exception))

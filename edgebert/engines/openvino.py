@@ -10,6 +10,7 @@ import numpy as np
 
 from edgebert.bundle import Bundle
 from edgebert.engines.base import OUTPUT, Hint, Ids, Vectors, engine_errors, feed, precision_of
+from edgebert.engines.quiet import quiet_import
 from edgebert.errors import EngineError
 from edgebert.manifest import Artifact
 
@@ -24,9 +25,7 @@ def _core() -> Any:
     Its processor plugin registers a signal stack for the thread that loads it. Of two cores that are freed in the order
     in which they were made, the second restores the stack of the first, which is gone: the next Ctrl-C is a crash.
     """
-    import openvino as ov
-
-    return ov.Core()
+    return quiet_import("openvino").Core()
 
 
 @cache
@@ -35,7 +34,7 @@ def offered_hints() -> tuple[Hint, ...]:
 
     Raises: EngineError when OpenVINO cannot be imported.
     """
-    with engine_errors((ImportError, *_FAULTS), "OpenVINO cannot say what this processor computes in"):
+    with engine_errors((ImportError, OSError, *_FAULTS), "OpenVINO cannot say what this processor computes in"):
         capabilities = _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     return ("f32", *(hint for name, hint in _CAPABILITIES.items() if name in capabilities))
 
@@ -53,8 +52,8 @@ class OpenVinoEngine:
     name = "openvino"
 
     def __init__(self, bundle: Bundle, artifact: Artifact, *, threads: int, hint: Hint = "f32") -> None:
-        with engine_errors((ImportError,), "OpenVINO is installed and cannot be imported"):
-            import openvino  # noqa: F401
+        with engine_errors((ImportError, OSError), "OpenVINO is installed and cannot be imported"):
+            quiet_import("openvino")
         self.precision = precision_of(artifact, hint)
         self._inputs = artifact.inputs
         self._width = bundle.manifest.max_length if artifact.shapes == "static" else None
