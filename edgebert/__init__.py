@@ -17,10 +17,16 @@ if TYPE_CHECKING:
     from edgebert.bundle import Bundle
     from edgebert.embedder import Embedder
     from edgebert.loading import load
+    from edgebert.watching import watch
 
-__all__ = ["Bundle", "EdgeBertError", "Embedder", "__version__", "load"]
+__all__ = ["Bundle", "EdgeBertError", "Embedder", "__version__", "load", "watch"]
 
-_HOMES = {"Bundle": "edgebert.bundle", "Embedder": "edgebert.embedder", "load": "edgebert.loading"}
+_HOMES = {
+    "Bundle": "edgebert.bundle",
+    "Embedder": "edgebert.embedder",
+    "load": "edgebert.loading",
+    "watch": "edgebert.watching",
+}
 
 
 def __getattr__(name: str) -> Any:

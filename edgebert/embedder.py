@@ -15,7 +15,9 @@ from typing import cast
 import numpy as np
 from numpy.typing import ArrayLike
 
+from edgebert import forking
 from edgebert import vectors as vector_math
+from edgebert.aio import AsyncEncoding
 from edgebert.batching import widths
 from edgebert.bundle import Bundle
 from edgebert.compact import Compact, VectorPrecision, coded, require_precision
@@ -35,7 +37,7 @@ _QUERY_PROMPTS = ("query",)
 _DOCUMENT_PROMPTS = ("document", "passage", "corpus")
 
 
-class Embedder:
+class Embedder(AsyncEncoding):
     """Texts to sentence vectors, by one artifact of a bundle. Made by `edgebert.load`; a context manager.
 
     `engine`, `precision` and `hint` are what really runs; `runs` says it in words, `placement` where and why there.
@@ -59,6 +61,8 @@ class Embedder:
             Engines(engine, chosen.lone, reopen), chosen, self._ids, max_length=self.max_length,
             pad_token_id=bundle.manifest.pad_token_id,
         )  # fmt: skip
+        super().__init__()
+        forking.renew(self)
 
     @property
     def runs(self) -> str:
@@ -205,8 +209,16 @@ class Embedder:
     def close(self) -> None:
         """Frees the model. Calls afterwards raise EngineError; closing twice is fine."""
         runner, self._runner = self._runner, None
+        self.end_threads()
         if runner is not None:
             runner.close()
+
+    def renew_after_fork(self) -> None:
+        """See `forking.Renewable`."""
+        super().renew_after_fork()
+        self._lock = threading.Lock()
+        if self._runner is not None:
+            self._runner.forget_threads()
 
     def __enter__(self) -> Embedder:
         return self

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import atexit
+import os
 import shutil
 import tempfile
 import zipfile
@@ -49,13 +50,19 @@ def unpack(path: Path) -> Path:
         if folder is not None:
             return folder
         temporary = Path(tempfile.mkdtemp(prefix="edgebert-"))
-        atexit.register(shutil.rmtree, temporary, ignore_errors=True)
+        atexit.register(_remove, temporary, os.getpid())
         _extract(path, temporary)
         return temporary
     except (zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError, EOFError) as problem:
         raise BundleError(f"{path} is not a whole EdgeBERT package: {problem}") from None
     except OSError as problem:  # such as a damaged offset, or a name that is a file and a folder
         raise BundleError(f"{path} cannot be unpacked: {problem}") from None
+
+
+def _remove(folder: Path, maker: int) -> None:
+    """Removes `folder` in the process that made it: a forked child that ends would take it from its parent."""
+    if os.getpid() == maker:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _cached(path: Path, name: str) -> Path | None:

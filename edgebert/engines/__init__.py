@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
@@ -42,6 +43,8 @@ def open_engine(
     Raises: EngineError when the bundle has no such artifact, its engine is not installed or cannot load it, or the
     engine does not offer the hint on this processor or place.
     """
+    from edgebert.forking import ForkSafe  # not above: it needs what stands here
+
     artifact = bundle.manifest.artifacts.get(artifact_name)
     if artifact is None:
         known = ", ".join(sorted(bundle.manifest.artifacts)) or "none: run `edgebert quantize` first"
@@ -55,9 +58,12 @@ def open_engine(
     kind, facts = getattr(import_module(module), name), bundle.manifest
     number = checked_threads(threads)
 
-    def made(width: int | None = None) -> Engine:
+    def opening(width: int | None) -> Engine:
         opened = kind(bundle, artifact, hint=hint, threads=number, streams=streams, place=place, width=width)
         return _headed(bundle, artifact, opened)
+
+    def made(width: int | None = None) -> Engine:
+        return ForkSafe(bundle, artifact_name, partial(opening, width))
 
     if artifact.shapes == "dynamic" and not (place and place.static):
         return made()

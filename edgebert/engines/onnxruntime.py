@@ -12,6 +12,7 @@ from edgebert.devices import Place
 from edgebert.engines.base import Hint, Ids, Vectors, engine_errors, precision_of
 from edgebert.engines.graph import settle
 from edgebert.engines.onnxruntime_devices import fix_shape, require_shape, session_on
+from edgebert.engines.quiet import quiet_import
 from edgebert.errors import EngineError
 from edgebert.manifest import Artifact
 
@@ -19,8 +20,9 @@ _MODEL, _WEIGHTS = "model.onnx", "model.onnx.data"
 
 
 class OnnxRuntimeEngine:
-    """An `Engine` over one ONNX file. threads: intra-op threads of a call; hint: the CPU has f32 only, a place
-    has its own. place: a device other than the CPU; width: fix the shape to (1, width). Any number of calls run side by side in one session, so `streams` asks for nothing of its own.
+    """An `Engine` over one ONNX file. threads: intra-op threads of a call; hint: the CPU has f32 only, a place has its
+    own. place: a device other than the CPU; width: fix the shape to (1, width). Any number of calls run side by side in
+    one session, so `streams` asks for nothing of its own.
 
     Only `output` is asked for, so nothing else is copied. The memory arena and the memory patterns are off:
     with texts of every length both would grow for as long as it runs.
@@ -33,8 +35,8 @@ class OnnxRuntimeEngine:
         place: Place | None = None, width: int | None = None,
     ) -> None:  # fmt: skip
         assert hint in (place.hints if place else ("f32",))  # `open_engine` refuses others
-        with engine_errors((ImportError,), "ONNX Runtime is installed and cannot be imported"):
-            import onnxruntime as ort
+        with engine_errors((ImportError, OSError), "ONNX Runtime is installed and cannot be imported"):
+            ort = quiet_import("onnxruntime")
             from onnxruntime.capi import onnxruntime_pybind11_state as state
         # The library's exceptions have no common base of their own.
         self._faults = tuple(v for v in vars(state).values() if isinstance(v, type) and issubclass(v, Exception))

@@ -14,6 +14,7 @@ from edgebert.devices import Place
 from edgebert.engines.base import Hint, Ids, Vectors, engine_errors, precision_of
 from edgebert.engines.graph import Signature, settle
 from edgebert.engines.openvino_devices import device_config, require_device
+from edgebert.engines.quiet import quiet_import
 from edgebert.errors import EngineError
 from edgebert.manifest import Artifact
 
@@ -29,9 +30,7 @@ def _core() -> Any:
     Its processor plugin registers a signal stack for the thread that loads it. Of two cores that are freed in the order
     in which they were made, the second restores the stack of the first, which is gone: the next Ctrl-C is a crash.
     """
-    import openvino as ov
-
-    return ov.Core()
+    return quiet_import("openvino").Core()
 
 
 @cache
@@ -40,7 +39,7 @@ def offered_hints() -> tuple[Hint, ...]:
 
     Raises: EngineError when OpenVINO cannot be imported.
     """
-    with engine_errors((ImportError, *_FAULTS), "OpenVINO cannot say what this processor computes in"):
+    with engine_errors((ImportError, OSError, *_FAULTS), "OpenVINO cannot say what this processor computes in"):
         capabilities = _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     return ("f32", *(hint for name, hint in _CAPABILITIES.items() if name in capabilities))
 
@@ -64,8 +63,8 @@ class OpenVinoEngine:
         self, bundle: Bundle, artifact: Artifact, *, threads: int, hint: Hint = "f32", streams: int = 1,
         place: Place | None = None, width: int | None = None,
     ) -> None:  # fmt: skip
-        with engine_errors((ImportError,), "OpenVINO is installed and cannot be imported"):
-            import openvino  # noqa: F401
+        with engine_errors((ImportError, OSError), "OpenVINO is installed and cannot be imported"):
+            quiet_import("openvino")
         self.precision = precision_of(artifact, hint)
         self._bundle, self._artifact, self._width = bundle, artifact, width
         self._path = bundle.path(artifact.files[0])

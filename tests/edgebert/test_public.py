@@ -38,7 +38,7 @@ def modules_after(code: str, **environment: str) -> set[str]:
 
 
 def test_every_public_name_is_there() -> None:
-    assert sorted(edgebert.__all__) == ["Bundle", "EdgeBertError", "Embedder", "__version__", "load"]
+    assert sorted(edgebert.__all__) == ["Bundle", "EdgeBertError", "Embedder", "__version__", "load", "watch"]
     for name in edgebert.__all__:
         assert getattr(edgebert, name) is not None
     assert edgebert.Bundle.__name__ == "Bundle"
