@@ -66,7 +66,8 @@ def cold_targets(cold: Mapping[str, Cold], ours: str, peers: Sequence[str]) -> l
     ):
         peer = best({n: float(np.median(v)) for n, v in of.items()}, peers, most=False)
         ratio = ratio_of_medians(of[ours], of[peer])
-        found.append(Target(f"{what}: {ratio} times that of {peer}, at most {limit}", ratio.value <= limit))
+        text = f"{ours}, {what}: {ratio} times that of {peer}, at most {limit}"
+        found.append(Target(text, ratio.value <= limit))
     return found
 
 

@@ -1,7 +1,7 @@
 """Which texts go together and how wide: batches of like length, padded to a finite ladder of shapes.
 
 Every new shape makes an engine build kernels (OpenVINO, tens of milliseconds) or grow its memory (ONNX Runtime), so
-widths come in steps that grow with the length, and numbers of rows in powers of two: a model of 512 tokens meets 56
+widths come in steps that grow with the length, and numbers of rows in powers of two: a model of 512 tokens meets 64
 widths in its life, and padding is a few percent of the tokens.
 """
 
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 # Up to so many tokens: in steps of so many. The last step holds for all that is longer.
-STEPS = ((32, 2), (64, 4), (128, 8), (1 << 31, 16))
+STEPS = ((32, 2), (64, 4), (256, 8), (1 << 31, 16))
 
 
 def ladder(length: int, max_length: int) -> int:
