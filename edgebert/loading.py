@@ -11,10 +11,10 @@ from edgebert.engines import ENGINES, Engine, is_installed, require_engine
 from edgebert.errors import BundleError, EngineError, RecipeError
 from edgebert.golden import read_golden, tokenizer_fault
 from edgebert.memory import check_budget, plan_within, resident_mb
-from edgebert.plan import Layout, Plan, default_plan
+from edgebert.plan import Layout, Plan, default_plan, one_layout
 from edgebert.probes import prove_widths
 from edgebert.runner import Reopen
-from edgebert.stamps import Stamp, read_stamp, write_stamp
+from edgebert.stamps import Stamp, machine_key, read_stamp, write_stamp
 from edgebert.threads import checked_threads
 from edgebert.tokenizer import Tokenizer
 from edgebert.tuning import read_plan, tuned, tuning_is_on, write_plan
@@ -31,7 +31,7 @@ def load(
     engine: str = "auto",
     precision: str = "auto",
     threads: int | None = None,
-    memory_mb: int | None = None,
+    memory_mb: float | None = None,
     tune: bool = True,
     revision: str | None = None,
 ) -> Embedder:
@@ -56,7 +56,7 @@ def load(
 
 def load_bundle(
     bundle: Bundle, *, engine: str = "auto", precision: str = "auto", threads: int | None = None,
-    memory_mb: int | None = None, tune: bool = True,
+    memory_mb: float | None = None, tune: bool = True,
 ) -> Embedder:  # fmt: skip
     """See `load`: the same for a bundle that was found already, with options that were checked."""
     number = checked_threads(threads)
@@ -72,7 +72,10 @@ def load_bundle(
             logger.warning("%s: %s is refused: %s", bundle.source, variant.name, problem)
             continue
 
-        def reopen(layout: Layout, variant: Variant = variant) -> Engine:
+        as_proven = machine_key(bundle, variant.artifact, variant.hint)
+
+        def reopen(layout: Layout, variant: Variant = variant, as_proven: str = as_proven) -> Engine:
+            require_unchanged(bundle, variant, as_proven)
             return variant.open(bundle, threads=layout.threads, streams=layout.streams)
 
         if memory_mb is not None:
@@ -139,9 +142,23 @@ def _plan(
         return default_plan(threads)
     plan = read_plan(bundle, variant.artifact, variant.hint, threads)
     if plan is None:
-        plan = tuned(opened, reopen, bundle, read_golden(bundle), threads)
+        try:
+            plan = tuned(opened, reopen, bundle, read_golden(bundle), threads)
+        except EngineError as problem:
+            logger.warning("%s: it is not tuned, all runs in one layout: %s", bundle.source, problem)
+            return one_layout(threads)
         write_plan(bundle, variant.artifact, variant.hint, threads, plan)
     return plan
+
+
+def require_unchanged(bundle: Bundle, variant: Variant, as_proven: str) -> None:
+    """Raises EngineError when the files are no longer those whose `machine_key` was `as_proven`."""
+    try:
+        same = machine_key(bundle, variant.artifact, variant.hint) == as_proven
+    except OSError:
+        same = False
+    if not same:
+        raise EngineError(f"{bundle.source} was changed or removed while it was in use: load it again")
 
 
 def _open_proven(bundle: Bundle, variant: Variant, tokenizer: Tokenizer, threads: int) -> Engine:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from edgebert.bundle import Bundle
-from edgebert.compiled import compiled_folder
+from edgebert.compiled import compiled_folder, from_kept
 from edgebert.engines.base import OUTPUT, Hint, Ids, Vectors, engine_errors, feed
 from edgebert.errors import EngineError
 from edgebert.manifest import Artifact
@@ -38,12 +38,10 @@ class OnnxRuntimeEngine:
         self._inputs = artifact.inputs
         path = bundle.path(artifact.files[0])
         kept = compiled_folder(bundle, artifact, "optimized", partial(_optimize, ort, path), self._faults)
-        options = _options(ort, threads)
-        if kept is not None:
-            options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL  # it was done before
-        with engine_errors(self._faults, f"ONNX Runtime cannot load {path}"):
-            used = path if kept is None else kept / _MODEL
-            self._session: Any = ort.InferenceSession(str(used), options, providers=["CPUExecutionProvider"])
+        self._session: Any = from_kept(kept, partial(_open_optimized, ort, threads), self._faults)
+        if self._session is None:
+            with engine_errors(self._faults, f"ONNX Runtime cannot load {path}"):
+                self._session = _open(ort, path, _options(ort, threads))
 
     def embed(self, input_ids: Ids, attention_mask: Ids) -> Vectors:
         """See `Engine.embed`."""
@@ -76,4 +74,14 @@ def _optimize(ort: Any, path: Path, folder: Path) -> None:
     options.add_session_config_entry("session.optimized_model_external_initializers_file_name", _WEIGHTS)
     options.add_session_config_entry("session.optimized_model_external_initializers_min_size_in_bytes", "1024")
     options.add_session_config_entry("session.disable_prepacking", "1")
-    ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    _open(ort, path, options)
+
+
+def _open_optimized(ort: Any, threads: int, folder: Path) -> Any:
+    options = _options(ort, threads)
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL  # it was done before
+    return _open(ort, folder / _MODEL, options)
+
+
+def _open(ort: Any, path: Path, options: Any) -> Any:
+    return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from edgebert.bundle import Bundle
-from edgebert.compiled import compiled_folder
+from edgebert.compiled import compiled_folder, from_kept
 from edgebert.engines.base import OUTPUT, Hint, Ids, Vectors, engine_errors, feed, precision_of
 from edgebert.errors import EngineError
 from edgebert.manifest import Artifact
@@ -86,12 +86,14 @@ class OpenVinoEngine:
         def keep(folder: Path) -> None:
             (folder / _BLOB).write_bytes(compile().export_model().getbuffer())
 
+        def load(folder: Path) -> Any:
+            return _core().import_model((folder / _BLOB).read_bytes(), "CPU", config)
+
         kept = compiled_folder(bundle, artifact, json.dumps(config, sort_keys=True), keep, _FAULTS)
-        with engine_errors(_FAULTS, f"OpenVINO cannot load {path}"):
-            if kept is None:
-                self._compiled: Any = compile()
-            else:
-                self._compiled = _core().import_model((kept / _BLOB).read_bytes(), "CPU", config)
+        self._compiled: Any = from_kept(kept, load, _FAULTS)
+        if self._compiled is None:
+            with engine_errors(_FAULTS, f"OpenVINO cannot load {path}"):
+                self._compiled = compile()
 
     def embed(self, input_ids: Ids, attention_mask: Ids) -> Vectors:
         """See `Engine.embed`."""
