@@ -1,7 +1,7 @@
 """Everything that can be wrong with a bundle on this machine, checked and named.
 
-What holds is stamped into the user's cache, so that `edgebert.load` takes the fastest variant that was proven here,
-with the best number of threads.
+What holds is stamped into the user's cache, so that `edgebert.load` takes the fastest variant that was proven here.
+On how many threads and in how many streams it runs, `edgebert.tuning` measures at the first load.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def verify(
     """What holds and what fails in a bundle or package: files, tokenizer, and each artifact in its engine
     under each hint that the processor offers.
 
-    full: every length instead of every width that the runtime pads to. threads: instead of finding the best number.
+    full: every length instead of every width that the runtime pads to. threads: to time with, by default all.
     Raises: BundleError when it is no bundle or its manifest cannot be read.
     """
     checked_threads(threads)
@@ -115,6 +115,6 @@ def _torch(bundle: Bundle, golden: Golden) -> Finding:
 def _stamp(variant: Variant, finding: Finding) -> Stamp:
     seconds = None if finding.milliseconds is None else finding.milliseconds / 1e3
     return Stamp(
-        variant.artifact, finding.status == "ok", finding.detail, seconds, finding.threads, thorough=True,
+        variant.artifact, finding.status == "ok", finding.detail, seconds, thorough=True,
         hint=variant.hint,
     )  # fmt: skip

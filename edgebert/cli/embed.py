@@ -29,7 +29,7 @@ _CHUNK = 8192  # texts read, encoded and written at a time
 @click.option("--engine", type=click.Choice(["auto", "onnxruntime", "openvino"]), default="auto", show_default=True)
 @click.option("--precision", type=click.Choice(["auto", "int8", "fp32", "bf16", "fp16"]), default="auto",
               show_default=True)  # fmt: skip
-@click.option("--threads", type=int, help="Processor threads; by default the best number found, else all.")
+@click.option("--threads", type=int, help="Processor threads; by default all that may be used.")
 @click.option("--batch-size", type=click.IntRange(min=1), default=32, show_default=True)
 @click.option("--prompt", help="Text put before every text.")
 @click.option("--prompt-name", help="One of the model's prompts by name.")
