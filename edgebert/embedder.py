@@ -135,7 +135,7 @@ class Embedder(AsyncEncoding):
             progress.start("encode", len(texts))
             for start in range(0, len(texts), _CHUNK):
                 chunk = slice(start, start + _CHUNK)
-                runner.run(texts[chunk], out[chunk], batch_size, progress)
+                runner.run(texts[chunk], out[chunk], None if batch_size is None else int(batch_size), progress)
         if normalize_embeddings and (out.shape[1] < self.dimension or not self.bundle.manifest.normalize):
             vector_math.normalize_rows(out)
         vectors = coded(out, precision)
@@ -175,29 +175,33 @@ class Embedder(AsyncEncoding):
         """The vector of each of `sentences`, in their order, as `encode` gives it; the input may be endless.
 
         chunk_size: so many texts are read, encoded and held at a time. Shape: (dimension,) each.
-        Raises: as `encode`, when it comes to the text; RecipeError for an option at once.
+        Raises: as `encode`, when it comes to the chunk with the text; RecipeError for an option at once.
         """
         if not _is_whole(chunk_size) or chunk_size < 1:
             raise RecipeError(f"chunk_size is {chunk_size!r}; it must be 1 or more")
         if isinstance(sentences, str | bytes) or not isinstance(sentences, Iterable):
             raise DataError(f"sentences are {sentences!r:.80}; something that gives strings one by one is needed")
 
-        def encode(texts: list[str]) -> Vectors:
+        def encode(number: int, texts: list[str]) -> Vectors:
             return self.encode(
-                texts, batch_size=batch_size, normalize_embeddings=normalize_embeddings, truncate_dim=truncate_dim,
-                prompt=prompt, prompt_name=prompt_name,
+                as_texts(texts, before=number * int(chunk_size)), batch_size=batch_size,
+                normalize_embeddings=normalize_embeddings, truncate_dim=truncate_dim, prompt=prompt,
+                prompt_name=prompt_name,
             )  # fmt: skip
 
-        encode([])  # options are checked now, not when the first text comes
+        encode(0, [])  # options are checked now, not when the first text comes
         source = iter(sentences)
-        chunks = iter(lambda: list(itertools.islice(source, chunk_size)), [])
-        return itertools.chain.from_iterable(map(encode, chunks))
+        chunks = iter(lambda: list(itertools.islice(source, int(chunk_size))), [])
+        return itertools.chain.from_iterable(map(encode, itertools.count(), chunks))
 
     def warm_up(self, texts_at_once: int = 1) -> None:
         """Runs every width once, so that no later text waits for an engine to build its kernels; seconds.
 
         texts_at_once: the most texts of one call that it is to be ready for.
+        Raises: RecipeError unless it is 1 or more; EngineError.
         """
+        if not _is_whole(texts_at_once) or texts_at_once < 1:
+            raise RecipeError(f"texts_at_once is {texts_at_once!r}; it must be 1 or more")
         runner = self._running()
         for width in widths(self.max_length):
             runner.warm_up(width, texts_at_once)
@@ -304,8 +308,8 @@ def open_tokenizer(bundle: Bundle, *, max_length: int | None = None) -> Tokenize
     return Tokenizer(bundle.path("tokenizer.json"), max_length=length, vocab_size=size)
 
 
-def as_texts(sentences: Texts) -> list[str]:
-    """`sentences` as a list of strings.
+def as_texts(sentences: Texts, *, before: int = 0) -> list[str]:
+    """`sentences` as a list of strings. before: so many came before these, in messages.
 
     Raises: DataError naming the place and the value of anything that is no string.
     """
@@ -317,5 +321,7 @@ def as_texts(sentences: Texts) -> list[str]:
     texts: list[str] = np.atleast_1d(sentences).tolist() if isinstance(sentences, np.ndarray) else list(sentences)
     for i, text in enumerate(texts):
         if not isinstance(text, str):
-            raise DataError(f"sentences[{i}] is {text!r:.80} ({type(text).__name__}); every one must be a string")
+            raise DataError(
+                f"sentences[{before + i}] is {text!r:.80} ({type(text).__name__}); every one must be a string"
+            )
     return texts

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +21,7 @@ from edgebert.memory import check_budget, plan_within, resident_mb
 from edgebert.placing import asked_for, faster, nowhere
 from edgebert.plan import Layout, Plan, default_plan, one_layout
 from edgebert.probes import prove_widths
-from edgebert.stamps import Stamp, read_stamp, write_stamp
+from edgebert.stamps import Stamp, machine_key, read_stamp, write_stamp
 from edgebert.threads import checked_threads
 from edgebert.tokenizer import Tokenizer
 from edgebert.tuning import read_plan, tuned, tuning_is_on, write_plan
@@ -73,6 +74,33 @@ def load(
     )  # fmt: skip
 
 
+class _Soon:
+    """A tokenizer that is read while the engine opens its model: each takes about as long as the other."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        self._found: Tokenizer | None = None
+        self._problem: BaseException | None = None
+        self._reader = threading.Thread(target=self._read, args=(bundle,), name="edgebert-tokenizer", daemon=True)
+        self._reader.start()
+
+    def read(self) -> Tokenizer:
+        """The tokenizer.
+
+        Raises: BundleError, see `open_tokenizer`.
+        """
+        self._reader.join()
+        if self._problem is not None:
+            raise self._problem
+        assert self._found is not None
+        return self._found
+
+    def _read(self, bundle: Bundle) -> None:
+        try:
+            self._found = open_tokenizer(bundle)
+        except BaseException as problem:  # noqa: BLE001 - raised where it is read
+            self._problem = problem
+
+
 @dataclass(frozen=True)
 class _Resources:
     """threads, memory_mb, tune: see `load`. before: resident memory before anything was opened, in MB."""
@@ -94,7 +122,7 @@ def load_bundle(
         fitting = candidates(bundle, engine=engine, precision=precision, artifact=artifact)
     else:
         fitting = _require(bundle, engine)
-    tokenizer = open_tokenizer(bundle)
+    tokenizer = _Soon(bundle)
     if device == "auto":
         elsewhere, gone = faster(bundle, fitting, engine=engine, precision=precision)
     else:
@@ -114,7 +142,7 @@ def load_bundle(
 
 
 def _first(
-    bundle: Bundle, fitting: Sequence[Variant], tokenizer: Tokenizer, given: _Resources, placement: Placement
+    bundle: Bundle, fitting: Sequence[Variant], tokenizer: _Soon, given: _Resources, placement: Placement
 ) -> tuple[Embedder | None, list[str]]:
     """The first of the variants that opens and is right, None where none is; and what was wrong with those before."""
     problems: list[str] = []
@@ -129,11 +157,14 @@ def _first(
 
 
 def _embedder(
-    bundle: Bundle, variant: Variant, opened: Engine, tokenizer: Tokenizer, given: _Resources, placement: Placement
+    bundle: Bundle, variant: Variant, opened: Engine, tokenizer: _Soon, given: _Resources, placement: Placement
 ) -> Embedder:
     """What runs `opened` by the plan that fits; a ladder of fixed shapes takes one text after the other."""
 
+    as_proven = machine_key(bundle, variant.artifact, variant.hint)
+
     def reopen(layout: Layout) -> Engine:
+        require_unchanged(bundle, variant, as_proven)
         return variant.open(bundle, threads=layout.threads, streams=layout.streams)
 
     alone = variant.place is not None or isinstance(opened, StaticLadder)
@@ -147,7 +178,7 @@ def _embedder(
     device, name = (place.kind, place.full_name) if place else ("cpu", cpu_name())
     there = replace(placement, device=device, engine=opened.name, precision=opened.precision, full_name=name)
     return Embedder(
-        bundle, opened, tokenizer=tokenizer, hint=variant.hint, plan=plan, reopen=None if alone else reopen,
+        bundle, opened, tokenizer=tokenizer.read(), hint=variant.hint, plan=plan, reopen=None if alone else reopen,
         placement=there, unproven=variant.artifact if is_foreign(bundle) else "",
     )  # fmt: skip
 
@@ -225,12 +256,26 @@ def _plan(
         return default_plan(threads)
     plan = read_plan(bundle, variant.artifact, variant.hint, threads)
     if plan is None:
-        plan = tuned(opened, reopen, bundle, read_golden(bundle), threads)
+        try:
+            plan = tuned(opened, reopen, bundle, read_golden(bundle), threads)
+        except EngineError as problem:
+            logger.warning("%s: it is not tuned, all runs in one layout: %s", bundle.source, problem)
+            return one_layout(threads)
         write_plan(bundle, variant.artifact, variant.hint, threads, plan)
     return plan
 
 
-def _open_proven(bundle: Bundle, variant: Variant, tokenizer: Tokenizer, threads: int) -> Engine:
+def require_unchanged(bundle: Bundle, variant: Variant, as_proven: str) -> None:
+    """Raises EngineError when the files are no longer those whose `machine_key` was `as_proven`."""
+    try:
+        same = machine_key(bundle, variant.artifact, variant.hint) == as_proven
+    except OSError:
+        same = False
+    if not same:
+        raise EngineError(f"{bundle.source} was changed or removed while it was in use: load it again")
+
+
+def _open_proven(bundle: Bundle, variant: Variant, tokenizer: _Soon, threads: int) -> Engine:
     """The variant in its engine; at its first use here files are hashed and vectors compared with the golden ones.
 
     Raises: BundleError when files or the tokenizer do not match; EngineError when the vectors are wrong.
@@ -245,7 +290,7 @@ def _open_proven(bundle: Bundle, variant: Variant, tokenizer: Tokenizer, threads
     engine = variant.open(bundle, threads=threads)
     if stamp is None:
         golden = read_golden(bundle)
-        if fault := tokenizer_fault(tokenizer, golden):
+        if fault := tokenizer_fault(tokenizer.read(), golden):
             engine.close()
             raise BundleError(f"{bundle.source}: {fault}: they do not match")
         artifact = bundle.manifest.artifacts[variant.artifact]

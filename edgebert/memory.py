@@ -8,8 +8,9 @@ made.
 from __future__ import annotations
 
 import json
+import math
 import sys
-from numbers import Integral
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +29,9 @@ _UNMEASURED = 5.0  # of the files' size, what a model takes where the system doe
 
 def check_budget(memory_mb: float | None) -> None:
     """Raises RecipeError unless `memory_mb` is None or a number of MB from 1."""
-    if memory_mb is not None and (
-        not isinstance(memory_mb, Integral | float) or isinstance(memory_mb, bool) or not memory_mb >= 1
-    ):
+    if memory_mb is None:
+        return
+    if not isinstance(memory_mb, Real) or isinstance(memory_mb, bool) or not 1 <= memory_mb < math.inf:
         raise RecipeError(f"memory_mb is {memory_mb!r}; it must be a number of MB from 1, or None for no limit")
 
 

@@ -24,12 +24,14 @@ class Layout:
 @dataclass(frozen=True)
 class Plan:
     """lone: for one text; batch: for many. short: a lone text of up to so many tokens runs in one stream of `batch`.
-    batch_tokens: so many tokens, padding included, in one run."""
+    batch_tokens: so many tokens, padding included, in one run. bounded: a lone text, too, waits until a stream is
+    free, so that never more is in memory than was reckoned."""
 
     lone: Layout
     batch: Layout
     short: int = 0
     batch_tokens: int = BATCH_TOKENS
+    bounded: bool = False
 
     @property
     def layouts(self) -> tuple[Layout, ...]:
@@ -37,13 +39,24 @@ class Plan:
         return (self.lone,) if self.lone == self.batch else (self.lone, self.batch)
 
     def at_most(self, tokens: int) -> Plan:
-        """The same with runs of at most so many tokens."""
-        return replace(self, batch_tokens=min(self.batch_tokens, tokens))
+        """The same with runs of at most so many tokens, and no more runs at once than streams."""
+        return replace(self, batch_tokens=min(self.batch_tokens, tokens), bounded=True)
+
+    def fits(self, threads: int) -> bool:
+        """Whether it can be run on so many threads: one that was read from a file may be anything."""
+        return (
+            self.lone == Layout(1, threads)
+            and self.batch.streams >= 1
+            and self.batch.threads >= 1
+            and self.batch.streams * self.batch.threads <= threads
+            and LEAST_TOKENS <= self.batch_tokens <= MOST_TOKENS
+            and self.short >= 0
+        )
 
 
 def default_plan(threads: int) -> Plan:
     """What is right in most places: one text on all threads, many texts side by side on two threads each."""
-    return Plan(Layout(1, threads), Layout(threads // 2, 2) if threads > 2 else Layout(1, threads))
+    return Plan(Layout(1, threads), Layout(threads // 2, 2) if threads > 3 else Layout(1, threads))
 
 
 def one_layout(threads: int) -> Plan:

@@ -17,12 +17,9 @@ from edgebert.manifest import Manifest
 from edgebert.placing import placed
 from edgebert.probes import KINDS, Probe, golden_probes, length_probes, probe_ids
 from edgebert.progress import Progress
-from edgebert.threads import usable_threads
 from edgebert.variants import Variant, variants
 
 _TIMED_TOKENS = 32
-_TIMED_BATCH = 32
-_MARGIN = 1.25
 
 
 @dataclass(frozen=True)
@@ -39,7 +36,6 @@ class Finding:
     ordinary: float | None = None
     degenerate: float | None = None
     milliseconds: float | None = None
-    threads: int | None = None
 
 
 def prove_variants(
@@ -129,41 +125,33 @@ def _judged(
     cosines = worst.cosine.get("ordinary"), worst.cosine.get("degenerate")
     if fault:
         return Finding(variant.name, _bad(variant), fault, *cosines)
-    seconds, best = _fastest(bundle, variant, golden, threads)
     if plain is not None and plain.milliseconds is not None:
-        seconds = plain.milliseconds / 1e3 * _ratio(bundle, variant, golden, plain.threads or best, best)
-    return Finding(variant.name, "ok", "", *cosines, milliseconds=seconds * 1e3, threads=best)
+        milliseconds = plain.milliseconds * _ratio(bundle, variant, golden, threads)
+    else:
+        milliseconds = _alone(bundle, variant, golden, threads) * 1e3
+    return Finding(variant.name, "ok", "", *cosines, milliseconds=milliseconds)
 
 
-def _fastest(bundle: Bundle, variant: Variant, golden: Golden, threads: int | None) -> tuple[float, int]:
-    """Seconds for one text of middling length, and the number of threads that is best for one text and a batch."""
-    manifest = bundle.manifest
-    length = min(_TIMED_TOKENS, manifest.max_length)
-    ids = probe_ids(golden.cases, "ordinary", length)
-    one, batch = Probe((ids,), KINDS[:1], length), Probe((ids,) * _TIMED_BATCH, KINDS[:1] * _TIMED_BATCH, length)
-    most = usable_threads()
-    numbers = (
-        {threads or most} if threads or variant.place else {n for n in (1, 2, 4, 8, 16, 32, 64) if n < most} | {most}
-    )
-    times: dict[int, tuple[float, float]] = {}
-    for number in numbers:
-        with contextlib.closing(variant.open(bundle, threads=number)) as engine:
-            times[number] = (_seconds(engine, one, manifest, 20), _seconds(engine, batch, manifest, 3))
-    # All threads unless fewer are clearly better: a machine that is busy now makes fewer look good.
-    best = min(times, key=lambda number: times[number][0] * times[number][1] * (1.0 if number == most else _MARGIN))
-    return times[best][0], best
+def _alone(bundle: Bundle, variant: Variant, golden: Golden, threads: int | None) -> float:
+    """Seconds for one text of middling length."""
+    with contextlib.closing(variant.open(bundle, threads=threads)) as engine:
+        return _seconds(engine, _middling(bundle, golden), bundle.manifest, 20)
 
 
-def _ratio(bundle: Bundle, variant: Variant, golden: Golden, plain_threads: int, threads: int) -> float:
+def _ratio(bundle: Bundle, variant: Variant, golden: Golden, threads: int | None) -> float:
     """How long one text takes under the hint to under f32, in turns: a busy machine must not choose between them."""
-    length = min(_TIMED_TOKENS, bundle.manifest.max_length)
-    one = Probe((probe_ids(golden.cases, "ordinary", length),), KINDS[:1], length)
+    one = _middling(bundle, golden)
     with contextlib.ExitStack() as stack:
         engine = stack.enter_context(contextlib.closing(variant.open(bundle, threads=threads)))
-        under_f32 = _plain(bundle, variant).open(bundle, threads=plain_threads)
+        under_f32 = _plain(bundle, variant).open(bundle, threads=threads)
         plain = stack.enter_context(contextlib.closing(under_f32))
         turns = [[_seconds(e, one, bundle.manifest, 5) for e in (engine, plain)] for _ in range(10)]
     return statistics.median(hinted / known for hinted, known in turns)
+
+
+def _middling(bundle: Bundle, golden: Golden) -> Probe:
+    length = min(_TIMED_TOKENS, bundle.manifest.max_length)
+    return Probe((probe_ids(golden.cases, "ordinary", length),), KINDS[:1], length)
 
 
 def _seconds(engine: Engine, probe: Probe, manifest: Manifest, runs: int) -> float:

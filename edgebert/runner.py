@@ -6,16 +6,17 @@
                   its block and runs it, so that one tokenizes while the others compute
 
 A layout is compiled when it is first needed and shared by all callers; what runs at once is bounded by the streams.
+Between two runs a worker looks whether its call has ended by an error, so that little is run in vain.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +29,9 @@ from edgebert.progress import Progress
 
 _BLOCK = 256  # texts that a worker tokenizes and sorts at a time
 _LEAST_BLOCK = 8
-_HANDFUL = 64  # texts that are tokenized first to see whether they fit into one run
+_HANDFUL = 64  # texts that are tokenized first, since they may fit into one run
+_CHARACTERS = 4  # of a token, about; more text than that is no one run
+_KEPT_MASK = 128  # tokens: making a mask is dear beside a short text alone, and keeping those of long ones is too
 
 
 class TokenCount(NamedTuple):
@@ -40,6 +43,8 @@ class TokenCount(NamedTuple):
 
 Tokenize = Callable[[Sequence[str]], list[list[int]]]
 Reopen = Callable[[Layout], Engine]
+Batch = tuple[NDArray[np.int64], int]
+Job = Callable[[], Iterator[int]]  # a run at every step, which says how many texts it was
 
 
 @dataclass
@@ -67,7 +72,7 @@ class Engines:
             return engine
         with self._lock:
             if self._closed:
-                raise EngineError("the model is closed: load it again")
+                closed()
             if layout not in self._open:
                 self._open[layout] = self.reopen(layout)
             return self._open[layout]
@@ -90,6 +95,7 @@ class Runner:
         self.max_length, self.pad_token_id = max_length, pad_token_id
         self.tokens = TokenCount(0, 0)
         self._pool: ThreadPoolExecutor | None = None
+        self._closed = False
         self._lock = threading.Lock()
         self._turns = threading.Semaphore(plan.batch.streams)
         self._masks: dict[tuple[int, int], Ids] = {}
@@ -97,9 +103,11 @@ class Runner:
     def run(self, texts: Sequence[str], out: Vectors, most_rows: int | None, progress: Progress) -> None:
         """Fills `out`. most_rows: of one run. Shape: out (len(texts), at most the dimension)."""
         if len(texts) == 1:
-            out[0] = self._lone(self._tokenize(texts)[0])[0, : out.shape[1]]
+            ids = self._tokenize(texts)[0]
+            out[0] = self._lone(ids)[0, : out.shape[1]]
+            self._count(len(ids), ladder(len(ids), self.max_length))
             progress.advance()
-        elif len(texts) <= _HANDFUL:
+        elif len(texts) <= _HANDFUL and sum(map(len, texts)) <= _CHARACTERS * self.plan.batch_tokens:
             self._handful(texts, out, most_rows, progress)
         else:
             self._many(texts, out, most_rows, progress)
@@ -118,7 +126,7 @@ class Runner:
     def close(self) -> None:
         """Ends the workers, after what they run now, and frees the model."""
         with self._lock:
-            pool, self._pool = self._pool, None
+            self._closed, pool, self._pool = True, self._pool, None
         if pool is not None:
             pool.shutdown(wait=False, cancel_futures=True)
         self.engines.close()
@@ -137,21 +145,21 @@ class Runner:
         row[0, :length] = ids
         mask = self._masks.get((length, width))
         if mask is None:
-            mask = self._masks[length, width] = (np.arange(width) < length).astype(np.int64)[None]
-        self._count(length, width)
-        layout = self.plan.batch if width <= self.plan.short else self.plan.lone
-        return self.engines.at(layout).embed(row, mask)
+            mask = (np.arange(width) < length).astype(np.int64)[None]
+            if width <= _KEPT_MASK:
+                self._masks[length, width] = mask
+        engine = self.engines.at(self.plan.batch if width <= self.plan.short else self.plan.lone)
+        if not self.plan.bounded:
+            return engine.embed(row, mask)
+        with self._turns:
+            return engine.embed(row, mask)
 
     def _handful(self, texts: Sequence[str], out: Vectors, most_rows: int | None, progress: Progress) -> None:
         """In the caller's thread when it is one run, else by the workers."""
         ids = self._tokenize(texts)
         batches = self._batches(ids, most_rows)
-        if len(batches) == 1:
-            self._run(self.engines.at(self.plan.lone), ids, *batches[0], out)
-            progress.advance(len(texts))
-            return
-        engine = self.engines.at(self.plan.batch)
-        self._spread([partial(self._run, engine, ids, *batch, out) for batch in batches], progress)
+        engine = self.engines.at(self.plan.lone if len(batches) == 1 else self.plan.batch)
+        self._spread([partial(self._runs, engine, ids, [batch], out) for batch in batches], progress)
 
     def _many(self, texts: Sequence[str], out: Vectors, most_rows: int | None, progress: Progress) -> None:
         """Blocks of texts of like length, the longest first. Bytes in UTF-8 tell tokens well in every script."""
@@ -161,55 +169,84 @@ class Runner:
         size = min(_BLOCK, max(_LEAST_BLOCK, -(-len(texts) // (4 * streams))))
         engine = self.engines.at(self.plan.batch)
 
-        def work(rows: NDArray[np.int64]) -> int:
+        def work(rows: NDArray[np.int64]) -> Iterator[int]:
             ids = self._tokenize([texts[row] for row in rows])
-            return sum(self._run(engine, ids, *batch, out, rows) for batch in self._batches(ids, most_rows))
+            return self._runs(engine, ids, self._batches(ids, most_rows), out, rows)
 
         self._spread([partial(work, order[start : start + size]) for start in range(0, len(order), size)], progress)
 
-    def _batches(self, ids: list[list[int]], most_rows: int | None) -> list[tuple[NDArray[np.int64], int]]:
+    def _batches(self, ids: list[list[int]], most_rows: int | None) -> list[Batch]:
         lengths = [len(row) for row in ids]
         tokens = self.plan.batch_tokens
         return list(token_batches(lengths, tokens=tokens, max_length=self.max_length, most_rows=most_rows))
 
-    def _run(
-        self, engine: Engine, ids: list[list[int]], places: NDArray[np.int64], width: int, out: Vectors,
+    def _runs(
+        self, engine: Engine, ids: list[list[int]], batches: Sequence[Batch], out: Vectors,
         rows: NDArray[np.int64] | None = None,
-    ) -> int:  # fmt: skip
-        """One run, and how many texts it was. rows: where they stand in `out`, None when just as in `ids`."""
-        batch = [ids[place] for place in places]
-        arrays = pad(batch, self.pad_token_id, to=width)
-        with self._turns:
-            vectors = engine.embed(*arrays)
-        out[places if rows is None else rows[places]] = vectors[:, : out.shape[1]]
-        self._count(sum(map(len, batch)), width * len(batch))
-        return len(batch)
+    ) -> Iterator[int]:  # fmt: skip
+        """One run after the other, and how many texts each was. rows: where `ids` stand in `out`, None when just so."""
+        for places, width in batches:
+            batch = [ids[place] for place in places]
+            arrays = pad(batch, self.pad_token_id, to=width)
+            with self._turns:
+                vectors = engine.embed(*arrays)
+            out[places if rows is None else rows[places]] = vectors[:, : out.shape[1]]
+            self._count(sum(map(len, batch)), width * len(batch))
+            yield len(batch)
 
-    def _spread(self, jobs: Sequence[Callable[[], int]], progress: Progress) -> None:
+    def _spread(self, jobs: Sequence[Job], progress: Progress) -> None:
         """Runs the jobs on the workers; the first error ends the rest.
 
-        Raises: what a job raises.
+        Raises: what a job raises; EngineError when the model is closed meanwhile.
         """
         if self.engines.reopen is None or len(jobs) == 1:
             for job in jobs:
-                progress.advance(job())
+                for done in job():
+                    progress.advance(done)
             return
-        futures: list[Future[int]] = [self._workers().submit(job) for job in jobs]
+        ended = threading.Event()
+        futures: list[Future[int]] = []
         try:
+            self._submit([partial(_until, ended, job) for job in jobs], futures)
             for future in futures:
                 progress.advance(future.result())
-        except BaseException:
-            for future in futures:
-                future.cancel()
-            wait(futures)  # none may write into `out` after the caller has gone on
-            raise
+        except CancelledError:
+            closed()
+        finally:
+            ended.set()
+            # None may write into `out` after the caller has gone on. One that was cancelled tells no waiter.
+            wait([future for future in futures if not future.cancel()])
 
-    def _workers(self) -> ThreadPoolExecutor:
+    def _submit(self, jobs: Sequence[Callable[[], int]], futures: list[Future[int]]) -> None:
+        """Gives the jobs to the workers, which are started at the first call, and adds to `futures`."""
         with self._lock:
+            if self._closed:
+                closed()
             if self._pool is None:
                 self._pool = ThreadPoolExecutor(self.plan.batch.streams + 1, thread_name_prefix="edgebert")
-            return self._pool
+            for job in jobs:
+                futures.append(self._pool.submit(job))
 
     def _count(self, tokens: int, padded: int) -> None:
         """Adds to the counts of tokens, which may miss one where threads meet: they are for looking at."""
         self.tokens = TokenCount(self.tokens.real + tokens, self.tokens.padded + padded)
+
+
+def closed() -> NoReturn:
+    """Raises EngineError: the model is closed."""
+    raise EngineError("the model is closed: load it again")
+
+
+def _until(ended: threading.Event, job: Job) -> int:
+    """Runs `job` until its call has ended, and ends it by an error; how many texts were run."""
+    done = 0
+    try:
+        if not ended.is_set():
+            for texts in job():
+                done += texts
+                if ended.is_set():
+                    break
+    except BaseException:
+        ended.set()
+        raise
+    return done

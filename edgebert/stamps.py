@@ -37,16 +37,15 @@ class Stamp:
     """One artifact under one hint on one machine.
 
     verified: whether its vectors were near enough to the golden ones; problem: what was wrong where not. seconds: the
-    median time of one text of middling length with `threads` threads, the best number; None where it was not timed.
-    thorough: whether every width was tried, as `edgebert verify` does, and not the golden cases alone. place: the
-    identity of the device, "" for the CPU.
+    median time of one text of middling length on all threads; None where it was not timed. thorough: whether every
+    width was tried, as `edgebert verify` does, and not the golden cases alone. place: the identity of the device, ""
+    for the CPU.
     """
 
     artifact: str
     verified: bool
     problem: str = ""
     seconds: float | None = None
-    threads: int | None = None
     thorough: bool = False
     hint: Hint = "f32"
     place: str = ""

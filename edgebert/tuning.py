@@ -20,7 +20,7 @@ from edgebert.batching import pad
 from edgebert.bundle import Bundle
 from edgebert.cache import cache_folder
 from edgebert.engines.base import Engine, Hint
-from edgebert.errors import EdgeBertError
+from edgebert.errors import EdgeBertError, EngineError
 from edgebert.files import new_file
 from edgebert.golden import Golden
 from edgebert.plan import Layout, Plan, default_plan
@@ -45,9 +45,10 @@ def read_plan(bundle: Bundle, artifact: str, hint: Hint, threads: int) -> Plan |
     """What was measured here before, None when nothing was or it cannot be read."""
     try:
         data = json.loads(_path(bundle, artifact, hint, threads).read_text(encoding="utf-8"))
-        return parse(Plan, data, where="plan", error=EdgeBertError)
+        plan = parse(Plan, data, where="plan", error=EdgeBertError)
     except _NO_CACHE:
         return None
+    return plan if plan.fits(threads) else None
 
 
 def write_plan(bundle: Bundle, artifact: str, hint: Hint, threads: int, plan: Plan) -> None:
@@ -113,14 +114,27 @@ class _Measure:
         return best if cost[best] * _CLEARLY < cost[usual] else usual
 
     def _side_by_side(self, layout: Layout, rows: int, width: int) -> float:
-        """Seconds for one run in every stream at once."""
-        ways = [threading.Thread(target=self._seconds, args=(layout, rows, width)) for _ in range(layout.streams - 1)]
+        """Seconds for one run in every stream at once.
+
+        Raises: EngineError when the engine fails in one of them.
+        """
+        problems: list[EngineError] = []
+
+        def run() -> None:
+            try:
+                self._seconds(layout, rows, width)
+            except EngineError as problem:
+                problems.append(problem)
+
+        ways = [threading.Thread(target=run) for _ in range(layout.streams - 1)]
         start = time.perf_counter()
         for way in ways:
             way.start()
-        self._seconds(layout, rows, width)
+        run()
         for way in ways:
             way.join()
+        if problems:
+            raise problems[0]
         return time.perf_counter() - start
 
     def _seconds(self, layout: Layout, rows: int, width: int) -> float:

@@ -1,7 +1,7 @@
 """Everything that can be wrong with a bundle on this machine, checked and named.
 
-What holds is stamped into the user's cache, so that `edgebert.load` takes the fastest variant that was proven here,
-with the best number of threads.
+What holds is stamped into the user's cache, so that `edgebert.load` takes the fastest variant that was proven here.
+On how many threads and in how many streams it runs, `edgebert.tuning` measures at the first load.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def verify(
     """What holds and what fails in a bundle or package: files, tokenizer, and each artifact in its engine
     under each hint that the processor offers. Engine files without a manifest are compared with each other.
 
-    full: every length instead of every width that the runtime pads to. threads: instead of finding the best number.
+    full: every length instead of every width that the runtime pads to. threads: to time with, by default all.
     device: "auto" proves on the CPU and on every accelerator that is here, "cpu", "npu" and "gpu" on the CPU and these.
     Raises: BundleError when it is no bundle or its manifest cannot be read.
     """
@@ -131,6 +131,6 @@ def _torch(bundle: Bundle, golden: Golden) -> Finding:
 def _stamp(variant: Variant, finding: Finding) -> Stamp:
     seconds = None if finding.milliseconds is None else finding.milliseconds / 1e3
     return Stamp(
-        variant.artifact, finding.status == "ok", finding.detail, seconds, finding.threads, thorough=True,
+        variant.artifact, finding.status == "ok", finding.detail, seconds, thorough=True,
         hint=variant.hint, place=variant.place.identity if variant.place else "",
     )  # fmt: skip

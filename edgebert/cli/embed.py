@@ -34,7 +34,7 @@ _CHUNK = 8192  # texts read, encoded and written at a time
 @click.option("--precision", type=click.Choice(["auto", "int8", "fp32", "bf16", "fp16"]), default="auto",
               show_default=True)  # fmt: skip
 @click.option("--artifact", help="The engine file or the manifest's artifact to run, by its name.")
-@click.option("--threads", type=int, help="Processor threads; by default the best number found, else all.")
+@click.option("--threads", type=int, help="Processor threads; by default all that may be used.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "npu", "gpu"]), default="auto", show_default=True)
 @click.option("--fallback/--no-fallback", default=None, help="Whether the CPU may stand in for a device that does not "
               "work; by default yes for auto, no for one that is named.")  # fmt: skip

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 @click.argument("model")
 @click.option("--revision", help="The model's revision on the Hub.")
 @click.option("--full", is_flag=True, help="Try every length, not only every width that the runtime pads to.")
-@click.option("--threads", type=int, help="Use that many threads instead of finding the best number.")
+@click.option("--threads", type=int, help="Processor threads to time with; by default all that may be used.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "npu", "gpu"]), default="auto", show_default=True,
               help="Prove on the CPU, and on this device too; auto is every one that is here.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
@@ -49,7 +49,7 @@ def _show(report: Report) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("check", "result", "cosine, ordinary", "degenerate", "ms", "threads", box=None)
+    table = Table("check", "result", "cosine, ordinary", "degenerate", "ms", box=None)
     for column in table.columns[2:]:
         column.justify = "right"
     for finding in report.findings:
@@ -67,4 +67,4 @@ def _cells(finding: Finding) -> list[str]:
     colour = {"ok": "green", "failed": "bold red"}.get(finding.status, "yellow")
     numbers = [(finding.ordinary, ".5f"), (finding.degenerate, ".5f"), (finding.milliseconds, ".2f")]
     told = ["" if value is None else format(value, form) for value, form in numbers]
-    return [finding.what, f"[{colour}]{finding.status}[/]", *told, str(finding.threads or "")]
+    return [finding.what, f"[{colour}]{finding.status}[/]", *told]

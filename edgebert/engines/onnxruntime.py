@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from edgebert.bundle import Bundle
-from edgebert.compiled import compiled_folder
+from edgebert.compiled import compiled_folder, from_kept
 from edgebert.devices import Place
 from edgebert.engines.base import Hint, Ids, Vectors, engine_errors, precision_of
 from edgebert.engines.graph import settle
@@ -43,19 +43,15 @@ class OnnxRuntimeEngine:
         self.precision = precision_of(artifact, hint)
         path = bundle.path(artifact.files[0])
         options = _options(ort, threads)
-        used = path
+        self._session: Any = None
         if width is not None:
             fix_shape(options, width)
         elif place is None:
             kept = compiled_folder(bundle, artifact, "optimized", partial(_optimize, ort, path), self._faults)
-            if kept is not None:
-                options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL  # it was done before
-                used = kept / _MODEL
-        with engine_errors(self._faults, f"ONNX Runtime cannot load {path}"):
-            if place is None:
-                self._session: Any = ort.InferenceSession(str(used), options, providers=["CPUExecutionProvider"])
-            else:
-                self._session = session_on(place, str(used), options)
+            self._session = from_kept(kept, partial(_open_optimized, ort, threads), self._faults)
+        if self._session is None:
+            with engine_errors(self._faults, f"ONNX Runtime cannot load {path}"):
+                self._session = _open(ort, path, options) if place is None else session_on(place, str(path), options)
         if width is not None:
             require_shape(self._session, artifact, width)
         inputs = {i.name: i.type for i in self._session.get_inputs()}
@@ -94,4 +90,14 @@ def _optimize(ort: Any, path: Path, folder: Path) -> None:
     options.add_session_config_entry("session.optimized_model_external_initializers_file_name", _WEIGHTS)
     options.add_session_config_entry("session.optimized_model_external_initializers_min_size_in_bytes", "1024")
     options.add_session_config_entry("session.disable_prepacking", "1")
-    ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    _open(ort, path, options)
+
+
+def _open_optimized(ort: Any, threads: int, folder: Path) -> Any:
+    options = _options(ort, threads)
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL  # it was done before
+    return _open(ort, folder / _MODEL, options)
+
+
+def _open(ort: Any, path: Path, options: Any) -> Any:
+    return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from edgebert.bundle import Bundle
-from edgebert.compiled import compiled_folder
+from edgebert.compiled import compiled_folder, from_kept
 from edgebert.devices import Place
 from edgebert.engines.base import Hint, Ids, Vectors, engine_errors, precision_of
 from edgebert.engines.graph import Signature, settle
@@ -96,7 +96,7 @@ class OpenVinoEngine:
 
         how = json.dumps(config, sort_keys=True)
         folder = compiled_folder(self._bundle, self._artifact, how, make, _FAULTS)
-        return None if folder is None else _core().import_model((folder / _BLOB).read_bytes(), "CPU", config)
+        return from_kept(folder, lambda kept: _core().import_model((kept / _BLOB).read_bytes(), "CPU", config), _FAULTS)
 
     def _compile(self, device: str, config: dict[str, Any]) -> Any:
         # Not mapped: a file that is written over would change the vectors, one that is cut short end the process.

@@ -34,9 +34,11 @@ class Pretended:
         self.opened: list[tuple[str, Hint]] = []
         self._genuine = engines.open_engine
 
-    def open(self, bundle: Bundle, name: str, *, hint: Hint = "f32", threads: int | None = None) -> Engine:
+    def open(
+        self, bundle: Bundle, name: str, *, hint: Hint = "f32", threads: int | None = None, streams: int = 1
+    ) -> Engine:
         self.opened.append((name, hint))
-        engine: Any = self._genuine(bundle, name, threads=threads)
+        engine: Any = self._genuine(bundle, name, threads=threads, streams=streams)
         if hint != "f32":
             embed = engine.embed
             engine.precision = precision_of(bundle.manifest.artifacts[name], hint)

@@ -59,7 +59,7 @@ def judged(max_length: int, names: list[str], bad: str, wrong: Wrong) -> dict[st
     """What `prove_variants` says of toys of which the variant `bad` is wrong; OpenVINO offers bf16."""
     bundle, golden = toy_bundle(max_length, names)
 
-    def opened(bundle: Bundle, name: str, *, hint: engines.Hint, threads: int | None) -> Toy:
+    def opened(bundle: Bundle, name: str, *, hint: engines.Hint, threads: int | None, streams: int) -> Toy:
         full = name if hint == "f32" else f"{name}-{hint}"
         precision = precision_of(bundle.manifest.artifacts[name], hint)
         return Toy(full, precision, wrong) if full == bad else Toy(full, precision)
@@ -67,7 +67,7 @@ def judged(max_length: int, names: list[str], bad: str, wrong: Wrong) -> dict[st
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(variants, "open_engine", opened)
         patch.setattr(variants, "offered_hints", lambda e: ("f32", "bf16") if e == "openvino" else ("f32",))
-        patch.setattr(proof, "_fastest", lambda *_: (0.01, 1))
+        patch.setattr(proof, "_alone", lambda *_: 0.01)
         found = prove_variants(bundle, golden, full=False, threads=1, progress=Progress())
     return {finding.what: finding for finding in found.values()}
 
@@ -149,7 +149,9 @@ def test_the_gates_of_a_hint() -> None:
 
 def test_a_hint_is_timed_in_turns_with_f32(monkeypatch: pytest.MonkeyPatch) -> None:
     bundle, golden = toy_bundle(40, ["openvino-int8"])
-    monkeypatch.setattr(variants, "open_engine", lambda b, n, *, hint, threads: Toy(f"{hint} {threads}"))
+    monkeypatch.setattr(
+        variants, "open_engine", lambda b, n, *, hint, threads, streams: Toy(f"{hint} {threads} {streams}")
+    )
     turns: list[str] = []
 
     def seconds(engine: Toy, *_: object) -> float:
@@ -159,8 +161,8 @@ def test_a_hint_is_timed_in_turns_with_f32(monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setattr(proof, "_seconds", seconds)
     half = Variant("openvino-int8", "openvino", "int8", "bf16")
-    assert proof._ratio(bundle, half, golden, 1, 2) == 0.5
-    assert turns == ["bf16 2", "f32 1"] * 10
+    assert proof._ratio(bundle, half, golden, 2) == 0.5
+    assert turns == ["bf16 2 1", "f32 2 1"] * 10
 
 
 @pytest.mark.skipif(
@@ -169,7 +171,7 @@ def test_a_hint_is_timed_in_turns_with_f32(monkeypatch: pytest.MonkeyPatch) -> N
 )
 def test_bf16_of_this_processor_is_judged_by_what_it_does(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(variants, "offered_hints", engines.offered_hints)
-    monkeypatch.setattr(proof, "_fastest", lambda *_: (0.01, 1))
+    monkeypatch.setattr(proof, "_alone", lambda *_: 0.01)
     bundle = Bundle.open(tiny_bundle)
     golden, manifest = read_golden(bundle), bundle.manifest
     found = prove_variants(bundle, golden, full=False, threads=1, progress=Progress())

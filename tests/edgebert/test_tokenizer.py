@@ -121,11 +121,15 @@ def test_a_very_long_text_gives_the_same_tokens_and_is_not_tokenized_to_its_end(
         encoded = whole.encode(text)
         assert (found.ids, found.truncated) == (encoded.ids, bool(encoded.overflowing)), text[:20]
     seen: list[int] = []
-    batch = tokenizer.backend.encode_batch_fast
+    one, batch = tokenizer.backend.encode, tokenizer.backend.encode_batch_fast
 
     class Watched:
         def __getattr__(self, name: str) -> object:
             return getattr(backend, name)
+
+        def encode(self, text: str) -> object:
+            seen.append(len(text))
+            return one(text)
 
         def encode_batch_fast(self, texts: list[str]) -> object:
             seen.extend(map(len, texts))
@@ -133,5 +137,8 @@ def test_a_very_long_text_gives_the_same_tokens_and_is_not_tokenized_to_its_end(
 
     backend = tokenizer.backend
     tokenizer.backend = Watched()  # type: ignore[assignment]
-    assert tokenizer(["the dog runs " * 20_000])[0].truncated
-    assert max(seen) <= 64 * 16
+    for texts in (["the dog runs " * 20_000], ["the dog runs " * 20_000, "the dog"]):
+        seen.clear()
+        assert tokenizer(texts)[0].truncated
+        assert len(seen) == len(texts)
+        assert max(seen) <= 64 * 16

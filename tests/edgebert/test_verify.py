@@ -14,6 +14,7 @@ import pytest
 import edgebert
 from edgebert import engines, proof, variants
 from edgebert import verify as verify_module
+from edgebert.batching import widths
 from edgebert.bundle import Bundle, seal
 from edgebert.errors import BundleError, RecipeError
 from edgebert.progress import Progress
@@ -31,8 +32,8 @@ HALF = ["openvino-fp32-bf16", "openvino-int8-bf16"]
 def quick(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
     """Times as given instead of measured ones: seconds by variant."""
     times = dict.fromkeys([*NAMES, *HALF], 0.01)
-    monkeypatch.setattr(proof, "_fastest", lambda bundle, v, golden, threads: (times[v.name], threads or 1))
-    monkeypatch.setattr(proof, "_ratio", lambda bundle, v, golden, *threads: times[v.name] / times[v.artifact])
+    monkeypatch.setattr(proof, "_alone", lambda bundle, v, golden, threads: times[v.name])
+    monkeypatch.setattr(proof, "_ratio", lambda bundle, v, golden, threads: times[v.name] / times[v.artifact])
     return times
 
 
@@ -69,37 +70,38 @@ def test_a_whole_bundle_holds_in_both_engines(tiny_bundle: Path, quick: dict[str
         least = (1 - 1e-4, 1 - 1e-4) if name.endswith("fp32") else (0.97, 0.93)
         assert least[0] <= found.ordinary <= 1 + 1e-6
         assert least[1] <= found.degenerate <= 1 + 1e-6
-        assert (found.milliseconds, found.threads) == (quick[name] * 1e3, 1)
+        assert found.milliseconds == quick[name] * 1e3
 
 
 def test_what_holds_is_remembered_for_load(tiny_bundle: Path, quick: dict[str, float]) -> None:
     quick["onnxruntime-int8"] = 0.001
     verify(tiny_bundle, threads=1)
     bundle = Bundle.open(tiny_bundle)
-    assert read_stamp(bundle, "onnxruntime-int8") == Stamp(
-        "onnxruntime-int8", True, seconds=0.001, threads=1, thorough=True
-    )
+    assert read_stamp(bundle, "onnxruntime-int8") == Stamp("onnxruntime-int8", True, seconds=0.001, thorough=True)
     assert all(read_stamp(bundle, name) is not None for name in NAMES)
     with edgebert.load(tiny_bundle) as encoder:
         assert (encoder.engine, encoder.precision) == ("onnxruntime", "int8")
 
 
-def test_times_and_threads_are_measured(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(proof, "usable_threads", lambda: 2)
-    tried: set[int | None] = set()
+@pytest.mark.parametrize("threads", [None, 2])
+def test_times_are_measured_on_the_threads_that_load_would_use(
+    threads: int | None, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: set[tuple[int | None, int]] = set()
     genuine = variants.open_engine
 
-    def spy(bundle: Bundle, name: str, *, hint: engines.Hint, threads: int | None = None) -> engines.Engine:
-        tried.add(threads)
-        return genuine(bundle, name, hint=hint, threads=threads)
+    def spy(
+        bundle: Bundle, name: str, *, hint: engines.Hint, threads: int | None = None, streams: int = 1
+    ) -> engines.Engine:
+        tried.add((threads, streams))
+        return genuine(bundle, name, hint=hint, threads=threads, streams=streams)
 
     monkeypatch.setattr(variants, "open_engine", spy)
-    report = verify(tiny_bundle)
-    assert tried == {None, 1, 2}
+    report = verify(tiny_bundle, threads=threads)
+    assert tried == {(threads, 1)}
     for finding in report.findings[2:]:
         assert finding.milliseconds is not None
         assert 0 < finding.milliseconds < 1000
-        assert finding.threads in (1, 2)
 
 
 def test_wrong_vectors_fail_and_are_never_chosen(copied_bundle: Path, quick: dict[str, float]) -> None:
@@ -187,8 +189,9 @@ def test_full_tries_every_length(tiny_bundle: Path, quick: dict[str, float]) -> 
     for full in (False, True):
         assert verify(tiny_bundle, full=full, threads=1, progress=Counting()).ok
     batches = 3 * 3  # of lengths 16, 32 and 48
-    golden = 2 * 6 + batches  # at every width that the runtime pads to
-    assert totals == {False: golden + 2 * 6 + batches, True: golden + 2 * 47 + batches}
+    assert widths(48) == [*range(2, 33, 2), 36, 40, 44, 48]
+    golden = 2 * 20 - 1 + batches  # of both kinds at every width that the runtime pads to; a text of 2 tokens is one
+    assert totals == {False: golden + 2 * 20 + batches, True: golden + 2 * 47 + batches}
 
 
 def test_an_engine_that_is_wrong_in_one_shape_only_fails(
@@ -196,8 +199,8 @@ def test_an_engine_that_is_wrong_in_one_shape_only_fails(
 ) -> None:
     genuine = variants.open_engine
 
-    def sometimes_wrong(bundle: Bundle, name: str, *, hint: engines.Hint, threads: int | None) -> engines.Engine:
-        engine = genuine(bundle, name, hint=hint, threads=threads)
+    def sometimes_wrong(bundle: Bundle, name: str, *, streams: int, **options: Any) -> engines.Engine:
+        engine = genuine(bundle, name, streams=streams, **options)
         embed = engine.embed
         if name == "onnxruntime-int8":
 
@@ -278,7 +281,7 @@ def test_a_hint_that_is_right_and_faster_is_chosen_and_loaded(
     assert [f.what for f in report.findings[2:]] == [*NAMES[:2], "openvino-fp32", HALF[0], "openvino-int8", HALF[1]]
     assert {f.status for f in report.findings} == {"ok"}
     assert report.chosen == "openvino-int8-bf16"
-    stamp = Stamp("openvino-int8", True, seconds=0.005, threads=1, thorough=True, hint="bf16")
+    stamp = Stamp("openvino-int8", True, seconds=0.005, thorough=True, hint="bf16")
     assert read_stamp(Bundle.open(tiny_bundle), "openvino-int8", "bf16") == stamp
     with edgebert.load(tiny_bundle) as encoder:
         assert encoder.runs == "openvino int8 (hint bf16)"
