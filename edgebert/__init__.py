@@ -8,7 +8,6 @@ The workshop (`edgebert.distill`, `edgebert.quantize`, `edgebert.targets`) is im
 
 from __future__ import annotations
 
-from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 from edgebert.errors import EdgeBertError
@@ -32,7 +31,9 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     """Public names are imported on first use, so that `import edgebert` costs nothing."""
     if name == "__version__":
-        return metadata.version("edgebert")
+        from edgebert.version import VERSION
+
+        return VERSION
     if name in _HOMES:
         from importlib import import_module
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextvars
 import functools
 import threading
@@ -56,6 +55,8 @@ class AsyncEncoding:
             if self._pool is None:
                 self._pool = ThreadPoolExecutor(_WORKERS, thread_name_prefix="edgebert-aencode")
             future = self._pool.submit(contextvars.copy_context().run, call)
+        import asyncio  # not above: who does not call this need not wait for it
+
         return await asyncio.wrap_future(future)
 
     encode: Any  # what `aencode` calls in its thread

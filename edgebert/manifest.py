@@ -6,9 +6,11 @@ The format is described in docs/bundle.md.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -120,6 +122,11 @@ class Manifest:
     quality: tuple[Quality, ...] = ()
     lineage: Mapping[str, Any] = field(default_factory=dict)
     target: str | None = None
+
+    @cached_property
+    def identity(self) -> str:
+        """The SHA-256 of the facts: what holds for one manifest holds for every equal one."""
+        return hashlib.sha256(manifest_bytes(self)).hexdigest()
 
 
 def read_manifest(folder: Path) -> Manifest:

@@ -16,11 +16,6 @@ from typing import Any, TypeVar
 
 from edgebert.errors import EdgeBertError
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
 T = TypeVar("T")
 
 
@@ -29,6 +24,10 @@ def read_toml(path: Path, *, what: str, error: type[EdgeBertError]) -> dict[str,
 
     Raises: `error` when it is missing, cannot be read or is not TOML.
     """
+    if sys.version_info >= (3, 11):  # not above: a device reads no TOML
+        import tomllib
+    else:
+        import tomli as tomllib
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

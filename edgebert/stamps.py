@@ -13,7 +13,7 @@ import json
 import platform
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 
 from edgebert.batching import STEPS
@@ -23,8 +23,8 @@ from edgebert.devices import Place
 from edgebert.engines.base import Hint
 from edgebert.errors import EdgeBertError
 from edgebert.files import new_file
-from edgebert.manifest import manifest_bytes
 from edgebert.schema import parse, plain
+from edgebert.version import VERSION
 
 # One more whenever a proof asks for more: what was proven by less is proven again.
 PROOF = 2
@@ -92,17 +92,26 @@ def _path(bundle: Bundle, artifact: str, hint: Hint, place: str = "") -> Path:
 def machine_key(bundle: Bundle, artifact: str, how: str) -> str:
     """A name for what this machine finds out or makes: of that artifact as its files are now, by `how`, here."""
     engine = bundle.manifest.artifacts[artifact].engine
-    facts = hashlib.sha256(manifest_bytes(bundle.manifest)).hexdigest()
     # A file that was touched since is not the one that was proven.
     touched = [bundle.path(name).stat().st_mtime_ns for name in sorted(bundle.manifest.files)]
     # Our own version counts too: it decides how the engine is set up.
-    versions = [engine_version("edgebert"), engine_version(engine), PROOF]
-    key = [facts, touched, artifact, how, STEPS, *versions, processor()]
+    versions = [VERSION, engine_version(engine), PROOF]
+    key = [bundle.manifest.identity, touched, artifact, how, STEPS, *versions, processor()]
     return hashlib.sha256(json.dumps(key).encode()).hexdigest()[:32]
 
 
+@lru_cache
 def engine_version(engine: str) -> str:
-    """The installed version of a package such as an engine, "" where it is not installed."""
+    """The installed version of an engine's package, "" where it is not installed; nothing is imported for it."""
+    spec = find_spec(engine)
+    if spec is None or spec.origin is None:
+        return ""
+    # As installers name the folder of facts; `importlib.metadata` reads all of them and takes longer than the rest.
+    named = sorted(Path(spec.origin).parent.parent.glob(f"{engine}-*.dist-info"))
+    if len(named) == 1:
+        return named[0].name.removesuffix(".dist-info").partition("-")[2]
+    from importlib import metadata
+
     try:
         return metadata.version(engine)
     except metadata.PackageNotFoundError:

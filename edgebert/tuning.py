@@ -9,12 +9,13 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import statistics
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+
+import numpy as np
 
 from edgebert.batching import pad
 from edgebert.bundle import Bundle
@@ -90,7 +91,7 @@ class _Measure:
             for _ in range(3 * _ROUNDS):
                 for layout, spent in times.items():
                     spent.append(self._seconds(layout, 1, tokens))
-            lone, stream = (statistics.median(spent[_ROUNDS:]) for spent in times.values())
+            lone, stream = (float(np.median(spent[_ROUNDS:])) for spent in times.values())
             if stream * _CLEARLY > lone:
                 break
             found = tokens
@@ -107,7 +108,7 @@ class _Measure:
             for width, tokens in cases:
                 spent = [self._side_by_side(layout, max(1, tokens // width), width) for _ in range(_ROUNDS)]
                 speeds.setdefault((layout, tokens), []).append(min(spent[2:]) / tokens / layout.streams)
-        cost = {key: statistics.geometric_mean(found) for key, found in speeds.items()}
+        cost = {key: float(np.exp(np.mean(np.log(found)))) for key, found in speeds.items()}
         lone = next(iter(self.engines))
         best = min(cost, key=lambda key: cost[key])
         usual = min((key for key in cost if key[0] == lone), key=lambda key: cost[key])
