@@ -82,7 +82,12 @@ def test_the_bundle_has_four_artifacts_with_recipe_parity_and_gates(tiny_bundle:
         assert artifact.parity.degenerate_min <= artifact.parity.degenerate_mean
         if artifact.precision == "int8":
             assert artifact.recipe == RECIPES["outliers-8"].facts()
-            assert [one["pass"] for one in artifact.recipe["passes"]] == ["outliers", "static-int8", "weight-only"]
+            assert [one["pass"] for one in artifact.recipe["passes"]] == [
+                "split-outliers",
+                "outliers",
+                "static-int8",
+                "weight-only",
+            ]
             assert artifact.min_cosine == {"ordinary": 0.97, "degenerate": 0.95}
             assert artifact.parity.ordinary_min < 0.999999
         else:
