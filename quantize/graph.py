@@ -49,8 +49,8 @@ class Graph:
     """A model with its constants and the producers and consumers of every tensor by name; passes change it in place.
 
     history: the passes that have run. in_float: the names of products that are to stay in float. drift: how far
-    rounding its weights moves the mean output of a layer, by the layer's name. Shape: (out_features,). split: the
-    channels of a tensor that are to be spread over several (`edgebert.quantize.passes.split_outliers`).
+    rounding its weights moves the mean output of a layer, by the layer's name. Shape: (out_features,). split: which
+    channels of a tensor are to be spread over several (`edgebert.quantize.passes.split_outliers`).
     """
 
     def __init__(self, model: onnx.ModelProto) -> None:
@@ -89,7 +89,8 @@ class Graph:
         node = self.producer.get(name)
         if node is None or node.op_type != "Constant":
             return None
-        return int(np.prod(node.attribute[0].t.dims))
+        value = next((attribute.t for attribute in node.attribute if attribute.name == "value"), None)
+        return None if value is None else int(np.prod(value.dims))
 
     def set(self, name: str, value: NDArray[np.generic]) -> str:
         """Gives the constant `name` a value, making it where it is not there yet; returns `name`."""
@@ -134,9 +135,10 @@ class Graph:
         Those that its linear layers multiply with zeros alone need not, nor those that are split.
         """
         weights = [self.value(linear.weight) for linear in self.linears() if linear.input == tensor]
-        read = np.any([np.abs(weight).max(axis=1) > 0 for weight in weights], axis=0) if weights else np.ones(1, bool)
-        if tensor in self.split:
-            read[self.split[tensor]] = False
+        if not weights:
+            return None
+        read = np.any([np.abs(weight).max(axis=1) > 0 for weight in weights], axis=0)
+        read[self.split.get(tensor, np.empty(0, np.int64))] = False
         return None if read.all() else read
 
     def tables(self) -> Iterator[Table]:

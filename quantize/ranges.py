@@ -82,6 +82,11 @@ def steps(low: float, high: float) -> tuple[np.float32, np.uint8]:
     return np.float32(scale), np.uint8(zero)
 
 
+def spanned(scale: np.float32, zero: np.uint8) -> tuple[float, float]:
+    """The least and the largest value that the 256 steps reach."""
+    return -float(scale) * int(zero), float(scale) * (LEVELS - int(zero))
+
+
 METHODS: Mapping[Method, Callable[[Activation], tuple[float, float]]] = {
     "min-max": min_max,
     "percentile": percentile,

@@ -33,6 +33,20 @@ class Recipe:
     passes: tuple[Pass, ...]
     float_layers: int = 0
 
+    def __post_init__(self) -> None:
+        """Raises: RecipeError for a split that no pass writes, or that would no longer fit the activations."""
+        kinds = [type(one) for one in self.passes]
+        if SplitOutliers not in kinds:
+            return
+        later = kinds[kinds.index(SplitOutliers) + 1 :]
+        if StaticInt8 not in later:
+            raise RecipeError(f"the recipe {self.name!r} has no static-int8 after split-outliers to write it")
+        if SmoothQuant in later or SplitOutliers in later:
+            raise RecipeError(
+                f"the recipe {self.name!r} has smooth-quant or split-outliers after split-outliers, which needs the "
+                "activations as they are rounded"
+            )
+
     @property
     def depends_on_batch(self) -> bool:
         """Whether a text's vector depends on what shares its batch."""

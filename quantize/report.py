@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 WORDS = {
     "smooth-quant": "moves part of the range of activations into the weights (SmoothQuant)",
+    "split-outliers": "spreads input channels with outliers over several int8 channels, where that takes few",
     "outliers": "keeps input channels with outliers in float, beside the int8 product",
     "static-int8": "linear layers in int8: weights with a scale a channel, activations with one fixed scale",
     "dynamic-int8": "linear layers in int8, activations with the scale of their batch",

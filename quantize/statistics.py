@@ -8,7 +8,7 @@ themselves.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +68,12 @@ class Activation:
     def edges(self) -> NDArray[np.float64]:
         """The bounds of the bins. Shape: (BINS + 1,)."""
         return np.linspace(-self.limit, self.limit, BINS + 1)
+
+    def without(self, channels: NDArray[np.int64]) -> Activation:
+        """The same with those channels not kept."""
+        kept = np.ones(self.channels, bool) if self.kept is None else self.kept.copy()
+        kept[channels] = False
+        return replace(self, kept=kept)
 
     def add(self, values: NDArray[np.float32]) -> None:
         """Takes in rows. Shape: (rows, channels)."""

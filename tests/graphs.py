@@ -55,6 +55,42 @@ def lookup_model(
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 
+def chain_model(
+    table: FloatArray,
+    weights: tuple[FloatArray, FloatArray],
+    biases: tuple[FloatArray, FloatArray | None],
+    *,
+    shown: bool = False,
+) -> onnx.ModelProto:
+    """ids -> rows of `table` -> "first" with a bias -> GELU, as exporters write it -> "second" -> "out".
+
+    So what "second" multiplies, "act", is made by "first" value by value. shown: "act" is an output too.
+    Shape: table (rows, width), weights (width, inner), (inner, out_features).
+    """
+    constants = {
+        "table": table, "w1": weights[0], "b1": biases[0], "w2": weights[1],
+        "root": np.array(np.sqrt(2)), "one": np.array(1.0), "half": np.array(0.5),
+    }  # fmt: skip
+    steps = [
+        ("Gather", ["table", "input_ids"], "rows"), ("MatMul", ["rows", "w1"], "first"), ("Add", ["b1", "first"], "h"),
+        ("Div", ["h", "root"], "scaled"), ("Erf", ["scaled"], "erf"), ("Add", ["erf", "one"], "shifted"),
+        ("Mul", ["h", "shifted"], "doubled"), ("Mul", ["doubled", "half"], "act"),
+        ("MatMul", ["act", "w2"], "out" if biases[1] is None else "second"),
+    ]  # fmt: skip
+    if biases[1] is not None:
+        constants["b2"] = biases[1]
+        steps.append(("Add", ["second", "b2"], "out"))
+    outputs = {"out": weights[1].shape[1]} | ({"act": weights[0].shape[1]} if shown else {})
+    graph = helper.make_graph(
+        [helper.make_node(kind, inputs, [out], name=f"make_{out}") for kind, inputs, out in steps],
+        "chain",
+        [helper.make_tensor_value_info("input_ids", TensorProto.INT64, ["batch", "seq_len"])],
+        [helper.make_tensor_value_info(o, TensorProto.FLOAT, ["batch", "seq_len", n]) for o, n in outputs.items()],
+        [numpy_helper.from_array(value.astype(np.float32), name) for name, value in constants.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
 def surroundings(model: onnx.ModelProto, rows: Sequence[Sequence[int]], folder: Path) -> Context:
     """A context for `lookup_model`."""
     return Context(model, tuple(map(tuple, rows)), ("input_ids",), 0, folder)

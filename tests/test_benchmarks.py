@@ -91,13 +91,29 @@ def test_an_export_of_another_model_is_not_used(benchmark: ModuleType, tiny_teac
         exports._exported(exports.Export("onnx", "avx2", "this", "", ("a",)), python, teacher, tmp_path)
 
 
-def test_retention_is_measured_and_has_a_limit(tiny_bundle: Path, tmp_path: Path) -> None:
+def write_pairs(folder: Path) -> None:
     draw = random.Random(0)
     rows = [
         {"text": a, "text_pair": b, "score": draw.uniform(0, 5)}
         for a, b in zip(sentences(40, seed=5), sentences(40, seed=6), strict=True)
     ]
-    (tmp_path / "pairs.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    (folder / "pairs.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+
+
+def test_split_outliers_are_measured_beside_those_in_float(tiny_bundle: Path, tmp_path: Path) -> None:
+    write_pairs(tmp_path)
+    (tmp_path / "texts.txt").write_text("\n".join(sentences(60)), encoding="utf-8")
+    command = [sys.executable, FOLDER / "split_outliers.py", "--data", tmp_path, "--bundle", tiny_bundle]
+    command += ["--test", "pairs.jsonl", "--text", "texts.txt", "--recipe", "outliers-32", "--rounds", "1"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    rows = [line for line in done.stdout.splitlines() if line.startswith(("split, ", "float, "))]
+    assert len(rows) == 4
+    assert "ms, 32 x 24" in done.stdout and "ms, 32 x 48" in done.stdout
+
+
+def test_retention_is_measured_and_has_a_limit(tiny_bundle: Path, tmp_path: Path) -> None:
+    write_pairs(tmp_path)
     command = [sys.executable, FOLDER / "retention.py", "--data", tmp_path, "--bundle", tiny_bundle]
     command += ["--test", "pairs.jsonl", "--min-mean-cosine", "0.9", "--min-retention"]
     loose = subprocess.run([*command, "-9"], capture_output=True, text=True, check=False)

@@ -27,8 +27,8 @@ class Pass(Protocol):
 # In the order in which they make sense: what prepares activations, what rounds, what mends, what packs the rest.
 PASSES: Mapping[str, type[Pass]] = {
     "smooth-quant": SmoothQuant,
-    "outliers": Outliers,
     "split-outliers": SplitOutliers,
+    "outliers": Outliers,
     "static-int8": StaticInt8,
     "dynamic-int8": DynamicInt8,
     "bias-correction": BiasCorrection,

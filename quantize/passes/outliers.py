@@ -48,14 +48,14 @@ class Outliers:
         seen = context.observe(graph, [linear.input for linear in linears])
         for linear in linears:
             chosen = outlier_channels(seen[linear.input], self.channels, self.gain)
-            if len(chosen) and linear.input not in graph.split:
+            if len(chosen) and linear.input not in graph.split:  # else they are spread, in integers
                 self._split(graph, linear, chosen)
 
     def _split(self, graph: Graph, linear: Linear, channels: NDArray[np.int64]) -> None:
         weight, out, name = graph.value(linear.weight), linear.node.output[0], f"{linear.name}_outliers"
         rest = weight.copy()
         rest[channels] = 0
-        linear.node.input[1] = graph.set(f"{linear.weight}_rest", rest)
+        linear.node.input[1] = graph.set(f"{name}_rest_weight", rest)
         linear.node.output[0] = f"{name}_rest"
         picked, nodes = f"{linear.input}_outliers", []
         if picked not in graph.producer:  # layers that read the same tensor share it
@@ -70,12 +70,13 @@ class Outliers:
 
 
 def outlier_channels(seen: Activation, most: int, gain: float) -> NDArray[np.int64]:
-    """The channels that reach far beyond the others, at most `most`, in their order.
+    """The kept channels that reach far beyond the others, at most `most`, in their order.
 
     As few as give most of the gain; none where the steps would not get `gain` times finer.
     """
-    order = np.argsort(-seen.largest, kind="stable")[: min(most, seen.channels // 8) + 1]
-    reach = seen.largest[order]
+    largest = seen.largest if seen.kept is None else np.where(seen.kept, seen.largest, 0.0)
+    order = np.argsort(-largest, kind="stable")[: min(most, seen.channels // 8) + 1]
+    reach = largest[order]
     if len(reach) < 2 or reach[0] < gain * reach[-1]:
         return np.empty(0, np.int64)
     # The last channel that still reaches a quarter further than what remains when all are taken.

@@ -22,19 +22,15 @@ step of every part; the choice of channels follows Dettmers et al. 2022, arXiv:2
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from typing import ClassVar
-
-import numpy as np
 
 from edgebert.errors import RecipeError
 from edgebert.quantize.context import Context
 from edgebert.quantize.graph import Graph
 from edgebert.quantize.passes.outliers import outlier_channels
-from edgebert.quantize.windows import Windows
-
-_MOST = 0.25  # columns, of those there are: beyond that the float product of `Outliers` costs less
+from edgebert.quantize.ranges import min_max, spanned, steps
+from edgebert.quantize.windows import affordable
 
 
 @dataclass(frozen=True)
@@ -58,8 +54,6 @@ class SplitOutliers:
         linears = graph.to_round("split-outliers")
         for name, seen in context.observe(graph, [linear.input for linear in linears]).items():
             channels = outlier_channels(seen, self.channels, self.gain)
-            others = np.ones(seen.channels, bool) if seen.kept is None else seen.kept.copy()
-            others[channels] = False
-            windows = Windows.of(seen, channels, *dataclasses.replace(seen, kept=others).range)
-            if 0 < len(windows.channels) <= _MOST * seen.channels:
+            others = seen.without(channels)
+            if len(channels) and affordable(seen, channels, *spanned(*steps(*min_max(others)))):
                 graph.split[name] = channels

@@ -19,10 +19,10 @@ from onnx import NodeProto, helper
 
 from edgebert.quantize.context import Context
 from edgebert.quantize.graph import Array, Graph, Linear
-from edgebert.quantize.ranges import LEVELS, METHODS, Method, steps
+from edgebert.quantize.ranges import METHODS, Method, min_max, spanned, steps
 from edgebert.quantize.saturation import safe_scales
 from edgebert.quantize.statistics import Activation
-from edgebert.quantize.windows import Windows, gathered, widen
+from edgebert.quantize.windows import NONE, Windows, affordable, gathered, widen
 
 _TINY = 1e-12
 
@@ -54,9 +54,10 @@ class StaticInt8:
 
     def _quantize(self, graph: Graph, name: str, linears: list[Linear], seen: Activation) -> None:
         """Gives `linears`, which all read the tensor `name`, that tensor rounded, and int8 weights."""
-        scale, zero = steps(*METHODS[self.ranges](seen))
-        low, high = -float(scale) * int(zero), float(scale) * (LEVELS - int(zero))
-        windows = Windows.of(seen, graph.split.get(name, ()), low, high)
+        channels, (scale, zero) = graph.split.get(name, NONE), steps(*METHODS[self.ranges](seen))
+        if not affordable(seen, channels, *spanned(scale, zero)):
+            scale, zero = steps(*min_max(seen))  # for which the split was decided; narrower ranges need more windows
+        windows = Windows.of(seen, channels, *spanned(scale, zero))
         facts = [graph.set(f"{name}_scale", np.array(scale)), graph.set(f"{name}_zero_point", np.array(zero))]
         rounded, nodes = self._rounded(graph, linears, facts, windows)
         nodes.append(

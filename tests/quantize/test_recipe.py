@@ -68,7 +68,7 @@ def test_a_file_gives_the_passes_it_names(tmp_path: Path) -> None:
     [
         ("", "own.toml: the key 'passes' is missing"),
         ("passes = []", "own.toml: a recipe needs at least one [[passes]]"),
-        ('[[passes]]\npass = "static"', "own.toml: passes[0]: no pass 'static'; there are smooth-quant, outliers"),
+        ('[[passes]]\npass = "static"', "own.toml: passes[0]: no pass 'static'; there are smooth-quant, split-"),
         ("[[passes]]\ngain = 2.0", "own.toml: passes[0]: no pass None; there are smooth-quant"),
         ("passes = [3]", "own.toml: passes[0]: no pass 3; there are smooth-quant"),
         ('[[passes]]\npass = "outliers"\nchannel = 3', "(outliers): unknown key 'channel'; known are channels, gain"),
@@ -115,7 +115,7 @@ def test_tables_and_excluded_layers_change_a_copy() -> None:
     assert with_tables(recipe, 4).passes[-1] == WeightOnly(4)
     assert recipe.passes[-1] == WeightOnly(8)
     left = recipe.excluding(("a",)).excluding(("b",))
-    assert left.passes[1] == StaticInt8(exclude=("a", "b"))
+    assert left.passes[2] == StaticInt8(exclude=("a", "b"))
     assert RECIPES["dynamic"].excluding(("a",)).passes[0] == DynamicInt8(("a",))
 
 

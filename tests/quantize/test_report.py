@@ -145,7 +145,8 @@ def test_it_says_everything_and_loads_nothing(bundle: Bundle, findings: Findings
     text = " ".join(" ".join(read.words).split())
     assert ("html", {"lang": "en"}) in read.tags
     for part in ("bert, 384 dimensions, up to 256 tokens", "smooth-outliers-32-float-2: the fastest one that passes",
-                 "outliers (channels 32, gain 1.5): keeps input channels", "at least 0.97 on ordinary",
+                 "outliers (channels 32, gain 1.5): keeps input channels",
+                 "split-outliers (channels 32, gain 1.5): spreads input channels", "at least 0.97 on ordinary",
                  "200 texts of the file, 723 rows", "1.23 % unknown tokens", "onnxruntime 1.20.9", machine(), " UTC",
                  "similarity on ", "onnxruntime-int8 0.9988, openvino-int8 0.9992", "all 36",
                  "leaves 2 of them"):  # fmt: skip
