@@ -65,9 +65,10 @@ def from_kept(folder: Path | None, load: Callable[[Path], T], faults: tuple[type
     """What `load` makes of `folder`; None where there is none or the engine cannot read it, which throws it away."""
     if folder is None:
         return None
+    caught: tuple[type[Exception], ...] = (OSError, *faults)
     try:
         return load(folder)
-    except (OSError, *faults) as problem:
+    except caught as problem:
         logger.warning("%s cannot be read and is made again: %s", folder, " ".join(str(problem).split())[:300])
         with contextlib.suppress(OSError):
             throw_away(folder)
