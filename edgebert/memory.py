@@ -30,6 +30,8 @@ _MB = 1e6
 _HIDDEN, _INNER, _SCORES = 12, 2, 2
 _BLOCK, _CHARACTERS, _BYTES_PER_CHARACTER = 16, 64, 40  # texts tokenized at once, characters a token at most; measured
 _CAUTION, _CLEARLY = 1.5, 1.2
+_TIMES = 3  # glibc places large arrays otherwise, and closer to the peak, once it has seen some
+_ROOM = 0.9  # of the budget; the rest is for what differs from one run to the next
 _UNMEASURED = 5.0  # of the files' size, what a model takes where the system does not tell resident memory
 
 
@@ -67,26 +69,26 @@ def plan_within(memory_mb: float, bundle: Bundle, engine: Engine, threads: int, 
     """
     try:
         tried = _Trial(bundle, engine, before)
-        room = memory_mb - tried.reserve
+        room = _ROOM * memory_mb - tried.reserve
         for width in tried.widths:
             tried.run(1, width)
         if (taken := tried.taken) > room:
-            needed = int((taken + tried.reserve) * 1.1) + 1
+            needed = int((taken + tried.reserve) / _ROOM * 1.05) + 1
             raise BudgetError(
                 f"memory_mb is {memory_mb:g}; {bundle.source} in {engine.name} {engine.precision} takes "
                 f"{taken + tried.reserve:.0f} MB with one text of {bundle.manifest.max_length} tokens: allow {needed} "
                 "or more, or take a smaller model"
             )
-        tokens = LEAST_TOKENS
+        allowed, tokens = 1, LEAST_TOKENS
         while tokens <= BATCH_TOKENS and tried.forecast(tokens) <= room:
             tried.run_all(tokens)
             if tried.taken > room:
                 break
-            tokens *= 2
+            allowed, tokens = tokens, 2 * tokens
     except BaseException:
         engine.close()
         raise
-    return one_layout(threads).at_most(max(1, tokens // 2))
+    return one_layout(threads).at_most(allowed)
 
 
 class _Trial:
@@ -115,8 +117,9 @@ class _Trial:
         if (rows, width) not in self._done:
             self._done.add((rows, width))
             ones = np.ones((rows, width), np.int64)
-            self.engine.embed(ones, ones)
-            give_back()
+            for _ in range(_TIMES):
+                self.engine.embed(ones, ones)
+                give_back()
             self._reckoned = max(self._reckoned, self._alone + (rows - 1) * width * bytes_per_token(self.bundle) / _MB)
 
     def run_all(self, tokens: int) -> None:

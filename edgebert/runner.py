@@ -103,6 +103,8 @@ class Runner:
 
     def run(self, texts: Sequence[str], out: Vectors, most_rows: int | None, progress: Progress) -> None:
         """Fills `out`. most_rows: of one run. Shape: out (len(texts), at most the dimension)."""
+        if not texts:
+            return
         with self._alone:
             if len(texts) == 1:
                 ids = self._tokenize(texts)[0]
