@@ -43,8 +43,11 @@ def mixed(count: int, seed: int = 0, most: int = 200) -> list[str]:
     return ["x" * rng.randint(1, most) for _ in range(count)]
 
 
-def workers() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name.startswith("edgebert")]
+@pytest.fixture
+def workers() -> Any:
+    """Tells the workers that were started since the test began."""
+    before = set(threading.enumerate())
+    return lambda: {t for t in set(threading.enumerate()) - before if t.name.startswith("edgebert")}
 
 
 @given(LENGTHS, st.integers(1, 2048), st.integers(3, 300), st.none() | st.integers(1, 40), st.booleans())
@@ -71,8 +74,8 @@ def test_coarse_widths_are_a_few_of_the_fine_ones(max_length: int) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(
-    st.lists(st.integers(1, 300), max_size=300), st.integers(64, 2048), st.integers(1, 4), st.none() | st.integers(1, 9),
-    st.booleans(),
+    st.lists(st.integers(1, 300), max_size=300), st.integers(64, 2048), st.integers(1, 4),
+    st.none() | st.integers(1, 9), st.booleans(),
 )  # fmt: skip
 def test_every_vector_lands_in_its_place(
     lengths: list[int], tokens: int, streams: int, most_rows: int | None, bounded: bool
@@ -106,19 +109,20 @@ def test_no_thread_is_started_for_one_text_or_one_run(monkeypatch: pytest.Monkey
     monkeypatch.setattr(runner_module, "ThreadPoolExecutor", Spied)
     engine = Sums()
     made = runner(engine)
-    before = threading.active_count()
+    before = set(threading.enumerate())
     run(made, ["x" * 7])
     run(made, ["x" * n for n in (7, 8, 7, 8)])
     run(made, [])
     assert engine.threads == {threading.get_ident()}
-    assert (threading.active_count(), made_pools) == (before, [])
+    assert not set(threading.enumerate()) - before
+    assert made_pools == []
     run(made, mixed(100))
     assert made_pools == [1]
-    assert threading.active_count() == before + 3
+    assert len(set(threading.enumerate()) - before) == 3
     made.close()
 
 
-def test_within_a_budget_there_are_no_workers_and_one_call_at_a_time() -> None:
+def test_within_a_budget_there_are_no_workers_and_one_call_at_a_time(workers: Any) -> None:
     engine = Sums(delay=0.0005)
     made = runner(engine, one_layout(4).at_most(256))
     with ThreadPoolExecutor(6) as pool:
@@ -195,7 +199,7 @@ def test_an_interrupt_ends_the_workers_soon(monkeypatch: pytest.MonkeyPatch) -> 
     made.close()
 
 
-def test_closing_while_it_runs_ends_the_call_with_an_engine_error() -> None:
+def test_closing_while_it_runs_ends_the_call_with_an_engine_error(workers: Any) -> None:
     engine = Sums(delay=0.005)
     made = runner(engine)
     threading.Timer(0.05, made.close).start()
