@@ -16,15 +16,20 @@ from numpy.typing import NDArray
 STEPS = ((32, 2), (64, 4), (256, 8), (1 << 31, 16))
 
 
-def ladder(length: int, max_length: int) -> int:
-    """The width that a row of `length` tokens is padded to: the next step, at most `max_length`."""
+def ladder(length: int, max_length: int, *, coarse: bool = False) -> int:
+    """The width that a row of `length` tokens is padded to: the next step, at most `max_length`.
+
+    coarse: the next power of two from 16 instead, which all are steps too: few shapes where memory is short.
+    """
+    if coarse:
+        return max(length, min(1 << max(4, (length - 1).bit_length()), max_length))
     step = next(step for limit, step in STEPS if length <= limit)
     return max(length, min(-(-length // step) * step, max_length))
 
 
-def widths(max_length: int) -> list[int]:
+def widths(max_length: int, *, coarse: bool = False) -> list[int]:
     """Every width that `ladder` gives, ascending."""
-    return sorted({ladder(length, max_length) for length in range(1, max_length + 1)})
+    return sorted({ladder(length, max_length, coarse=coarse) for length in range(1, max_length + 1)})
 
 
 def length_batches(lengths: Sequence[int], batch_size: int) -> Iterator[NDArray[np.int64]]:
@@ -38,7 +43,7 @@ def length_batches(lengths: Sequence[int], batch_size: int) -> Iterator[NDArray[
 
 
 def token_batches(
-    lengths: Sequence[int], *, tokens: int, max_length: int, most_rows: int | None = None
+    lengths: Sequence[int], *, tokens: int, max_length: int, most_rows: int | None = None, coarse: bool = False
 ) -> Iterator[tuple[NDArray[np.int64], int]]:
     """Row numbers and width of batches of at most `tokens` tokens, padding included, longest texts first.
 
@@ -47,7 +52,7 @@ def token_batches(
     order = np.argsort(-np.asarray(lengths, dtype=np.int64), kind="stable")
     start = 0
     while start < len(order):
-        width = ladder(lengths[order[start]], max_length)
+        width = ladder(lengths[order[start]], max_length, coarse=coarse)
         fits = min(max(1, tokens // width), len(order) - start, most_rows or len(order))
         rows = 1 << (fits.bit_length() - 1)
         yield order[start : start + rows], width

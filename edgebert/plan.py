@@ -24,8 +24,8 @@ class Layout:
 @dataclass(frozen=True)
 class Plan:
     """lone: for one text; batch: for many. short: a lone text of up to so many tokens runs in one stream of `batch`.
-    batch_tokens: so many tokens, padding included, in one run. bounded: a lone text, too, waits until a stream is
-    free, so that never more is in memory than was reckoned."""
+    batch_tokens: so many tokens, padding included, in one run. bounded: within a budget of memory: one call
+    at a time, in few shapes, and what a block of texts has freed goes back to the system."""
 
     lone: Layout
     batch: Layout
@@ -39,7 +39,7 @@ class Plan:
         return (self.lone,) if self.lone == self.batch else (self.lone, self.batch)
 
     def at_most(self, tokens: int) -> Plan:
-        """The same with runs of at most so many tokens, and no more runs at once than streams."""
+        """The same, bounded, with runs of at most so many tokens."""
         return replace(self, batch_tokens=min(self.batch_tokens, tokens), bounded=True)
 
     def fits(self, threads: int) -> bool:
@@ -50,6 +50,7 @@ class Plan:
             and self.batch.threads >= 1
             and self.batch.streams * self.batch.threads <= threads
             and LEAST_TOKENS <= self.batch_tokens <= MOST_TOKENS
+            and not self.bounded
             and self.short >= 0
         )
 

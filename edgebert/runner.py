@@ -6,11 +6,13 @@
                   its block and runs it, so that one tokenizes while the others compute
 
 A layout is compiled when it is first needed and shared by all callers; what runs at once is bounded by the streams.
-Between two runs a worker looks whether its call has ended by an error, so that little is run in vain.
+Between two runs a worker looks whether its call has ended by an error, so that little is run in vain. Within a budget
+of memory (`edgebert.memory`) there are no workers: one call at a time, in small blocks.
 """
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
@@ -24,6 +26,7 @@ from numpy.typing import NDArray
 from edgebert.batching import ladder, pad, token_batches
 from edgebert.engines.base import Engine, Ids, Vectors
 from edgebert.errors import EngineError
+from edgebert.memory import give_back
 from edgebert.plan import Layout, Plan
 from edgebert.progress import Progress
 
@@ -31,6 +34,7 @@ _BLOCK = 256  # texts that a worker tokenizes and sorts at a time
 _LEAST_BLOCK = 8
 _HANDFUL = 64  # texts that are tokenized first, since they may fit into one run
 _CHARACTERS = 4  # of a token, about; more text than that is no one run
+BOUNDED_BLOCK = 16  # the same within a budget of memory
 _KEPT_MASK = 128  # tokens: making a mask is dear beside a short text alone, and keeping those of long ones is too
 
 
@@ -98,19 +102,31 @@ class Runner:
         self._closed = False
         self._lock = threading.Lock()
         self._turns = threading.Semaphore(plan.batch.streams)
+        self._alone: contextlib.AbstractContextManager[object] = (
+            threading.Lock() if plan.bounded else contextlib.nullcontext()
+        )
         self._masks: dict[tuple[int, int], Ids] = {}
 
     def run(self, texts: Sequence[str], out: Vectors, most_rows: int | None, progress: Progress) -> None:
         """Fills `out`. most_rows: of one run. Shape: out (len(texts), at most the dimension)."""
-        if len(texts) == 1:
-            ids = self._tokenize(texts)[0]
-            out[0] = self._lone(ids)[0, : out.shape[1]]
-            self._count(len(ids), ladder(len(ids), self.max_length))
-            progress.advance()
-        elif len(texts) <= _HANDFUL and sum(map(len, texts)) <= _CHARACTERS * self.plan.batch_tokens:
-            self._handful(texts, out, most_rows, progress)
-        else:
-            self._many(texts, out, most_rows, progress)
+        if not texts:
+            return
+        with self._alone:
+            if len(texts) == 1:
+                ids = self._tokenize(texts)[0]
+                out[0] = self._lone(ids)[0, : out.shape[1]]
+                self._count(len(ids), self._width(len(ids)))
+                progress.advance()
+            elif self._is_handful(texts):
+                self._handful(texts, out, most_rows, progress)
+            else:
+                self._many(texts, out, most_rows, progress)
+            self._relieve()
+
+    def _is_handful(self, texts: Sequence[str]) -> bool:
+        if self.plan.bounded:
+            return len(texts) <= BOUNDED_BLOCK
+        return len(texts) <= _HANDFUL and sum(map(len, texts)) <= _CHARACTERS * self.plan.batch_tokens
 
     def warm_up(self, width: int, rows: int) -> None:
         """Runs 1, 2, 4 and so on up to `rows` texts of `width` tokens where such runs come to pass."""
@@ -135,12 +151,14 @@ class Runner:
         """After a fork: the workers did not come along into this process."""
         self._pool, self._lock = None, threading.Lock()
         self._turns = threading.Semaphore(self.plan.batch.streams)
+        if self.plan.bounded:
+            self._alone = threading.Lock()
         self.engines._lock = threading.Lock()
 
     def _lone(self, ids: list[int]) -> Vectors:
         """One text's vector. Shape: (1, dimension)."""
         length = len(ids)
-        width = ladder(length, self.max_length)
+        width = self._width(length)
         row = np.full((1, width), self.pad_token_id, np.int64)
         row[0, :length] = ids
         mask = self._masks.get((length, width))
@@ -148,11 +166,15 @@ class Runner:
             mask = (np.arange(width) < length).astype(np.int64)[None]
             if width <= _KEPT_MASK:
                 self._masks[length, width] = mask
-        engine = self.engines.at(self.plan.batch if width <= self.plan.short else self.plan.lone)
-        if not self.plan.bounded:
-            return engine.embed(row, mask)
-        with self._turns:
-            return engine.embed(row, mask)
+        return self.engines.at(self.plan.batch if width <= self.plan.short else self.plan.lone).embed(row, mask)
+
+    def _relieve(self) -> None:
+        """Within a budget: what tokenizing and the run before have freed must not be held beside what comes."""
+        if self.plan.bounded:
+            give_back()
+
+    def _width(self, length: int) -> int:
+        return ladder(length, self.max_length, coarse=self.plan.bounded)
 
     def _handful(self, texts: Sequence[str], out: Vectors, most_rows: int | None, progress: Progress) -> None:
         """In the caller's thread when it is one run, else by the workers."""
@@ -166,7 +188,7 @@ class Runner:
         sizes = [len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass")) for text in texts]
         order = np.argsort(-np.asarray(sizes), kind="stable")
         streams = self.plan.batch.streams
-        size = min(_BLOCK, max(_LEAST_BLOCK, -(-len(texts) // (4 * streams))))
+        size = min(BOUNDED_BLOCK if self.plan.bounded else _BLOCK, max(_LEAST_BLOCK, -(-len(texts) // (4 * streams))))
         engine = self.engines.at(self.plan.batch)
 
         def work(rows: NDArray[np.int64]) -> Iterator[int]:
@@ -177,8 +199,12 @@ class Runner:
 
     def _batches(self, ids: list[list[int]], most_rows: int | None) -> list[Batch]:
         lengths = [len(row) for row in ids]
-        tokens = self.plan.batch_tokens
-        return list(token_batches(lengths, tokens=tokens, max_length=self.max_length, most_rows=most_rows))
+        return list(
+            token_batches(
+                lengths, tokens=self.plan.batch_tokens, max_length=self.max_length, most_rows=most_rows,
+                coarse=self.plan.bounded,
+            )
+        )  # fmt: skip
 
     def _runs(
         self, engine: Engine, ids: list[list[int]], batches: Sequence[Batch], out: Vectors,
@@ -188,6 +214,7 @@ class Runner:
         for places, width in batches:
             batch = [ids[place] for place in places]
             arrays = pad(batch, self.pad_token_id, to=width)
+            self._relieve()
             with self._turns:
                 vectors = engine.embed(*arrays)
             out[places if rows is None else rows[places]] = vectors[:, : out.shape[1]]
@@ -199,7 +226,7 @@ class Runner:
 
         Raises: what a job raises; EngineError when the model is closed meanwhile.
         """
-        if self.engines.reopen is None or len(jobs) == 1:
+        if self.engines.reopen is None or len(jobs) == 1 or self.plan.bounded:
             for job in jobs:
                 for done in job():
                     progress.advance(done)
