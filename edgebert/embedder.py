@@ -88,7 +88,7 @@ class Embedder(AsyncEncoding):
 
     @property
     def tokens(self) -> TokenCount:
-        """Tokens that were run so far, without and with padding; calls that meet may miss each other's."""
+        """Tokens that were run so far, without and with padding."""
         return self._running().tokens
 
     @property

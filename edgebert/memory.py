@@ -136,7 +136,7 @@ class _Trial:
         shape = max(0.0, now - self._begun) / max(1, len(self._done))
         largest = max(rows * width for rows, width in self._done)
         run = (self.taken - (now - self._before)) * max(1.0, tokens / largest)
-        return now - self._before + _CAUTION * len(new) * shape + _CLEARLY * run
+        return float(now - self._before + _CAUTION * len(new) * shape + _CLEARLY * run)
 
     def _new(self, tokens: int) -> list[tuple[int, int]]:
         found = [(1 << n, width) for width in self.widths for n in range(1, 17) if (width << n) <= tokens]

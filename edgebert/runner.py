@@ -255,8 +255,9 @@ class Runner:
                 futures.append(self._pool.submit(job))
 
     def _count(self, tokens: int, padded: int) -> None:
-        """Adds to the counts of tokens, which may miss one where threads meet: they are for looking at."""
-        self.tokens = TokenCount(self.tokens.real + tokens, self.tokens.padded + padded)
+        """Adds to the counts of tokens."""
+        with self._lock:
+            self.tokens = TokenCount(self.tokens.real + tokens, self.tokens.padded + padded)
 
 
 def closed() -> NoReturn:

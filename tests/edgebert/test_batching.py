@@ -17,7 +17,7 @@ ROWS = st.lists(st.lists(st.integers(1, 30_000), max_size=40), min_size=1, max_s
 @given(st.integers(1, 600), st.integers(3, 600))
 def test_a_row_fits_its_width_with_less_than_a_step_to_spare(length: int, max_length: int) -> None:
     width = ladder(length, max_length)
-    step = 2 if length <= 32 else 4 if length <= 64 else 8 if length <= 128 else 16
+    step = 2 if length <= 32 else 4 if length <= 64 else 8 if length <= 256 else 16
     assert length <= width < length + step
     assert width in (length, max_length) or width % step == 0
     assert width <= max(length, max_length)
@@ -28,14 +28,14 @@ def test_the_widths_are_all_that_the_ladder_gives_and_few(max_length: int) -> No
     found = widths(max_length)
     assert found == sorted({ladder(n, max_length) for n in range(1, max_length + 1)})
     assert found[-1] == max_length
-    assert len(found) <= 16 + 8 + 8 + -(-max(0, max_length - 128) // 16)
+    assert len(found) <= 16 + 8 + -(-max(0, min(max_length, 256) - 64) // 8) + -(-max(0, max_length - 256) // 16)
     assert ladder(1, max_length) == 2
 
 
 def test_the_widths_of_some_models() -> None:
     assert widths(19) == [2, 4, 6, 8, 10, 12, 14, 16, 18, 19]
     assert widths(70)[15:] == [32, 36, 40, 44, 48, 52, 56, 60, 64, 70]
-    assert len(widths(512)) == 56
+    assert len(widths(512)) == 64
     assert STEPS[-1][0] > 10**6
 
 
