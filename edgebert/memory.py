@@ -134,7 +134,7 @@ class _Trial:
         if not new or now is None or self._before is None or self._begun is None:
             return self._alone + (tokens * bytes_per_token(self.bundle) / _MB if new else 0.0)
         shape = max(0.0, now - self._begun) / max(1, len(self._done))
-        largest = max(rows * width for rows, width in self._done)
+        largest = max((rows * width for rows, width in self._done), default=1)
         run = (self.taken - (now - self._before)) * max(1.0, tokens / largest)
         return now - self._before + _CAUTION * len(new) * shape + _CLEARLY * run
 
