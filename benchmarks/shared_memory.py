@@ -1,9 +1,9 @@
-"""What two processes with the same model share in memory: private and shared pages of one and of two, in MB.
+"""What two processes with the same model share in memory: what a model adds to the second one's pages, in MB.
 
     python benchmarks/shared_memory.py BUNDLE [--threads 1]
 
 Linux only. A process's imports are counted apart, before the model is loaded; both processes are alive when the second
-is measured. "shared" is what other processes could use too: pages of mapped files.
+is measured; what was freed was given back. Of a mapped file only pages that were read are resident.
 """
 
 from __future__ import annotations
@@ -19,23 +19,22 @@ WORK = """
 import sys
 import numpy, onnxruntime, openvino, tokenizers
 import edgebert
+from edgebert.memory import give_back
 print("imported", flush=True)
 sys.stdin.readline()
 model, engine, precision, threads = sys.argv[1:]
 encoder = edgebert.load(model, engine=engine, precision=precision, threads=int(threads), tune=False)
 encoder.encode(["the dog sees a cat " * n for n in range(1, 20)])
+give_back()
 print("loaded", flush=True)
 sys.stdin.readline()
 """
 
 
-def pages(pid: int) -> tuple[float, float]:
-    """Private and shared resident memory of a process in MB (10^6 bytes)."""
+def private(pid: int) -> float:
+    """The resident memory that is the process's alone, in MB (10^6 bytes)."""
     text = Path(f"/proc/{pid}/smaps").read_text(encoding="utf-8")
-    sums = dict.fromkeys(("Private", "Shared"), 0)
-    for kind, size in re.findall(r"^(Private|Shared)_(?:Clean|Dirty): +(\d+) kB", text, re.MULTILINE):
-        sums[kind] += int(size)
-    return sums["Private"] * 1024 / 1e6, sums["Shared"] * 1024 / 1e6
+    return sum(map(int, re.findall(r"^Private_(?:Clean|Dirty): +(\d+) kB", text, re.MULTILINE))) * 1024 / 1e6
 
 
 def mapped(pid: int, folder: str) -> float:
@@ -51,19 +50,17 @@ def main() -> None:
     parser.add_argument("bundle")
     parser.add_argument("--threads", type=int, default=1)
     given = parser.parse_args()
-    print(
-        "| artifact | model's memory, private MB | shared MB | of these the weights file |\n| --- | ---: | ---: | ---: |"
-    )
+    print("| artifact | private MB | mapped from the compiled cache, shared, MB |\n| --- | ---: | ---: |")
     for engine, precision in ARTIFACTS:
         command = [sys.executable, "-c", WORK, given.bundle, engine, precision, str(given.threads)]
         subprocess.run(command, input="\n\n", text=True, capture_output=True, check=True)  # the cache is made
         both = [subprocess.Popen(command, stdin=-1, stdout=-1, stderr=subprocess.DEVNULL, text=True) for _ in range(2)]
-        before, after = [], []
-        for measured in (before, after):
+        before_and_after: list[float] = []
+        for _ in range(2):
             for process in both:
                 assert process.stdin is not None and process.stdout is not None
                 process.stdout.readline()
-            measured.append([pages(process.pid) for process in both][1])
+            before_and_after.append(private(both[1].pid))
             weights = mapped(both[1].pid, "compiled")
             for process in both:
                 assert process.stdin is not None
@@ -71,8 +68,7 @@ def main() -> None:
                 process.stdin.flush()
         for process in both:
             process.communicate()
-        private, shared = (after[0][i] - before[0][i] for i in (0, 1))
-        print(f"| {engine} {precision} | {private:.0f} | {shared:.0f} | {weights:.0f} |", flush=True)
+        print(f"| {engine} {precision} | {before_and_after[1] - before_and_after[0]:.0f} | {weights:.0f} |", flush=True)
 
 
 if __name__ == "__main__":

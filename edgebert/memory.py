@@ -103,7 +103,7 @@ class _Trial:
         self._begun = resident_mb()
         with contextlib.suppress(OSError):
             Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the peak so far was the loading's
-        files = sum(fact.size for fact in _files(bundle, engine)) / _MB
+        files: float = sum(fact.size for fact in _files(bundle, engine)) / _MB
         self._alone = self._reckoned = _UNMEASURED * files
 
     @property
@@ -134,7 +134,7 @@ class _Trial:
         if not new or now is None or self._before is None or self._begun is None:
             return self._alone + (tokens * bytes_per_token(self.bundle) / _MB if new else 0.0)
         shape = max(0.0, now - self._begun) / max(1, len(self._done))
-        largest = max(rows * width for rows, width in self._done)
+        largest = max((rows * width for rows, width in self._done), default=1)
         run = (self.taken - (now - self._before)) * max(1.0, tokens / largest)
         return float(now - self._before + _CAUTION * len(new) * shape + _CLEARLY * run)
 

@@ -30,9 +30,9 @@ try:
     encoder = edgebert.load(model, engine=engine, precision="fp32", threads=1, memory_mb=budget)
 except edgebert.EdgeBertError as problem:
     sys.exit(str(problem))
-texts = [" ".join(["dog"] * (1 + i % 60)) for i in range(500)] + ["cat " * 20_000] * 20
+texts = [" ".join(["dog"] * (1 + i % 60)) for i in range(150)] + ["cat " * 20_000] * 4
 vectors = encoder.encode(texts)
-for n in (1, 2, 5, 16, 17, 64, 65, 200):
+for n in (1, 5, 17, 65):
     encoder.encode(texts[-n:])
     encoder.encode(texts[:n])
 print(json.dumps([resident_mb("VmHWM") - before, encoder.plan.batch_tokens, float(abs(vectors).sum())]))
@@ -57,9 +57,8 @@ def wide_bundle(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     # mean of (mask x ones(1, 20,000)) is added with weight 0: 80 kB a token
     ones = numpy_helper.from_array(np.ones((1, 20_000), np.float32), "wide_ones")
     axis = numpy_helper.from_array(np.array([2], np.int64), "wide_axis")
-    both = numpy_helper.from_array(np.array([1, 2], np.int64), "wide_both")
     zero = numpy_helper.from_array(np.zeros(1, np.float32), "wide_zero")
-    graph.initializer.extend([ones, axis, both, zero])
+    graph.initializer.extend([ones, axis, zero])
     (output,) = [o for o in graph.output if o.name == "sentence_embedding"]
     for node in graph.node:
         for i, name in enumerate(node.output):
@@ -70,7 +69,7 @@ def wide_bundle(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> 
         helper.make_node("Unsqueeze", ["wide_mask", "wide_axis"], ["wide_column"]),
         helper.make_node("Mul", ["wide_column", "wide_ones"], ["wide_all"]),
         helper.make_node("Sin", ["wide_all"], ["wide_sin"]),
-        helper.make_node("ReduceMean", ["wide_sin", "wide_both"], ["wide_mean"], keepdims=0),
+        helper.make_node("ReduceMean", ["wide_sin"], ["wide_mean"], axes=[1, 2], keepdims=0),
         helper.make_node("Unsqueeze", ["wide_mean", "wide_one"], ["wide_mean_column"]),
         helper.make_node("Mul", ["wide_mean_column", "wide_zero"], ["wide_nothing"]),
         helper.make_node("Add", ["plain_embedding", "wide_nothing"], [output.name]),
@@ -163,5 +162,5 @@ def test_where_the_system_does_not_tell_it_is_reckoned(tiny_bundle: Path, monkey
     monkeypatch.setattr("edgebert.memory.resident_mb", lambda key="VmRSS": None)
     bundle = Bundle.open(tiny_bundle)
     assert 4 * 12 * 64 < bytes_per_token(bundle) < 100_000
-    wide, narrow = (plan_within(mb, bundle, Engine(), 1, None).batch_tokens for mb in (500, 14))
+    wide, narrow = (plan_within(mb, bundle, Engine(), 1, None).batch_tokens for mb in (500, 6))
     assert narrow < wide == 1024
