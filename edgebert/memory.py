@@ -104,7 +104,8 @@ class _Trial:
         with contextlib.suppress(OSError):
             Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the peak so far was the loading's
         files = sum(fact.size for fact in _files(bundle, engine)) / _MB
-        self._alone = self._reckoned = _UNMEASURED * files
+        self._alone: float = _UNMEASURED * files
+        self._reckoned = self._alone
 
     @property
     def taken(self) -> float:
