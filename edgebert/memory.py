@@ -103,8 +103,9 @@ class _Trial:
         self._begun = resident_mb()
         with contextlib.suppress(OSError):
             Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the peak so far was the loading's
-        files: float = sum(fact.size for fact in _files(bundle, engine)) / _MB
-        self._alone = self._reckoned = _UNMEASURED * files
+        files = sum(fact.size for fact in _files(bundle, engine)) / _MB
+        self._alone: float = _UNMEASURED * files
+        self._reckoned = self._alone
 
     @property
     def taken(self) -> float:
@@ -136,7 +137,7 @@ class _Trial:
         shape = max(0.0, now - self._begun) / max(1, len(self._done))
         largest = max((rows * width for rows, width in self._done), default=1)
         run = (self.taken - (now - self._before)) * max(1.0, tokens / largest)
-        return float(now - self._before + _CAUTION * len(new) * shape + _CLEARLY * run)
+        return now - self._before + _CAUTION * len(new) * shape + _CLEARLY * run
 
     def _new(self, tokens: int) -> list[tuple[int, int]]:
         found = [(1 << n, width) for width in self.widths for n in range(1, 17) if (width << n) <= tokens]
