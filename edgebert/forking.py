@@ -102,6 +102,7 @@ class ForkSafe:
         self._engine: Engine | None = engine
         self._seen = self._stats()
         self.name, self.precision = engine.name, engine.precision
+        self.pools: bool = getattr(engine, "pools", False)  # of a graph of somebody else's, see `edgebert.pooling`
         self._generation = _generation
         self._lock = threading.Lock()
         renew(self)

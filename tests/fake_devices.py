@@ -26,6 +26,14 @@ class _Compiled:
     def __init__(self, genuine: Any, npu: FakeNpu) -> None:
         self._genuine, self._npu = genuine, npu
 
+    @property
+    def inputs(self) -> Any:
+        return self._genuine.inputs
+
+    @property
+    def outputs(self) -> Any:
+        return self._genuine.outputs
+
     def get_property(self, name: str) -> Any:
         return self._npu.runs_on if name == "EXECUTION_DEVICES" else self._genuine.get_property(name)
 
@@ -61,8 +69,12 @@ class FakeNpu:
             raise RuntimeError(f"Unsupported property {name}")
         return known[name]
 
-    def read_model(self, path: Any) -> Any:
+    def read_model(self, path: Any, config: dict[str, Any] | None = None) -> Any:
         return self._core.read_model(path)
+
+    def import_model(self, blob: bytes, device: str, config: dict[str, Any]) -> Any:
+        assert device == "CPU"
+        return self._core.import_model(blob, device, config)
 
     def compile_model(self, model: Any, device: str, config: dict[str, Any]) -> Any:
         if device != "NPU":

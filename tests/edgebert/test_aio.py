@@ -33,7 +33,7 @@ class Held:
 
     def __init__(self, encoder: Embedder, monkeypatch: pytest.MonkeyPatch) -> None:
         self.go, self.begun, self.calls = threading.Event(), threading.Event(), 0
-        engine: Any = encoder._engine
+        engine: Any = encoder.opened
         embed = engine.embed
 
         def held(*inputs: Any) -> Any:
@@ -139,7 +139,7 @@ def test_context_variables_come_along(own: Embedder, monkeypatch: pytest.MonkeyP
         seen.append(request.get())
         return ids(texts)
 
-    monkeypatch.setattr(own, "_ids", watched)
+    monkeypatch.setattr(own._runner, "_tokenize", watched)
 
     async def one(name: str) -> None:
         request.set(name)

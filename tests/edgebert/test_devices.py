@@ -41,9 +41,9 @@ def the_npu() -> Place:
 
 def timed(bundle: Bundle, cpu: float | None, elsewhere: float | None, **facts: Any) -> None:
     """Stamps as `edgebert verify` leaves them of int8 in OpenVINO."""
-    write_stamp(bundle, Stamp("openvino-int8", True, seconds=cpu, threads=1, thorough=True))
+    write_stamp(bundle, Stamp("openvino-int8", True, seconds=cpu, thorough=True))
     there = Stamp(
-        "openvino-int8", True, seconds=elsewhere, threads=1, thorough=True, hint="f16", place=the_npu().identity
+        "openvino-int8", True, seconds=elsewhere, thorough=True, hint="f16", place=the_npu().identity
     )
     write_stamp(bundle, dataclasses.replace(there, **facts))
 

@@ -132,7 +132,7 @@ def test_a_load_keeps_no_rung_that_no_text_has_needed(static_bundle: Bundle) -> 
     kept = {n: a for n, a in static_bundle.manifest.artifacts.items() if n == "openvino-int8-static"}
     seal(static_bundle.root, dataclasses.replace(static_bundle.manifest, artifacts=kept))
     with edgebert.load(static_bundle.root, threads=1) as encoder:
-        ladder: Any = encoder._engine
+        ladder: Any = encoder.opened
         assert ladder.compiled == ()
         encoder.encode("a dog")
         assert ladder.compiled == (16,)

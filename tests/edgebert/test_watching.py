@@ -240,18 +240,18 @@ def test_a_call_ends_on_the_bundle_it_began_with_which_is_then_closed(
             assert go.wait(30)
             return ids(texts)
 
-        monkeypatch.setattr(old, "_ids", held)
+        monkeypatch.setattr(old._runner, "_tokenize", held)
         caller = threading.Thread(target=lambda: found.append(handle.encode(TEXTS)))
         caller.start()
         assert begun.wait(30)
         put(dogs, place)
         assert [handle.check(), handle.check()] == [False, True]
         assert is_by(handle, "dog ")
-        assert old._engine is not None
+        assert old._runner is not None
         go.set()
         caller.join(30)
         assert np.allclose(found[0], wanted, atol=1e-6)
-        assert old._engine is None
+        assert old._runner is None
 
 
 def test_calls_from_many_threads_never_fail_while_bundles_change(cats: Path, dogs: Path, tmp_path: Path) -> None:
