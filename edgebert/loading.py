@@ -286,6 +286,7 @@ def _open_proven(bundle: Bundle, variant: Variant, tokenizer: _Soon, threads: in
     if stamp is not None and not stamp.verified:
         raise EngineError(f"it failed on this machine before ({stamp.problem}); `edgebert verify` tries it again")
     if stamp is None:
+        tokenizer.read()  # what is wrong there is told more plainly than by a hash
         bundle.check()
     engine = variant.open(bundle, threads=threads)
     if stamp is None:

@@ -11,7 +11,6 @@ import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from edgebert.batching import ladder
 from edgebert.errors import DataError
 from edgebert.tokenizer import Tokenizer
 
@@ -110,7 +109,7 @@ def _ladder(rows: Sequence[tuple[int, ...]], max_length: int) -> list[tuple[int,
     """Running text of 3, 4, ..., 8, 16, 24, ... tokens, up to the longest the model takes."""
     first, last = rows[0][:1], rows[0][-1:]
     running = [token for row in rows for token in row[1:-1]]
-    lengths = sorted({*range(3, 9), *(ladder(n, max_length) for n in range(_LADDER_STEP, max_length + 1))})
+    lengths = sorted({*range(3, 9), *range(_LADDER_STEP, max_length + 1, _LADDER_STEP), max_length})
     made = []
     for length in (n for n in lengths if 3 <= n <= max_length):
         start = (length * 7919) % len(running)

@@ -75,7 +75,7 @@ def open_engine(
 
 def _headed(bundle: Bundle, artifact: Artifact, engine: Any) -> Engine:
     """The engine itself where its graph gives sentence vectors, else with a head that makes them."""
-    if bundle.is_sealed and engine.output == OUTPUT:
+    if artifact.output == engine.output == OUTPUT:
         return engine  # type: ignore[no-any-return]
     from edgebert.pooling import Headed  # not above: our own graphs need nothing of it
 

@@ -32,7 +32,7 @@ class EdgeBertEmbedding(BaseEmbedding):
     precision: str
     threads: int | None
     revision: str | None
-    batch_size: int
+    batch_size: int | None
     truncate_dim: int | None
     query_prompt: str | None
     document_prompt: str | None

@@ -194,7 +194,7 @@ def test_embed_refuses_a_damaged_bundle(
 def test_a_changed_config_of_the_same_size_is_no_trace(copied_bundle: Path, refused: Callable[..., str]) -> None:
     path = copied_bundle / "config.json"
     path.write_bytes(b"x" * path.stat().st_size)
-    refused("embed", copied_bundle, "--text", "x", says="config.json was changed")
+    refused("embed", copied_bundle, "--text", "x", says="config.json is damaged")
 
 
 def test_hidden_files_are_no_damage_wherever_they_lie(copied_bundle: Path) -> None:

@@ -42,9 +42,7 @@ def the_npu() -> Place:
 def timed(bundle: Bundle, cpu: float | None, elsewhere: float | None, **facts: Any) -> None:
     """Stamps as `edgebert verify` leaves them of int8 in OpenVINO."""
     write_stamp(bundle, Stamp("openvino-int8", True, seconds=cpu, thorough=True))
-    there = Stamp(
-        "openvino-int8", True, seconds=elsewhere, thorough=True, hint="f16", place=the_npu().identity
-    )
+    there = Stamp("openvino-int8", True, seconds=elsewhere, thorough=True, hint="f16", place=the_npu().identity)
     write_stamp(bundle, dataclasses.replace(there, **facts))
 
 
@@ -230,7 +228,7 @@ def test_auto_falls_back_with_a_reason_where_the_faster_device_fails(
 def test_verify_proves_the_device_and_auto_takes_what_it_says(
     tiny_bundle: Path, npu: FakeNpu, cli: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:  # fmt: skip
-    monkeypatch.setattr("edgebert.proof._fastest", lambda *_: (0.01, 1))
+    monkeypatch.setattr("edgebert.proof._alone", lambda *_: 0.01)
     monkeypatch.setattr("edgebert.proof._ratio", lambda *_: 0.1)
     report = json.loads(cli("verify", tiny_bundle, "--json").out)
     found = {f["what"]: f["status"] for f in report["findings"]}
