@@ -175,5 +175,8 @@ def test_what_is_stated_about_tokenizers_threads_stands_in_the_parent(stated: st
     run(_ENCODES + more, copied_bundle, "onnxruntime", TOKENIZERS_PARALLELISM=stated)
 
 
-def test_nothing_is_stated_about_tokenizers_threads_by_a_fork(copied_bundle: Path) -> None:
+def test_nothing_is_stated_about_tokenizers_threads_by_a_fork(
+    copied_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("TOKENIZERS_PARALLELISM", raising=False)
     run(_ENCODES + "\nassert 'TOKENIZERS_PARALLELISM' not in os.environ", copied_bundle, "onnxruntime")
