@@ -71,10 +71,30 @@ class _Gate:
             self._changed.notify_all()
 
 
-_gate = _Gate()
+class _Told:
+    """Tells tokenizers to leave its thread pool alone while forks are under way, unless the program has said what it
+    wants. Several threads may fork at once: the last one takes the word back."""
+
+    def __init__(self) -> None:
+        self._lock, self._forks = threading.Lock(), 0
+
+    def begin(self) -> None:
+        with self._lock:
+            if self._forks or _TOKENIZERS not in os.environ:
+                self._forks += 1
+                os.environ[_TOKENIZERS] = "false"
+
+    def end(self) -> None:
+        with self._lock:
+            if self._forks:
+                self._forks -= 1
+                if not self._forks:
+                    os.environ.pop(_TOKENIZERS, None)
+
+
+_gate, _told = _Gate(), _Told()
 _renewed: weakref.WeakSet[Renewable] = weakref.WeakSet()
 _generation = 0  # how many forks lie between this process and the first
-_told_tokenizers = False
 
 
 def renew(thing: Renewable) -> None:
@@ -164,25 +184,20 @@ class ForkSafe:
 
 
 def _before() -> None:
-    global _told_tokenizers
     _gate.shut()
     if _renewed:
         _wait_for_sleep()
-    # Unless it is told, tokenizers may print a warning in the child.
-    _told_tokenizers = bool(_renewed) and _TOKENIZERS not in os.environ
-    if _told_tokenizers:
-        os.environ[_TOKENIZERS] = "false"
+        _told.begin()  # else tokenizers may print a warning in the child
 
 
 def _in_parent() -> None:
-    if _told_tokenizers:
-        os.environ.pop(_TOKENIZERS, None)
+    _told.end()
     _gate.open()
 
 
 def _in_child() -> None:
-    global _gate, _generation
-    _gate = _Gate()
+    global _gate, _told, _generation
+    _gate, _told = _Gate(), _Told()
     _generation += 1
     if _renewed:  # its pool has no threads here: with "true" it would wait for them for ever
         os.environ[_TOKENIZERS] = "false"

@@ -175,8 +175,21 @@ def test_what_is_stated_about_tokenizers_threads_stands_in_the_parent(stated: st
     run(_ENCODES + more, copied_bundle, "onnxruntime", TOKENIZERS_PARALLELISM=stated)
 
 
-def test_nothing_is_stated_about_tokenizers_threads_by_a_fork(
-    copied_bundle: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("TOKENIZERS_PARALLELISM", raising=False)
+def test_nothing_is_stated_about_tokenizers_threads_by_a_fork(copied_bundle: Path) -> None:
     run(_ENCODES + "\nassert 'TOKENIZERS_PARALLELISM' not in os.environ", copied_bundle, "onnxruntime")
+
+
+def test_nothing_is_stated_by_forks_of_several_threads_at_once(copied_bundle: Path) -> None:
+    at_once = """
+def fork():
+    for _ in range(10):
+        assert forked(lambda: None) == 0
+
+threads = [threading.Thread(target=fork) for _ in range(6)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+assert 'TOKENIZERS_PARALLELISM' not in os.environ
+"""
+    run(at_once, copied_bundle, "onnxruntime")
