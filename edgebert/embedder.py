@@ -17,12 +17,12 @@ from numpy.typing import ArrayLike
 
 from edgebert import forking
 from edgebert import vectors as vector_math
-from edgebert.aio import AsyncEncoding
 from edgebert.batching import widths
 from edgebert.bundle import Bundle
-from edgebert.compact import Compact, VectorPrecision, coded, require_precision
+from edgebert.compact import Compact, coded, require_precision
 from edgebert.devices import Placement, cpu_name
-from edgebert.encode_types import Texts, typed_by_precision
+from edgebert.encode_types import Texts
+from edgebert.encoding import Asked, Encoding
 from edgebert.engines.base import Engine, Hint, Vectors, in_words
 from edgebert.errors import BundleError, DataError, EngineError, RecipeError
 from edgebert.plan import Plan, one_layout
@@ -33,11 +33,9 @@ from edgebert.tokenizer import Tokenizer
 logger = logging.getLogger(__name__)
 
 _CHUNK = 8192  # texts tokenized and sorted together: enough for tight batches, little enough to hold
-_QUERY_PROMPTS = ("query",)
-_DOCUMENT_PROMPTS = ("document", "passage", "corpus")
 
 
-class Embedder(AsyncEncoding):
+class Embedder(Encoding):
     """Texts to sentence vectors, by one artifact of a bundle. Made by `edgebert.load`; a context manager.
 
     `engine`, `precision` and `hint` are what really runs; `runs` says it in words, `placement` where and why there.
@@ -106,66 +104,26 @@ class Embedder(AsyncEncoding):
         """The model's prompts: name -> text put before the input."""
         return self.bundle.manifest.prompts
 
-    @typed_by_precision
-    def encode(
-        self, sentences: Texts, *, batch_size: int | None = None, show_progress_bar: bool = False,
-        normalize_embeddings: bool = True, truncate_dim: int | None = None, prompt: str | None = None,
-        prompt_name: str | None = None, precision: VectorPrecision = "float32",
-    ) -> Vectors | Compact:  # fmt: skip
-        """The vectors of `sentences` in their order, float32, or coded as Int8Vectors or BinaryVectors.
-
-        Shape: (len(sentences), dimension), or (dimension,) for one string.
-        batch_size: texts in one run at most; by default only the plan's number of tokens bounds it.
-        normalize_embeddings: give unit vectors. False leaves them as the model gives them; a model that normalises
-        itself (`bundle.manifest.normalize`) gives unit vectors even so, unless `truncate_dim` cuts them.
-        truncate_dim: keep that many leading dimensions; cut before normalising.
-        prompt: text put before every sentence, or `prompt_name`, one of `prompts`; by default the model's own default.
-        precision: of the vectors, "int8" or "binary" (`edgebert.compact`); `Embedder.precision` is the model's.
-        Raises: DataError for what is no string; RecipeError for an option out of range; EngineError.
-        """
+    def _encoded(self, sentences: Texts, asked: Asked) -> Vectors | Compact:
+        """See `Encoding._encoded`."""
         texts = as_texts(sentences)
-        require_precision(precision, normalized=normalize_embeddings)
+        require_precision(asked.precision, normalized=asked.normalize_embeddings)
+        batch_size = asked.batch_size
         if batch_size is not None and (not _is_whole(batch_size) or batch_size < 1):
             raise RecipeError(f"batch_size is {batch_size!r}; it must be 1 or more, or None")
         runner = self._running()
-        out = np.empty((len(texts), self._kept(truncate_dim)), np.float32)
-        if before := self._prompt(prompt, prompt_name):
+        out = np.empty((len(texts), self._kept(asked.truncate_dim)), np.float32)
+        if before := self._prompt(asked):
             texts = [before + text for text in texts]
-        with TerminalProgress() if show_progress_bar else contextlib.nullcontext(Progress()) as progress:
+        with TerminalProgress() if asked.show_progress_bar else contextlib.nullcontext(Progress()) as progress:
             progress.start("encode", len(texts))
             for start in range(0, len(texts), _CHUNK):
                 chunk = slice(start, start + _CHUNK)
                 runner.run(texts[chunk], out[chunk], None if batch_size is None else int(batch_size), progress)
-        if normalize_embeddings and (out.shape[1] < self.dimension or not self.bundle.manifest.normalize):
+        if asked.normalize_embeddings and (out.shape[1] < self.dimension or not self.bundle.manifest.normalize):
             vector_math.normalize_rows(out)
-        vectors = coded(out, precision)
+        vectors = coded(out, asked.precision)
         return cast("Vectors | Compact", vectors[0]) if isinstance(sentences, str) else vectors
-
-    @typed_by_precision
-    def encode_query(
-        self, sentences: Texts, *, batch_size: int | None = None, show_progress_bar: bool = False,
-        normalize_embeddings: bool = True, truncate_dim: int | None = None, prompt: str | None = None,
-        prompt_name: str | None = None, precision: VectorPrecision = "float32",
-    ) -> Vectors | Compact:  # fmt: skip
-        """`encode` with the model's prompt "query" where it has one and none is given."""
-        return self.encode(
-            sentences, batch_size=batch_size, show_progress_bar=show_progress_bar,
-            normalize_embeddings=normalize_embeddings, truncate_dim=truncate_dim, prompt=prompt,
-            prompt_name=self._first_prompt(_QUERY_PROMPTS, prompt, prompt_name), precision=precision,
-        )  # fmt: skip
-
-    @typed_by_precision
-    def encode_document(
-        self, sentences: Texts, *, batch_size: int | None = None, show_progress_bar: bool = False,
-        normalize_embeddings: bool = True, truncate_dim: int | None = None, prompt: str | None = None,
-        prompt_name: str | None = None, precision: VectorPrecision = "float32",
-    ) -> Vectors | Compact:  # fmt: skip
-        """`encode` with the model's prompt "document", "passage" or "corpus" where it has one and none is given."""
-        return self.encode(
-            sentences, batch_size=batch_size, show_progress_bar=show_progress_bar,
-            normalize_embeddings=normalize_embeddings, truncate_dim=truncate_dim, prompt=prompt,
-            prompt_name=self._first_prompt(_DOCUMENT_PROMPTS, prompt, prompt_name), precision=precision,
-        )  # fmt: skip
 
     def encode_stream(
         self, sentences: Iterable[str], *, chunk_size: int = 1024, batch_size: int | None = None,
@@ -182,12 +140,10 @@ class Embedder(AsyncEncoding):
         if isinstance(sentences, str | bytes) or not isinstance(sentences, Iterable):
             raise DataError(f"sentences are {sentences!r:.80}; something that gives strings one by one is needed")
 
+        asked = Asked(batch_size, False, normalize_embeddings, truncate_dim, prompt, prompt_name)
+
         def encode(number: int, texts: list[str]) -> Vectors:
-            return self.encode(
-                as_texts(texts, before=number * int(chunk_size)), batch_size=batch_size,
-                normalize_embeddings=normalize_embeddings, truncate_dim=truncate_dim, prompt=prompt,
-                prompt_name=prompt_name,
-            )  # fmt: skip
+            return cast(Vectors, self._encoded(as_texts(texts, before=number * int(chunk_size)), asked))
 
         encode(0, [])  # options are checked now, not when the first text comes
         source = iter(sentences)
@@ -259,14 +215,11 @@ class Embedder(AsyncEncoding):
             raise RecipeError(f"truncate_dim is {truncate_dim!r}; it must be 1 to {self.dimension}, the model's width")
         return truncate_dim
 
-    def _first_prompt(self, names: Sequence[str], prompt: str | None, prompt_name: str | None) -> str | None:
-        if prompt is not None or prompt_name is not None:
-            return prompt_name
-        return next((name for name in names if name in self.prompts), None)
-
-    def _prompt(self, prompt: str | None, prompt_name: str | None) -> str:
+    def _prompt(self, asked: Asked) -> str:
         """The text to put before every sentence, "" for none."""
-        manifest = self.bundle.manifest
+        manifest, prompt, prompt_name = self.bundle.manifest, asked.prompt, asked.prompt_name
+        if prompt is None and prompt_name is None:
+            prompt_name = next((name for name in asked.first_of if name in self.prompts), None)
         for name, value in (("prompt", prompt), ("prompt_name", prompt_name)):
             if value is not None and not isinstance(value, str):
                 raise RecipeError(f"{name} is {value!r:.80}; it must be a string")

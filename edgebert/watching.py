@@ -20,11 +20,11 @@ from pathlib import Path
 from numpy.typing import ArrayLike
 
 from edgebert import forking
-from edgebert.aio import AsyncEncoding
 from edgebert.bundle import Bundle
-from edgebert.compact import Compact, VectorPrecision
+from edgebert.compact import Compact
 from edgebert.embedder import Embedder
-from edgebert.encode_types import Texts, typed_by_precision
+from edgebert.encode_types import Texts
+from edgebert.encoding import Asked, Encoding
 from edgebert.engines import ENGINES
 from edgebert.engines.base import Vectors
 from edgebert.errors import BundleError, EdgeBertError, EngineError, RecipeError
@@ -96,7 +96,7 @@ class _Serving:
     retired: bool = False
 
 
-class Watched(AsyncEncoding):
+class Watched(Encoding):
     """Encodes like an `Embedder`, by the newest bundle at `path` that is whole and right; made by `edgebert.watch`.
 
     `generation`: 1, and one more for every bundle that took the place of another. `problem`: why what lies at the path
@@ -148,47 +148,10 @@ class Watched(AsyncEncoding):
         """The prompts of the bundle that serves now."""
         return self._now().encoder.prompts
 
-    @typed_by_precision
-    def encode(
-        self, sentences: Texts, *, batch_size: int | None = None, show_progress_bar: bool = False,
-        normalize_embeddings: bool = True, truncate_dim: int | None = None, prompt: str | None = None,
-        prompt_name: str | None = None, precision: VectorPrecision = "float32",
-    ) -> Vectors | Compact:  # fmt: skip
-        """See `Embedder.encode`; the whole call is by one bundle."""
+    def _encoded(self, sentences: Texts, asked: Asked) -> Vectors | Compact:
+        """The whole call is by one bundle."""
         with self._in_use() as encoder:
-            return encoder.encode(
-                sentences, batch_size=batch_size, show_progress_bar=show_progress_bar,
-                normalize_embeddings=normalize_embeddings, truncate_dim=truncate_dim, prompt=prompt,
-                prompt_name=prompt_name, precision=precision,
-            )  # fmt: skip
-
-    @typed_by_precision
-    def encode_query(
-        self, sentences: Texts, *, batch_size: int | None = None, show_progress_bar: bool = False,
-        normalize_embeddings: bool = True, truncate_dim: int | None = None, prompt: str | None = None,
-        prompt_name: str | None = None, precision: VectorPrecision = "float32",
-    ) -> Vectors | Compact:  # fmt: skip
-        """See `Embedder.encode_query`."""
-        with self._in_use() as encoder:
-            return encoder.encode_query(
-                sentences, batch_size=batch_size, show_progress_bar=show_progress_bar,
-                normalize_embeddings=normalize_embeddings, truncate_dim=truncate_dim, prompt=prompt,
-                prompt_name=prompt_name, precision=precision,
-            )  # fmt: skip
-
-    @typed_by_precision
-    def encode_document(
-        self, sentences: Texts, *, batch_size: int | None = None, show_progress_bar: bool = False,
-        normalize_embeddings: bool = True, truncate_dim: int | None = None, prompt: str | None = None,
-        prompt_name: str | None = None, precision: VectorPrecision = "float32",
-    ) -> Vectors | Compact:  # fmt: skip
-        """See `Embedder.encode_document`."""
-        with self._in_use() as encoder:
-            return encoder.encode_document(
-                sentences, batch_size=batch_size, show_progress_bar=show_progress_bar,
-                normalize_embeddings=normalize_embeddings, truncate_dim=truncate_dim, prompt=prompt,
-                prompt_name=prompt_name, precision=precision,
-            )  # fmt: skip
+            return encoder._encoded(sentences, asked)
 
     def similarity(self, a: ArrayLike, b: ArrayLike) -> Vectors:
         """See `Embedder.similarity`."""
