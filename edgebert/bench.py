@@ -149,12 +149,15 @@ def peak_memory_mb() -> float:
 
         return float(psutil.Process().memory_info().peak_wset / 1e6)
     if sys.platform == "linux":  # of this program alone; `ru_maxrss` begins with what the parent had at the start
-        status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
-        return next(int(line.split()[1]) * 1024 / 1e6 for line in status.splitlines() if line.startswith("VmHWM"))
+        from edgebert.memory import resident_mb
+
+        peak = resident_mb("VmHWM")
+        assert peak is not None
+        return peak
     import resource
 
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
+    largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return largest / 1e6 if sys.platform == "darwin" else largest * 1024 / 1e6
 
 
 def default_texts(path: str | Path | None, count: int) -> list[str]:

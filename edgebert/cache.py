@@ -11,6 +11,11 @@ import sys
 from pathlib import Path
 
 
+def switched_off(variable: str) -> bool:
+    """Whether the user's environment switches off what `variable` names, such as EDGEBERT_TUNE=0."""
+    return os.environ.get(variable, "").lower() in ("0", "off", "false", "no")
+
+
 def cache_folder(part: str) -> Path:
     """The cache's folder for `part` ("stamps", "packages", "teachers", "runs"); it is not created."""
     return _root() / part

@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import os
 import shutil
 import tempfile
 import time
@@ -22,7 +21,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from edgebert.bundle import Bundle
-from edgebert.cache import cache_folder
+from edgebert.cache import cache_folder, switched_off
 from edgebert.errors import EdgeBertError
 from edgebert.files import new_folder
 from edgebert.manifest import Artifact
@@ -32,7 +31,6 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 _FACTS = "facts.json"
-_OFF = ("0", "off", "false", "no")
 _STALE = 24 * 3600.0  # seconds: what is unfinished for so long was left by a process that was killed
 
 
@@ -45,7 +43,7 @@ def compiled_folder(
     and the model is opened the plain way. EDGEBERT_COMPILED=0 switches it off.
     """
     caught: tuple[type[Exception], ...] = (OSError, RuntimeError, EdgeBertError, *faults)  # no home: RuntimeError
-    if not bundle.is_sealed or os.environ.get("EDGEBERT_COMPILED", "").lower() in _OFF:
+    if not bundle.is_sealed or switched_off("EDGEBERT_COMPILED"):
         return None
     name = next((name for name, known in bundle.manifest.artifacts.items() if known == artifact), None)
     if name is None:

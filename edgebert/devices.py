@@ -7,15 +7,13 @@ without a word.
 
 from __future__ import annotations
 
-import functools
 import logging
-import platform
 from dataclasses import dataclass
 from importlib import import_module
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from edgebert.errors import EngineError, RecipeError
+from edgebert.processor import processor_name
 
 if TYPE_CHECKING:  # the engines import this module
     from edgebert.engines.base import Hint
@@ -95,17 +93,6 @@ def present(engines: tuple[str, ...]) -> str:
     """The devices of these engines in words, for messages: "openvino has CPU (AMD EPYC), NPU (Intel AI Boost)"."""
     told = []
     for engine in engines:
-        names = [f"CPU ({cpu_name()})", *(f"{place.name} ({place.full_name})" for place in places(engine))]
+        names = [f"CPU ({processor_name()})", *(f"{place.name} ({place.full_name})" for place in places(engine))]
         told.append(f"{engine} has {', '.join(names)}")
     return "; ".join(told) or "no engine is installed"
-
-
-@functools.cache
-def cpu_name() -> str:
-    """The processor's name as far as the system tells, else its architecture."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        lines = []
-    told = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
-    return told or platform.processor() or platform.machine()

@@ -20,12 +20,13 @@ from edgebert import vectors as vector_math
 from edgebert.batching import widths
 from edgebert.bundle import Bundle
 from edgebert.compact import Compact, coded, require_precision
-from edgebert.devices import Placement, cpu_name
+from edgebert.devices import Placement
 from edgebert.encode_types import Texts
 from edgebert.encoding import Asked, Encoding
 from edgebert.engines.base import Engine, Hint, Vectors, in_words
 from edgebert.errors import BundleError, DataError, EngineError, RecipeError
 from edgebert.plan import Plan, one_layout
+from edgebert.processor import processor_name
 from edgebert.progress import Progress, TerminalProgress
 from edgebert.runner import Engines, Reopen, Runner, TokenCount
 from edgebert.tokenizer import Tokenizer
@@ -51,7 +52,7 @@ class Embedder(Encoding):
         self.tokenizer = tokenizer or open_tokenizer(bundle)
         self.engine, self.precision, self.hint = engine.name, engine.precision, hint
         self.unproven = unproven
-        self.placement = placement or Placement("cpu", engine.name, engine.precision, "cpu", full_name=cpu_name())
+        self.placement = placement or Placement("cpu", engine.name, engine.precision, "cpu", full_name=processor_name())
         self.truncated = 0
         self._lock = threading.Lock()
         chosen = plan or one_layout(1)

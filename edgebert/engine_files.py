@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import PurePosixPath
 
-from edgebert.engines import is_installed, require_engine
+from edgebert.engines import ENGINE_ORDER, is_installed, require_engine
 from edgebert.errors import EngineError
 from edgebert.manifest import EngineName, Precision
-from edgebert.stamps import processor
+from edgebert.processor import processor
 
 # The first that is found in a name holds.
 _NAMES: tuple[tuple[str, Precision], ...] = (
@@ -30,7 +30,6 @@ _NAMES: tuple[tuple[str, Precision], ...] = (
 _FP32_ORDER = ("", "_fp32", "_O1", "_O2")
 _INT8_ORDER = ("qint8", "quantized", "int8", "uint8")
 _PROCESSORS = ("avx512_vnni", "avx512", "avx2", "arm64")  # as sentence-transformers writes them into names
-_ENGINE_ORDER = ("openvino", "onnxruntime")
 _EXTERNAL = ("_data", ".data")  # what ONNX files above 2 GB keep beside them
 
 
@@ -133,4 +132,4 @@ def _rank(file: EngineFile) -> tuple[int, int, int]:
     else:
         kind = next((i for i, word in enumerate(_INT8_ORDER) if word in stem), len(_INT8_ORDER))
     place = fit.index(file.processor) if file.processor in fit else len(fit)
-    return _ENGINE_ORDER.index(file.engine), place, kind
+    return ENGINE_ORDER.index(file.engine), place, kind

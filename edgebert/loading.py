@@ -9,10 +9,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgebert.bundle import Bundle
-from edgebert.devices import Placement, check_device, cpu_name
+from edgebert.cache import switched_off
+from edgebert.devices import Placement, check_device
 from edgebert.embedder import Embedder, open_tokenizer
 from edgebert.engine_files import Wish
-from edgebert.engines import ENGINES, Engine, is_installed, require_engine
+from edgebert.engines import ENGINE_ORDER, ENGINES, Engine, is_installed, require_engine
 from edgebert.engines.static_ladder import StaticLadder
 from edgebert.errors import BundleError, EngineError, RecipeError
 from edgebert.foreign import foreign_candidates, is_foreign, open_foreign, open_runnable
@@ -21,15 +22,14 @@ from edgebert.memory import check_budget, plan_within, resident_mb
 from edgebert.placing import asked_for, faster, nowhere
 from edgebert.plan import Layout, Plan, default_plan, one_layout
 from edgebert.probes import prove_widths
+from edgebert.processor import processor_name
 from edgebert.stamps import Stamp, machine_key, read_stamp, write_stamp
 from edgebert.threads import checked_threads
 from edgebert.tokenizer import Tokenizer
-from edgebert.tuning import read_plan, tuned, tuning_is_on, write_plan
+from edgebert.tuning import read_plan, tuned, write_plan
 from edgebert.variants import PRECISIONS, Variant, is_faster, known_variants
 
 logger = logging.getLogger(__name__)
-
-_ENGINE_ORDER = ("openvino", "onnxruntime")  # as long as nothing was timed here
 
 
 def load(
@@ -103,7 +103,8 @@ class _Soon:
 
 @dataclass(frozen=True)
 class _Resources:
-    """threads, memory_mb, tune: see `load`. before: resident memory before anything was opened, in MB."""
+    """threads, memory_mb, tune: see `load`. before: resident memory before anything was opened, in MB,
+    where there is a budget."""
 
     threads: int
     memory_mb: float | None
@@ -117,7 +118,8 @@ def load_bundle(
     artifact: str | None = None,
 ) -> Embedder:  # fmt: skip
     """See `load`: the same for a bundle that was found already, with options that were checked."""
-    given = _Resources(checked_threads(threads), memory_mb, tune, resident_mb())
+    before = None if memory_mb is None else resident_mb()
+    given = _Resources(checked_threads(threads), memory_mb, tune, before)
     if device in ("auto", "cpu") or fallback:
         fitting = candidates(bundle, engine=engine, precision=precision, artifact=artifact)
     else:
@@ -175,7 +177,7 @@ def _embedder(
     else:
         plan = _plan(bundle, variant, opened, reopen, given)
     place = variant.place
-    device, name = (place.kind, place.full_name) if place else ("cpu", cpu_name())
+    device, name = (place.kind, place.full_name) if place else ("cpu", processor_name())
     there = replace(placement, device=device, engine=opened.name, precision=opened.precision, full_name=name)
     return Embedder(
         bundle, opened, tokenizer=tokenizer.read(), hint=variant.hint, plan=plan, reopen=None if alone else reopen,
@@ -230,7 +232,7 @@ def _rank(bundle: Bundle, variant: Variant) -> tuple[bool, float, int]:
     """Sorts int8 first, then what was timed here, fastest first, then the rest."""
     stamp = read_stamp(bundle, variant.artifact, variant.hint)
     seconds = float("inf") if stamp is None or stamp.seconds is None else stamp.seconds
-    return variant.precision != "int8", seconds, _ENGINE_ORDER.index(variant.engine)
+    return variant.precision != "int8", seconds, ENGINE_ORDER.index(variant.engine)
 
 
 def check_options(engines: tuple[str, ...], engine: str, precision: str, threads: int | None) -> None:
@@ -252,7 +254,7 @@ def _plan(
 ) -> Plan:
     """What was measured here before, or is now; without golden texts to measure with, the default."""
     threads = given.threads
-    if threads == 1 or not given.tune or not tuning_is_on() or bundle.manifest.golden is None:
+    if threads == 1 or not given.tune or switched_off("EDGEBERT_TUNE") or bundle.manifest.golden is None:
         return default_plan(threads)
     plan = read_plan(bundle, variant.artifact, variant.hint, threads)
     if plan is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import get_args
 
 from edgebert.bundle import Bundle
 from edgebert.devices import present
@@ -10,8 +11,6 @@ from edgebert.engines import ENGINES, is_installed
 from edgebert.engines.base import Hint, precision_of
 from edgebert.stamps import Stamp, placed_stamps, read_stamp
 from edgebert.variants import CLEARLY, Variant, placed_variants
-
-_HINTS: tuple[Hint, ...] = ("f32", "bf16", "f16")
 
 
 def placed(bundle: Bundle, device: str) -> list[Variant]:
@@ -51,7 +50,7 @@ def faster(
     proven = [
         (stamp, name)
         for name, artifact in bundle.manifest.artifacts.items()
-        for hint in _HINTS
+        for hint in get_args(Hint)
         if engine in ("auto", artifact.engine) and precision in ("auto", precision_of(artifact, hint))
         for stamp in placed_stamps(bundle, name, hint)
         if stamp.thorough and stamp.verified and _seconds(stamp) * CLEARLY < known.seconds

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import platform
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.util import find_spec
@@ -23,6 +22,7 @@ from edgebert.devices import Place
 from edgebert.engines.base import Hint
 from edgebert.errors import EdgeBertError
 from edgebert.files import new_file
+from edgebert.processor import processor
 from edgebert.schema import parse, plain
 from edgebert.version import VERSION
 
@@ -116,14 +116,3 @@ def engine_version(engine: str) -> str:
         return metadata.version(engine)
     except metadata.PackageNotFoundError:
         return ""
-
-
-@lru_cache(maxsize=1)
-def processor() -> str:
-    """The processor's name and features, as far as the system tells."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        lines = []
-    told = [line for line in lines if line.startswith(("model name", "flags", "Features", "CPU part"))]
-    return " ".join([platform.machine(), platform.processor(), *dict.fromkeys(told)])

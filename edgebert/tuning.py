@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import threading
 import time
 from collections.abc import Callable
@@ -35,11 +34,6 @@ _BATCHES = ((32, 512), (32, 1024), (32, 2048), (128, 512), (128, 1024), (128, 20
 _ROUNDS = 5
 _CLEARLY = 1.1  # so much faster must another choice be than the usual one: less is noise
 _NO_CACHE = (OSError, RuntimeError, EdgeBertError, ValueError)
-
-
-def tuning_is_on() -> bool:
-    """Whether the user's environment leaves it on: EDGEBERT_TUNE=0 switches it off."""
-    return os.environ.get("EDGEBERT_TUNE", "").lower() not in ("0", "off", "false", "no")
 
 
 def read_plan(bundle: Bundle, artifact: str, hint: Hint, threads: int) -> Plan | None:

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 from edgebert.bundle import Bundle
 from edgebert.errors import EdgeBertError, MissingExtraError
 from edgebert.files import disk_errors, new_file, refuse_existing
+from edgebert.processor import processor
 from edgebert.quantize.recipe import Recipe
 from edgebert.quantize.search import INT8, Attempt
-from edgebert.stamps import engine_version, processor
+from edgebert.stamps import engine_version
 
 if TYPE_CHECKING:
     from edgebert.quantize.stage import Findings, Options

@@ -20,6 +20,7 @@ ENGINES = {
     "onnxruntime": ("edgebert.engines.onnxruntime", "OnnxRuntimeEngine"),
     "openvino": ("edgebert.engines.openvino", "OpenVinoEngine"),
 }
+ENGINE_ORDER = ("openvino", "onnxruntime")  # the one to use first, as long as nothing was timed here
 # What each can be asked for; which of these a processor has, the engine says itself.
 HINTS: Mapping[str, tuple[Hint, ...]] = {"onnxruntime": ("f32",), "openvino": ("f32", "bf16", "f16")}
 # What pip is asked for.
@@ -104,5 +105,6 @@ def require_engine(engine: str) -> None:
 
 
 __all__ = [
-    "ENGINES", "HINTS", "INSTALL", "Engine", "Hint", "is_installed", "offered_hints", "open_engine", "require_engine",
+    "ENGINES", "ENGINE_ORDER", "HINTS", "INSTALL", "Engine", "Hint", "is_installed", "offered_hints", "open_engine",
+    "require_engine",
 ]  # fmt: skip

@@ -17,10 +17,11 @@ from helpers import sentences
 import edgebert
 from edgebert import devices, placing
 from edgebert.bundle import Bundle
-from edgebert.devices import Place, Placement, cpu_name, places
+from edgebert.devices import Place, Placement, places
 from edgebert.engines import openvino, openvino_devices
 from edgebert.engines.static_ladder import rungs
 from edgebert.errors import EngineError, RecipeError
+from edgebert.processor import processor_name
 from edgebert.stamps import Stamp, placed_stamps, read_stamp, write_stamp
 
 TEXTS = ["", "a dog.", *sentences(12, seed=4), "cat " * 90]
@@ -49,14 +50,14 @@ def timed(bundle: Bundle, cpu: float | None, elsewhere: float | None, **facts: A
 def test_the_devices_of_this_machine_are_those_that_openvino_lists() -> None:
     listed = [name for name in openvino._core().available_devices if name.partition(".")[0] in ("NPU", "GPU")]
     assert sorted(place.name for place in places("openvino")) == sorted(listed)
-    assert devices.present(("openvino",)).startswith(f"openvino has CPU ({cpu_name()})")
+    assert devices.present(("openvino",)).startswith(f"openvino has CPU ({processor_name()})")
 
 
 def test_on_the_cpu_the_placement_says_so(tiny_bundle: Path) -> None:
     for device in ("auto", "cpu"):
         with edgebert.load(tiny_bundle, device=device, threads=1) as encoder:
-            assert encoder.placement == Placement("cpu", "openvino", "int8", device, "", cpu_name())
-            assert str(encoder.placement) == f"openvino int8 on the CPU ({cpu_name()})"
+            assert encoder.placement == Placement("cpu", "openvino", "int8", device, "", processor_name())
+            assert str(encoder.placement) == f"openvino int8 on the CPU ({processor_name()})"
             assert encoder.runs == "openvino int8"
     with pytest.raises(dataclasses.FrozenInstanceError):
         encoder.placement.device = "npu"  # type: ignore[misc]
@@ -82,10 +83,11 @@ def test_a_device_that_is_not_there_is_an_error_that_names_those_that_are(
     npu.there = False
     with pytest.raises(EngineError, match="does not run on npu: there is no npu. Here .*openvino has CPU") as caught:
         edgebert.load(tiny_bundle, device="npu", fallback=fallback)
-    assert cpu_name() in str(caught.value)
+    assert processor_name() in str(caught.value)
     assert "fallback=True" in str(caught.value)
     npu.there = True
-    says = f"there is no gpu. Here onnxruntime has CPU ({cpu_name()}); openvino has CPU ({cpu_name()}), NPU ({NAME})"
+    cpu = processor_name()
+    says = f"there is no gpu. Here onnxruntime has CPU ({cpu}); openvino has CPU ({cpu}), NPU ({NAME})"
     refused("embed", tiny_bundle, "--text", "x", "--device", "gpu", says=says)
 
 
@@ -94,8 +96,8 @@ def test_a_fallback_that_is_allowed_warns_and_gives_its_reason(
 ) -> None:  # fmt: skip
     npu.there = False
     with caplog.at_level(logging.WARNING), edgebert.load(tiny_bundle, device="npu", fallback=True) as encoder:
-        assert encoder.placement == Placement("cpu", "openvino", "int8", "npu", "there is no npu", cpu_name())
-        assert str(encoder.placement).endswith(f"on the CPU ({cpu_name()}), a fallback: there is no npu")
+        assert encoder.placement == Placement("cpu", "openvino", "int8", "npu", "there is no npu", processor_name())
+        assert str(encoder.placement).endswith(f"on the CPU ({processor_name()}), a fallback: there is no npu")
     assert [r.message for r in caplog.records] == [f"{tiny_bundle} falls back to the CPU: there is no npu"]
 
 
@@ -197,7 +199,7 @@ def test_auto_is_the_cpu_unless_a_device_was_verified_and_is_faster(
 ) -> None:  # fmt: skip
     timed(Bundle.open(tiny_bundle), cpu, elsewhere, **facts)
     with edgebert.load(tiny_bundle, threads=1) as encoder:
-        assert encoder.placement == Placement("cpu", "openvino", "int8", "auto", "", cpu_name())
+        assert encoder.placement == Placement("cpu", "openvino", "int8", "auto", "", processor_name())
     assert npu.shapes == []
 
 
