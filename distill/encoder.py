@@ -7,7 +7,6 @@ the same computation. Pooling follows sentence-transformers; see Reimers and Gur
 from __future__ import annotations
 
 import contextlib
-import json
 import pickle
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -23,7 +22,7 @@ from edgebert.bundle import Bundle
 from edgebert.embedder import Embedder, open_tokenizer
 from edgebert.errors import BundleError
 from edgebert.manifest import PoolingMode
-from edgebert.pretrained import WEIGHTS, read_config
+from edgebert.pretrained import WEIGHTS, dense_settings, read_config
 from edgebert.tokenizer import Tokenizer
 
 _INTEGERS = ("I8", "U8", "F8_E4M3", "F8_E5M2")  # as safetensors names them; float8 has lost as much
@@ -219,17 +218,12 @@ _ACTIVATIONS: dict[str, type[nn.Module]] = {
 
 
 def _load_dense(folder: Path) -> Dense:
-    try:
-        settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        widths = int(settings["in_features"]), int(settings["out_features"])
-    except (OSError, ValueError, KeyError, TypeError) as problem:
-        raise BundleError(f"{folder}: config.json of the Dense module cannot be used: {problem!r:.100}") from None
-    activation = str(settings.get("activation_function", "torch.nn.modules.activation.Tanh")).rsplit(".", 1)[-1]
-    if activation not in _ACTIVATIONS:
-        raise BundleError(f"{folder}: activation {activation!r} is not supported; known: {', '.join(_ACTIVATIONS)}")
+    found = dense_settings(folder, _ACTIVATIONS)
+    if found.residual:
+        raise BundleError(f"{folder}: a Dense module with a residual connection (use_residual) is not supported here")
     layer = Dense(
-        nn.Linear(*widths, bias=bool(settings.get("bias", True))),
-        _ACTIVATIONS[activation](),
+        nn.Linear(found.in_features, found.out_features, bias=found.bias),
+        _ACTIVATIONS[found.activation](),
     )
     try:
         layer.load_state_dict(read_weights(folder))

@@ -19,6 +19,7 @@ from edgebert.schema import parse, plain
 
 MANIFEST_NAME = "edgebert.json"
 SCHEMA_VERSION = 1
+OUTPUT = "sentence_embedding"  # as sentence-transformers calls a text's vector, in graphs too
 _LARGEST = 2**31  # of lengths and token ids
 
 EngineName = Literal["onnxruntime", "openvino"]
@@ -67,7 +68,7 @@ class Artifact:
     recipe: Mapping[str, Any] = field(default_factory=dict)
     parity: Parity | None = None
     min_cosine: Mapping[str, float] = field(default_factory=dict)
-    output: str = "sentence_embedding"
+    output: str = OUTPUT
 
 
 @dataclass(frozen=True)

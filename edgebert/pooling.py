@@ -6,7 +6,6 @@ of it. Source: Reimers and Gurevych 2019, arXiv:1908.10084; the formulas are tho
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,10 +15,10 @@ from typing import Any, cast
 import numpy as np
 
 from edgebert.bundle import Bundle
-from edgebert.engines.base import OUTPUT, Engine, Ids, Vectors
+from edgebert.engines.base import Engine, Ids, Vectors
 from edgebert.errors import BundleError, EngineError
-from edgebert.manifest import PoolingMode
-from edgebert.pretrained import hidden_size, read_config
+from edgebert.manifest import OUTPUT, PoolingMode
+from edgebert.pretrained import dense_settings, hidden_size, read_config
 from edgebert.tensors import read_tensors
 from edgebert.vectors import normalize_rows
 
@@ -86,31 +85,23 @@ def read_dense(folder: Path) -> Dense:
 
     Raises: BundleError when it is damaged, has an unknown activation or shape, or its weights are a pickle.
     """
-    try:
-        settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        shape = int(settings["out_features"]), int(settings["in_features"])
-    except (OSError, ValueError, KeyError, TypeError) as problem:
-        raise BundleError(f"{folder}: config.json of the Dense module cannot be used: {problem!r:.100}") from None
-    activation = str(settings.get("activation_function", "Tanh")).rsplit(".", 1)[-1]
-    if activation not in ACTIVATIONS:
-        raise BundleError(f"{folder}: activation {activation!r} is not supported; known: {', '.join(ACTIVATIONS)}")
-    for key in ("module_input_name", "module_output_name"):
-        if (value := settings.get(key) or OUTPUT) != OUTPUT:
-            raise BundleError(f"{folder}: {key} of the Dense module is {value!r}; supported is {OUTPUT!r}")
+    settings = dense_settings(folder, ACTIVATIONS)
+    shape = settings.out_features, settings.in_features
     path = folder / "model.safetensors"
     if not path.exists() and (folder / "pytorch_model.bin").exists():
         raise BundleError(
             f"{folder / 'pytorch_model.bin'} is a pickle, which only torch reads: save the model again with "
             "sentence-transformers, which writes model.safetensors, or run `edgebert quantize` on it"
         )
-    skip = bool(settings.get("use_residual", False))
+    skip = settings.residual
     wanted: dict[str, tuple[int, ...]] = {"linear.weight": shape}
-    wanted |= {"linear.bias": shape[:1]} if settings.get("bias", True) else {}
+    wanted |= {"linear.bias": shape[:1]} if settings.bias else {}
     wanted |= {"residual.weight": shape} if skip and shape[0] != shape[1] else {}
     found = read_tensors(path)
     if (shapes := {name: value.shape for name, value in found.items()}) != wanted:
         raise BundleError(f"{path} holds {shapes}; it must hold {wanted}")
-    return Dense(found["linear.weight"], found.get("linear.bias"), activation, skip, found.get("residual.weight"))
+    bias, residual = found.get("linear.bias"), found.get("residual.weight")
+    return Dense(found["linear.weight"], bias, settings.activation, skip, residual)
 
 
 class Headed:

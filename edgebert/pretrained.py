@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Collection
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast, get_args
 
 from edgebert.errors import BundleError
-from edgebert.manifest import SCHEMA_VERSION, Manifest, PoolingMode
+from edgebert.manifest import OUTPUT, SCHEMA_VERSION, Manifest, PoolingMode
 
 ARCHITECTURES = ("bert", "mpnet", "roberta", "xlm-roberta", "distilbert", "electra")
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
@@ -128,6 +130,36 @@ def write_sentence_files(folder: Path, manifest: Manifest) -> None:
         (folder / steps[-1][0]).mkdir(exist_ok=True)
         # An empty folder would be lost by git and by the Hub.
         _write_json(folder / steps[-1][0] / "config.json", {})
+
+
+@dataclass(frozen=True)
+class DenseSettings:
+    """What the config.json of a Dense module says. activation: the class's name; residual: its input is added."""
+
+    in_features: int
+    out_features: int
+    activation: str
+    bias: bool
+    residual: bool
+
+
+def dense_settings(folder: Path, activations: Collection[str]) -> DenseSettings:
+    """The settings of the Dense module in `folder`, whose activation is one of `activations`.
+
+    Raises: BundleError when they are damaged, name another activation, or what is read or made is no sentence vector.
+    """
+    try:
+        found = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        widths = int(found["in_features"]), int(found["out_features"])
+    except (OSError, ValueError, KeyError, TypeError) as problem:
+        raise BundleError(f"{folder}: config.json of the Dense module cannot be used: {problem!r:.100}") from None
+    activation = str(found.get("activation_function", "Tanh")).rsplit(".", 1)[-1]
+    if activation not in activations:
+        raise BundleError(f"{folder}: activation {activation!r} is not supported; known: {', '.join(activations)}")
+    for key in ("module_input_name", "module_output_name"):
+        if (value := found.get(key) or OUTPUT) != OUTPUT:
+            raise BundleError(f"{folder}: {key} of the Dense module is {value!r}; supported is {OUTPUT!r}")
+    return DenseSettings(*widths, activation, bool(found.get("bias", True)), bool(found.get("use_residual", False)))
 
 
 def hidden_size(config: dict[str, Any]) -> int:

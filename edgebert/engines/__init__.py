@@ -10,10 +10,10 @@ from typing import Any
 
 from edgebert.bundle import Bundle
 from edgebert.devices import Place
-from edgebert.engines.base import OUTPUT, Engine, Hint, precision_of
+from edgebert.engines.base import Engine, Hint, precision_of
 from edgebert.engines.static_ladder import StaticLadder
 from edgebert.errors import EngineError
-from edgebert.manifest import Artifact
+from edgebert.manifest import OUTPUT, Artifact
 from edgebert.threads import checked_threads
 
 ENGINES = {

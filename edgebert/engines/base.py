@@ -15,8 +15,6 @@ from edgebert.manifest import Artifact
 Ids = NDArray[np.int64]
 Vectors = NDArray[np.float32]
 
-OUTPUT = "sentence_embedding"
-
 # The number format in which an engine may compute what is float in the file.
 Hint = Literal["f32", "bf16", "f16"]
 _FLOAT: dict[Hint, str] = {"f32": "fp32", "bf16": "bf16", "f16": "fp16"}

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from edgebert.engines.base import OUTPUT, Ids
+from edgebert.engines.base import Ids
 from edgebert.errors import EngineError
-from edgebert.manifest import Artifact, Manifest
+from edgebert.manifest import OUTPUT, Artifact, Manifest
 from edgebert.pretrained import OFFSET_POSITIONS
 
 TOKEN_OUTPUTS = ("last_hidden_state", "token_embeddings")  # optimum's name, and sentence-transformers'
