@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from edgebert.distill.encoder import SentenceEncoder
+from edgebert.engines.quiet import quiet_import
 from edgebert.manifest import Artifact, Precision
 
 OPSET = 17
@@ -61,8 +62,7 @@ def export_openvino(
 
     half: float weights in float16 on disk, which OpenVINO must be asked for: it folds the casts of `Float16`.
     """
-    import openvino as ov
-
+    ov = quiet_import("openvino")
     path.parent.mkdir(parents=True, exist_ok=True)
     ov.save_model(ov.convert_model(onnx_path), path, compress_to_fp16=half)
     files = (f"openvino/{path.name}", f"openvino/{path.with_suffix('.bin').name}")

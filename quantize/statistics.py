@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from edgebert.batching import length_batches, pad
 from edgebert.engines.base import feed
+from edgebert.engines.quiet import quiet_import
 
 BINS = 4096
 _BATCH_TOKENS = 1024  # tokens in one run, so that the memory of a run is bounded too
@@ -134,8 +135,7 @@ def _batches(
 
 def _session(model: onnx.ModelProto, outputs: Sequence[str], folder: Path) -> Any:
     """A session on `model` that gives those tensors; no second copy of the model stands in memory meanwhile."""
-    import onnxruntime as ort
-
+    ort = quiet_import("onnxruntime")
     own, path = list(model.graph.output), folder / "observed.onnx"
     del model.graph.output[:]
     model.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in outputs)

@@ -55,7 +55,10 @@ def command(
     Every file is compared with torch fp32 at every length and in several batches; what is below a limit is an error
     and nothing is written.
     """
+    from edgebert.engines.quiet import quiet_import
+
     try:
+        quiet_import("onnxruntime")
         import onnxruntime.quantization  # noqa: F401
         import torch  # noqa: F401
     except ImportError as problem:

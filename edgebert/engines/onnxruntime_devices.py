@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from edgebert.devices import Kind, Place
 from edgebert.engines.base import Hint, engine_errors
+from edgebert.engines.quiet import quiet_import
 from edgebert.errors import EngineError
 from edgebert.manifest import Artifact
 
@@ -54,8 +55,7 @@ def places() -> list[Place]:
     """
     found = {place.name: place for place, _ in _plugged()}
     with engine_errors((ImportError, RuntimeError), "ONNX Runtime cannot list its providers"):
-        import onnxruntime as ort
-
+        ort = quiet_import("onnxruntime")
         built_in = ort.get_available_providers()
     for name, provider in _BUILT_IN.items():
         if name in built_in and _is_real(name) and not any(n.partition(":")[0] == name for n in found):
@@ -81,8 +81,7 @@ def session_on(place: Place, path: str, options: Any) -> Any:
 
     Raises: EngineError when the device is gone, or the session has another provider.
     """
-    import onnxruntime as ort
-
+    ort = quiet_import("onnxruntime")
     options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     provider = place.name.partition(":")[0]
     if ":" in place.name:
@@ -106,8 +105,7 @@ def _plugged() -> list[tuple[Place, Any]]:
     if not installed:
         return []
     with engine_errors((ImportError, RuntimeError, OSError, AttributeError), "ONNX Runtime cannot load a plugin"):
-        import onnxruntime as ort
-
+        ort = quiet_import("onnxruntime")
         for name in sorted(installed):
             _register(name)
         devices = ort.get_ep_devices()
@@ -131,8 +129,7 @@ def _place(device: Any, kind: Kind, number: int) -> Place:
 @functools.cache
 def _register(name: str) -> None:
     """Once for the process, and never undone: sessions may hold it."""
-    import onnxruntime as ort
-
+    ort = quiet_import("onnxruntime")
     ort.register_execution_provider_library(name, import_module(_PLUGINS[name]).get_library_path())
 
 

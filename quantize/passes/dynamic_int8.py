@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import onnx
 
+from edgebert.engines.quiet import quiet_import
 from edgebert.quantize.context import Context
 from edgebert.quantize.graph import Graph
 
@@ -27,6 +28,7 @@ class DynamicInt8:
 
     def __call__(self, graph: Graph, context: Context) -> None:
         """Rewrites `graph`."""
+        quiet_import("onnxruntime")
         from onnxruntime.quantization import QuantType, quantize_dynamic
 
         names = [linear.name for linear in graph.to_round("dynamic-int8", self.exclude)]

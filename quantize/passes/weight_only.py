@@ -23,6 +23,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, helper
 
+from edgebert.engines.quiet import quiet_import
 from edgebert.quantize.context import Context
 from edgebert.quantize.graph import Array, Graph, Table
 
@@ -138,6 +139,7 @@ def _blocks(model: onnx.ModelProto, names: list[str]) -> onnx.ModelProto:
     """`model` with those products as MatMulNBits in blocks of 32."""
     root = logging.getLogger()
     level, handlers = root.level, root.handlers[:]
+    quiet_import("onnxruntime")
     from onnxruntime.quantization.matmul_nbits_quantizer import DefaultWeightOnlyQuantConfig, MatMulNBitsQuantizer
 
     root.handlers[:] = handlers  # that module makes the whole program log to standard error
