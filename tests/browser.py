@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 from pathlib import Path
 
-import pytest
+from tools import missing_tool
 
 _FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
           "--disable-background-networking", "--disable-component-update", "--disable-sync",
@@ -18,10 +17,7 @@ def chromium() -> str:
     """The browser's path. Skips the test where there is none; fails it where the tools have to be there."""
     path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if path is None:
-        missing = "Chromium is not installed: apt-get install chromium"
-        if os.environ.get("EDGEBERT_REQUIRE_TOOLS") == "1":
-            pytest.fail(missing)
-        pytest.skip(missing)
+        missing_tool("Chromium is not installed: apt-get install chromium")
     return path
 
 

@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers import sentences
+from tools import missing_tool
 
 import edgebert
 from edgebert.embedder import Embedder
@@ -83,9 +84,10 @@ def test_it_needs_no_working_folder(engine: str, tiny_bundle: Path, tmp_path: Pa
     use(tiny_bundle, engine, before=before, PYTHONPATH=str(Path(edgebert.__file__).parent.parent))
 
 
-@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed: apt-get install strace")
 @pytest.mark.parametrize("engine", ENGINES)
 def test_no_library_underneath_calls_home_either(engine: str, tiny_bundle: Path, tmp_path: Path) -> None:
+    if shutil.which("strace") is None:
+        missing_tool("strace is not installed: apt-get install strace")
     log = tmp_path / "calls"
     trace = ["strace", "-f", "-e", "trace=connect,sendto,sendmsg", "-o", str(log)]
     code = _USE + "import time; time.sleep(1)"

@@ -6,7 +6,6 @@ Without qemu these tests are skipped, or fail when EDGEBERT_REQUIRE_TOOLS is 1.
 from __future__ import annotations
 
 import itertools
-import os
 import platform
 from dataclasses import replace
 from functools import cache
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from processors import compare
 from sysroot import MissingTool
+from tools import missing_tool
 
 from edgebert.bundle import Bundle
 from edgebert.quantize.context import Context
@@ -42,9 +42,7 @@ def require(processor: str) -> None:
     try:
         PROCESSORS[processor]()
     except MissingTool as missing:
-        if os.environ.get("EDGEBERT_REQUIRE_TOOLS") == "1":
-            pytest.fail(str(missing))
-        pytest.skip(str(missing))
+        missing_tool(str(missing))
 
 
 def has_vnni() -> bool:
