@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 from dataclasses import dataclass
@@ -15,13 +16,25 @@ from edgebert.texts import read_rows
 from edgebert.vectors import Vectors, row_cosines
 
 
-def parser(description: str | None, *, teacher: bool = True) -> argparse.ArgumentParser:
-    """A parser with the options of every benchmark, and with `--teacher` of most."""
+def parser(
+    description: str | None, *, teacher: bool = True, bundle: bool = False, figures: bool = False
+) -> argparse.ArgumentParser:
+    """A parser with the options of every benchmark, `--teacher` of most, and of some `--bundle` and `--json`."""
     made = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("--data", type=Path, default=os.environ.get("EDGEBERT_DATA"), help="default: EDGEBERT_DATA")
     if teacher:
         made.add_argument("--teacher", required=True, help="folder or Hub id of sentence-transformers/all-MiniLM-L6-v2")
+    if bundle:
+        made.add_argument("--bundle", type=Path, required=True)
+    if figures:
+        made.add_argument("--json", type=Path, help="write all figures to this file")
     return made
+
+
+def write_json(path: Path | None, figures: object) -> None:
+    """Writes `figures` to the file that `--json` names, if it names one."""
+    if path is not None:
+        path.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
 
 
 def data_file(folder: Path | None, name: str) -> Path:

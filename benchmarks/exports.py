@@ -20,6 +20,7 @@ from workers import Subject, run_worker
 
 from edgebert.bundle import Bundle
 from edgebert.files import sha256
+from edgebert.processor import processor
 from edgebert.texts import read_texts
 
 CONSTRAINTS = Path(__file__).resolve().parent.parent / "constraints.txt"
@@ -159,8 +160,7 @@ def onnx_config() -> str:
     """Which of their configurations fits this processor."""
     if platform.machine().lower() in ("arm64", "aarch64"):
         return "arm64"
-    flags = Path("/proc/cpuinfo")
-    return "avx512_vnni" if flags.exists() and "avx512_vnni" in flags.read_text(encoding="utf-8") else "avx2"
+    return "avx512_vnni" if "avx512_vnni" in processor().split() else "avx2"
 
 
 def _exported(facts: Export, python: Path, teacher: Bundle, out: Path, *, calibration: Path | None = None) -> None:

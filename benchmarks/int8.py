@@ -10,21 +10,20 @@ degenerate, one word repeated and the empty text. Exit 1 when a peer does not ru
 
 from __future__ import annotations
 
-import json
-import platform
 import statistics
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from common import Pairs, data_file, parser
+from common import Pairs, data_file, parser, write_json
 from exports import SAMPLES, peer_subjects
 from lengths import repeated_words, running_texts
 from workers import Measured, Subject, measure
 
 from edgebert.bundle import Bundle
 from edgebert.embedder import open_tokenizer
+from edgebert.processor import processor as facts
+from edgebert.processor import processor_name
 from edgebert.table import show
 from edgebert.vectors import row_cosines
 
@@ -59,12 +58,10 @@ class Figures:
 
 
 def main() -> None:
-    options = parser(__doc__)
-    options.add_argument("--bundle", type=Path, required=True)
+    options = parser(__doc__, bundle=True, figures=True)
     options.add_argument("--work", type=Path, required=True, help="keeps the peers' environments and exports")
     options.add_argument("--threads", type=int, default=2)
     options.add_argument("--rounds", type=int, default=7)
-    options.add_argument("--json", type=Path, help="write all figures to this file")
     given = options.parse_args()
     pairs = Pairs.read(data_file(given.data, "stsb_en/test.jsonl.gz"))
     calibration = data_file(given.data, "sst2/train.jsonl.gz")
@@ -83,8 +80,8 @@ def main() -> None:
     )
     print(f"openvino-qint8: their default configuration, {SAMPLES} sentences of SST-2's training split from a file")
     met = targets(found)
-    if given.json:
-        write_json(given.json, found, met, threads=given.threads, sentences=len(pairs.texts))
+    run = {"processor": processor(), "threads": given.threads, "sentences": len(pairs.texts)}
+    write_json(given.json, {**run, "encoders": [vars(f) for f in found], "targets": met})
     for text, ok in met.items():
         print("met   " if ok else "MISSED", text)
     sys.exit(0 if all(met.values()) else "a target is missed")
@@ -169,20 +166,10 @@ def print_table(found: list[Figures]) -> None:
     show(head, rows)
 
 
-def write_json(path: Path, found: list[Figures], met: dict[str, bool], **run: Any) -> None:
-    data = {"processor": processor(), **run, "encoders": [vars(f) for f in found], "targets": met}
-    path.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
-
-
 def processor() -> str:
     """The processor's name where the system tells it, and what of int8 and bf16 it knows."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
-    facts = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
-    known = {"avx2", "avx_vnni", "avx512_vnni", "avx512_bf16", "amx_int8", "amx_bf16"} & set(
-        facts.get("flags", "").split()
-    )
-    return " ".join([facts.get("model name") or platform.processor() or platform.machine(), *sorted(known)])
+    known = {"avx2", "avx_vnni", "avx512_vnni", "avx512_bf16", "amx_int8", "amx_bf16"}
+    return " ".join([processor_name(), *sorted(known & set(facts().split()))])
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ of the cosines of pairs drawn at random, and of the vectors' cosines to themselv
 from __future__ import annotations
 
 import itertools
-from pathlib import Path
 
 import numpy as np
 from common import data_file, parser
@@ -28,8 +27,7 @@ Floats = NDArray[np.float64]
 
 
 def main() -> None:
-    options = parser(__doc__, teacher=False)
-    options.add_argument("--bundle", type=Path, required=True)
+    options = parser(__doc__, teacher=False, bundle=True)
     options.add_argument("--text", default="sentences_en/permissive.tsv.gz", help="a file of the data folder")
     options.add_argument("--dims", type=int, nargs="*", default=[128], help="truncated dimensions besides")
     options.add_argument("--threads", type=int)

@@ -17,7 +17,6 @@ from resampled rounds. Exit 1 when a peer does not run or a target is missed.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -26,7 +25,7 @@ from typing import Any
 
 import numpy as np
 from cold import cold_starts, imports
-from common import Pairs, data_file, parser
+from common import Pairs, data_file, parser, write_json
 from drawn import long_texts, mixed_texts, sentence_rows, short_texts
 from exports import other_subjects, peer_subjects
 from int8 import processor
@@ -85,14 +84,12 @@ def main() -> None:
 
 
 def options() -> argparse.Namespace:
-    made = parser(__doc__)
-    made.add_argument("--bundle", type=Path, required=True)
+    made = parser(__doc__, bundle=True, figures=True)
     made.add_argument("--work", type=Path, required=True, help="keeps the peers' environments and exports")
     made.add_argument("--threads", type=int, default=2)
     made.add_argument("--rounds", type=int, default=7)
     made.add_argument("--only", default=",".join(MEASURES), help="some of the measures, with commas")
     made.add_argument("--limit", type=int, help="so many texts of each set, for trying")
-    made.add_argument("--json", type=Path, help="write all figures to this file")
     given = made.parse_args()
     given.only = given.only.split(",")
     if unknown := [name for name in given.only if name not in MEASURES]:
@@ -205,8 +202,7 @@ def conclude(given: argparse.Namespace, report: dict[str, Any], found: Sequence[
         print(f"{name}: {hello['engine']}; {', '.join(f'{p} {v}' for p, v in hello['versions'].items())}")
     print(f"{processor()}, {given.threads} threads, {given.rounds} rounds" + (", a trial" if given.limit else ""))
     report["targets"] = [asdict(target) for target in found]
-    if given.json:
-        given.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    write_json(given.json, report)
     for target in found:
         print("met   " if target.met else "MISSED", target.text)
     sys.exit(0 if all(target.met for target in found) else "a target is missed")

@@ -10,7 +10,6 @@ bundle's int8 artifacts keeps less than --min-retention, or is farther from fp32
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 from common import Pairs, data_file, parser
 
@@ -23,8 +22,7 @@ QUERY = "query"
 
 
 def main() -> None:
-    options = parser(__doc__, teacher=False)
-    options.add_argument("--bundle", type=Path, required=True)
+    options = parser(__doc__, teacher=False, bundle=True)
     options.add_argument("--test", required=True, help="such as stsb_en/test.jsonl.gz")
     options.add_argument("--min-retention", type=float, default=0.995)
     options.add_argument("--min-mean-cosine", type=float, default=0.99)

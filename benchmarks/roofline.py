@@ -9,7 +9,6 @@ that the engine runs the bare products in int8 kernels. Exit 1 when a share is b
 
 from __future__ import annotations
 
-import json
 import statistics
 import sys
 import time
@@ -17,7 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from bare_products import BARE, Products, Run
-from common import Pairs, data_file, parser
+from common import Pairs, data_file, parser, write_json
 from drawn import long_texts
 from paired import Ratio, paired_ratio
 
@@ -43,12 +42,10 @@ class Roofline:
 
 
 def main() -> None:
-    options = parser(__doc__, teacher=False)
-    options.add_argument("--bundle", type=Path, required=True)
+    options = parser(__doc__, teacher=False, bundle=True, figures=True)
     options.add_argument("--engine", choices=list(BARE), action="append", help="default: each")
     options.add_argument("--threads", type=int, default=2)
     options.add_argument("--rounds", type=int, default=15)
-    options.add_argument("--json", type=Path, help="write all figures to this file")
     given = options.parse_args()
     if given.rounds < 1:
         options.error(f"--rounds is {given.rounds}; it must be 1 or more")
@@ -62,8 +59,7 @@ def main() -> None:
             for r in found
         ],
     )  # fmt: skip
-    if given.json:
-        given.json.write_text(json.dumps([asdict(r) for r in found], indent=2) + "\n", encoding="utf-8")
+    write_json(given.json, [asdict(r) for r in found])
     for r in found:
         met = r.share.value >= SHARE
         print("met   " if met else "MISSED", f"{r.runs}: the products are {r.share.value:.2f} of encode, {SHARE} asked")

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import gc
-import json
 import multiprocessing
 import random
 import sys
@@ -23,7 +22,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import psutil
-from common import Pairs, data_file, parser
+from common import Pairs, data_file, parser, write_json
 
 import edgebert
 from edgebert.engines import ENGINES
@@ -57,12 +56,10 @@ class Soaked:
 
 
 def main() -> None:
-    options = parser(__doc__, teacher=False)
-    options.add_argument("--bundle", type=Path, required=True)
+    options = parser(__doc__, teacher=False, bundle=True, figures=True)
     options.add_argument("--engine", choices=list(ENGINES), action="append", help="default: each")
     options.add_argument("--requests", type=int, default=100_000)
     options.add_argument("--threads", type=int, default=2)
-    options.add_argument("--json", type=Path, help="write all figures to this file")
     given = options.parse_args()
     if given.requests < 10:
         options.error(f"--requests is {given.requests}; it must be 10 or more")
@@ -76,9 +73,7 @@ def main() -> None:
             for s in found
         ],
     )  # fmt: skip
-    if given.json:
-        data = [asdict(soaked) | {"growth": soaked.growth} for soaked in found]
-        given.json.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
+    write_json(given.json, [asdict(soaked) | {"growth": soaked.growth} for soaked in found])
     missed = [f"{s.runs} ends {s.growth:.1%} above" for s in found if s.growth > GROWTH]
     sys.exit(f"{', '.join(missed)}; at most {GROWTH:.0%} is asked for" if missed else 0)
 

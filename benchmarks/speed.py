@@ -8,7 +8,6 @@ The text is STS-B's English test sentences. Exit 1 when the bundle's best engine
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 from common import data_file, parser
 
@@ -20,8 +19,7 @@ TARGET = 6.0
 
 
 def main() -> None:
-    options = parser(__doc__)
-    options.add_argument("--bundle", type=Path, required=True)
+    options = parser(__doc__, bundle=True)
     options.add_argument("--threads", type=int)
     options.add_argument("--rounds", type=int, default=7)
     given = options.parse_args()

@@ -40,8 +40,7 @@ LENGTHS = (24, 128)
 
 
 def main() -> None:
-    options = parser(__doc__, teacher=False)
-    options.add_argument("--bundle", type=Path, required=True)
+    options = parser(__doc__, teacher=False, bundle=True)
     options.add_argument("--test", required=True, help="such as stsb_en/test.jsonl.gz")
     options.add_argument("--text", default="sentences_en/permissive.tsv.gz", help="of the data folder, for calibration")
     options.add_argument("--recipe", default="outliers-8")

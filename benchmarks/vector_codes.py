@@ -9,14 +9,12 @@ float vectors less than 97 %.
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
-from common import data_file, parser
+from common import data_file, parser, write_json
 
 import edgebert
 from edgebert.compact import to_binary, to_int8
@@ -41,11 +39,9 @@ class Kept:
 
 
 def main() -> None:
-    options = parser(__doc__, teacher=False)
-    options.add_argument("--bundle", type=Path, required=True)
+    options = parser(__doc__, teacher=False, bundle=True, figures=True)
     options.add_argument("--dims", type=int, nargs="*", default=[256, 128, 64], help="truncated dimensions besides")
     options.add_argument("--threads", type=int)
-    options.add_argument("--json", type=Path, help="write the numbers to this file too")
     given = options.parse_args()
     documents = {row["id"]: row for row in read_rows(data_file(given.data, "scifact/corpus.jsonl.gz"))}
     queries = {row["id"]: row["text"] for row in read_rows(data_file(given.data, "scifact/queries_test.jsonl.gz"))}
@@ -60,8 +56,7 @@ def main() -> None:
     rows = [[k.form, str(k.dimension), f"{k.ndcg:.4f}", f"{100 * k.kept:.2f}", str(k.bytes)] for k in found]
     show(["SciFact test", "dim", "nDCG@10", "% kept", "bytes"], rows)
     print(f"{len(queries)} queries, {len(documents)} documents; {given.bundle.name} by {ran}")
-    if given.json:
-        given.json.write_text(json.dumps([asdict(k) for k in found], indent=1) + "\n", encoding="utf-8")
+    write_json(given.json, [asdict(k) for k in found])
     sys.exit("; ".join(missed(found)) or 0)
 
 

@@ -1,8 +1,8 @@
 """Keeping a model and its work within a budget of memory, by measuring before anything is promised.
 
-An engine's memory grows with every new shape (OpenVINO keeps kernels and packed weights of each: 5 MB for a model of
-23), so a budget allows only the shapes that have been run: every width of the coarse ladder alone, then batches, ever
-larger, as long as the process's peak stays within. How texts are run then is `Plan.bounded`'s.
+An engine's memory grows with every new shape (OpenVINO keeps kernels of each, several MB), so a budget allows only the
+shapes that have been run: every width of the coarse ladder alone, then batches, ever larger, as long as the process's
+peak stays within. How texts are run then is `Plan.bounded`'s.
 """
 
 from __future__ import annotations
