@@ -23,7 +23,7 @@ from edgebert.placing import asked_for, faster, nowhere
 from edgebert.plan import Layout, Plan, default_plan, one_layout
 from edgebert.probes import prove_widths
 from edgebert.processor import processor_name
-from edgebert.stamps import Stamp, machine_key, read_stamp, write_stamp
+from edgebert.stamps import Stamp, machine_key, read_stamp, seconds, write_stamp
 from edgebert.threads import checked_threads
 from edgebert.tokenizer import Tokenizer
 from edgebert.tuning import read_plan, tuned, write_plan
@@ -231,8 +231,7 @@ def _require(bundle: Bundle, engine: str) -> list[Variant]:
 def _rank(bundle: Bundle, variant: Variant) -> tuple[bool, float, int]:
     """Sorts int8 first, then what was timed here, fastest first, then the rest."""
     stamp = read_stamp(bundle, variant.artifact, variant.hint)
-    seconds = float("inf") if stamp is None or stamp.seconds is None else stamp.seconds
-    return variant.precision != "int8", seconds, ENGINE_ORDER.index(variant.engine)
+    return variant.precision != "int8", seconds(stamp), ENGINE_ORDER.index(variant.engine)
 
 
 def check_options(engines: tuple[str, ...], engine: str, precision: str, threads: int | None) -> None:

@@ -9,7 +9,7 @@ from edgebert.bundle import Bundle
 from edgebert.devices import present
 from edgebert.engines import ENGINES, is_installed
 from edgebert.engines.base import Hint, precision_of
-from edgebert.stamps import Stamp, placed_stamps, read_stamp
+from edgebert.stamps import placed_stamps, read_stamp, seconds
 from edgebert.variants import CLEARLY, Variant, placed_variants
 
 
@@ -53,12 +53,12 @@ def faster(
         for hint in get_args(Hint)
         if engine in ("auto", artifact.engine) and precision in ("auto", precision_of(artifact, hint))
         for stamp in placed_stamps(bundle, name, hint)
-        if stamp.thorough and stamp.verified and _seconds(stamp) * CLEARLY < known.seconds
+        if stamp.thorough and stamp.verified and seconds(stamp) * CLEARLY < known.seconds
     ]
     if not proven:
         return [], []
     here = {(v.artifact, v.hint, v.place.identity): v for v in placed_variants(bundle) if v.place}
-    proven.sort(key=lambda pair: _seconds(pair[0]))
+    proven.sort(key=lambda pair: seconds(pair[0]))
     keys = [(name, stamp.hint, stamp.place) for stamp, name in proven]
     if found := [here[key] for key in keys if key in here]:
         return found, []
@@ -76,8 +76,4 @@ def nowhere(bundle: Bundle, device: str, reason: str) -> str:
 
 def _rank(bundle: Bundle, variant: Variant) -> tuple[float, bool]:
     stamp = read_stamp(bundle, variant.artifact, variant.hint, variant.place)
-    return float("inf") if stamp is None else _seconds(stamp), variant.precision != "int8"
-
-
-def _seconds(stamp: Stamp) -> float:
-    return float("inf") if stamp.seconds is None else stamp.seconds
+    return seconds(stamp), variant.precision != "int8"

@@ -81,6 +81,10 @@ class Engines:
                 self._open[layout] = self.reopen(layout)
             return self._open[layout]
 
+    def renew(self) -> None:
+        """After a fork: whoever held the lock is not in this process."""
+        self._lock = threading.Lock()
+
     def close(self) -> None:
         """Frees all of them."""
         with self._lock:
@@ -153,7 +157,7 @@ class Runner:
         self._turns = threading.Semaphore(self.plan.batch.streams)
         if self.plan.bounded:
             self._alone = threading.Lock()
-        self.engines._lock = threading.Lock()
+        self.engines.renew()
 
     def _lone(self, ids: list[int]) -> Vectors:
         """One text's vector. Shape: (1, dimension)."""

@@ -51,6 +51,11 @@ class Stamp:
     place: str = ""
 
 
+def seconds(stamp: Stamp | None) -> float:
+    """The time in `stamp`, for sorting: infinite where nothing was timed."""
+    return float("inf") if stamp is None or stamp.seconds is None else stamp.seconds
+
+
 def read_stamp(bundle: Bundle, artifact: str, hint: Hint = "f32", place: Place | None = None) -> Stamp | None:
     """What is known here about that artifact under `hint` at `place`; None when nothing is or it cannot be read."""
     try:
