@@ -53,11 +53,11 @@ def export(teacher: str, path: Path) -> None:
 
 def calibrate(teacher: str, path: Path, corpus: Path, samples: int) -> tuple[int, float, float]:
     """Rows, seconds and the process's peak memory in MB."""
-    from edgebert.embedder import open_tokenizer
     from edgebert.quantize.calibration import calibration
     from edgebert.quantize.context import Context
     from edgebert.quantize.export import graph_inputs
     from edgebert.quantize.recipe import DEFAULT, RECIPES
+    from edgebert.tokenizer import open_tokenizer
 
     manifest = Bundle.from_pretrained(teacher).manifest
     texts = itertools.islice(read_texts([corpus]), 0, 60 * samples, 60)

@@ -21,10 +21,10 @@ from lengths import repeated_words, running_texts
 from workers import Measured, Subject, measure
 
 from edgebert.bundle import Bundle
-from edgebert.embedder import open_tokenizer
 from edgebert.processor import processor as facts
 from edgebert.processor import processor_name
 from edgebert.table import show
+from edgebert.tokenizer import open_tokenizer
 from edgebert.vectors import row_cosines
 
 SINGLES = 100

@@ -45,9 +45,9 @@ from verdicts import (
 from workers import Subject, in_turns, say, serving, vectors_of
 
 from edgebert.bundle import Bundle
-from edgebert.embedder import open_tokenizer
 from edgebert.table import show
 from edgebert.texts import read_rows
+from edgebert.tokenizer import open_tokenizer
 from edgebert.vectors import row_cosines
 from edgebert.worker import Worker
 

@@ -22,7 +22,6 @@ from common import Pairs, data_file, parser
 
 from edgebert.batching import pad
 from edgebert.bundle import Bundle
-from edgebert.embedder import open_tokenizer
 from edgebert.engines import open_engine
 from edgebert.engines.base import Engine
 from edgebert.manifest import Artifact
@@ -33,7 +32,7 @@ from edgebert.quantize.passes.split_outliers import SplitOutliers
 from edgebert.quantize.recipe import Recipe, find_recipe
 from edgebert.table import show
 from edgebert.texts import read_texts
-from edgebert.tokenizer import Tokenizer
+from edgebert.tokenizer import Tokenizer, open_tokenizer
 from edgebert.vectors import Vectors, row_cosines
 
 LENGTHS = (24, 128)

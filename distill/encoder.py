@@ -19,11 +19,11 @@ from torch import Tensor, nn
 
 from edgebert.batching import length_batches, pad
 from edgebert.bundle import Bundle
-from edgebert.embedder import Embedder, open_tokenizer
+from edgebert.embedder import Embedder
 from edgebert.errors import BundleError
 from edgebert.manifest import PoolingMode
 from edgebert.pretrained import WEIGHTS, dense_settings, read_config
-from edgebert.tokenizer import Tokenizer
+from edgebert.tokenizer import Tokenizer, open_tokenizer
 
 _INTEGERS = ("I8", "U8", "F8_E4M3", "F8_E5M2")  # as safetensors names them; float8 has lost as much
 

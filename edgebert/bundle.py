@@ -7,14 +7,15 @@ workshop is a function `bundle -> new bundle in a new folder` (`edgebert.files.n
 from __future__ import annotations
 
 import dataclasses
+import stat
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 from edgebert.errors import BundleError
 from edgebert.files import sha256
 from edgebert.hub import resolve
 from edgebert.manifest import MANIFEST_NAME, FileFact, Manifest, manifest_bytes, read_manifest
-from edgebert.pretrained import read_pretrained
 
 
 @dataclass(frozen=True)
@@ -38,11 +39,10 @@ class Bundle:
         root = Path(root)
         bundle = cls(root, read_manifest(root), str(root))
         for name, fact in bundle.manifest.files.items():
-            path = bundle.path(name)
-            if not path.is_file():
+            if (size := _size(bundle.path(name))) is None:
                 raise BundleError(f"{root}: the file {name} is missing")
-            if path.stat().st_size != fact.size:
-                raise BundleError(f"{root}: {name} has {path.stat().st_size} bytes and must have {fact.size}")
+            if size != fact.size:
+                raise BundleError(f"{root}: {name} has {size} bytes and must have {fact.size}")
         bundle._check_references()
         return bundle
 
@@ -58,7 +58,7 @@ class Bundle:
             from edgebert.package import unpack
 
             path = unpack(path)
-        bundle = cls.open(path) if (path / MANIFEST_NAME).exists() else cls(path, read_pretrained(path), str(path))
+        bundle = cls.open(path) if (path / MANIFEST_NAME).exists() else cls._of_pretrained(path)
         # A local folder's own name, not where it lies: bundles travel.
         source = Path(name_or_path).resolve().name if Path(name_or_path).exists() else str(name_or_path)
         lineage = {"source": source, **bundle.manifest.lineage}
@@ -67,10 +67,33 @@ class Bundle:
         manifest = bundle.manifest if bundle.is_sealed else dataclasses.replace(bundle.manifest, lineage=lineage)
         return cls(path, manifest, str(name_or_path))
 
+    @classmethod
+    def _of_pretrained(cls, path: Path) -> Bundle:
+        from edgebert.pretrained import read_pretrained  # not above: a bundle needs nothing of it
+
+        return cls(path, read_pretrained(path), str(path))
+
+    @cached_property
+    def touched(self) -> tuple[int, ...]:
+        """`times` when this was first asked, which is when the bundle is opened to run."""
+        return self.times()
+
+    def times(self) -> tuple[int, ...]:
+        """When each file of the manifest was last written, in ns, by the files' names.
+
+        Raises: OSError when one is gone.
+        """
+        return tuple(self.path(name).stat().st_mtime_ns for name in sorted(self.manifest.files))
+
     @property
     def is_sealed(self) -> bool:
         """Whether it has a manifest on disk, so that its files can be checked."""
         return bool(self.manifest.files)
+
+    @property
+    def is_foreign(self) -> bool:
+        """Whether its artifacts are files that others exported, which nothing here proves (`edgebert.foreign`)."""
+        return not self.is_sealed and bool(self.manifest.artifacts)
 
     def path(self, name: str) -> Path:
         """The path of the bundle's file `name`, a relative name with forward slashes.
@@ -118,12 +141,29 @@ class Bundle:
                 raise BundleError(f"{self.root}: the manifest uses {name}, which is not among its files")
 
 
+def is_bundle(name_or_path: str | Path) -> bool:
+    """Whether a folder of that name has a manifest."""
+    try:
+        return (Path(name_or_path) / MANIFEST_NAME).is_file()
+    except (TypeError, ValueError, OSError):
+        return False
+
+
 def seal(folder: Path, manifest: Manifest) -> Bundle:
     """The bundle in `folder`, after writing `manifest` with the size and hash of every file that lies there."""
     files = {name: FileFact(sha256(folder / name), (folder / name).stat().st_size) for name in _names(folder)}
     manifest = dataclasses.replace(manifest, files=files)
     (folder / MANIFEST_NAME).write_bytes(manifest_bytes(manifest))
     return Bundle.open(folder)
+
+
+def _size(path: Path) -> int | None:
+    """The size of a file in bytes, None where there is none."""
+    try:
+        found = path.stat()
+    except (OSError, ValueError):
+        return None
+    return found.st_size if stat.S_ISREG(found.st_mode) else None
 
 
 def _names(folder: Path) -> list[str]:

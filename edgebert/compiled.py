@@ -12,8 +12,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import shutil
-import tempfile
+import threading
 import time
 import zlib
 from collections.abc import Callable
@@ -31,45 +30,85 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 _FACTS = "facts.json"
+_NOT_KEPT = "what %s makes of %s is not kept: %s"
 _STALE = 24 * 3600.0  # seconds: what is unfinished for so long was left by a process that was killed
 
 
-def compiled_folder(
-    bundle: Bundle, artifact: Artifact, how: str, make: Callable[[Path], None], faults: tuple[type[Exception], ...]
-) -> Path | None:
-    """The folder of what `make` writes into an empty one, made at the first call; None where nothing can be kept.
+class Compiled:
+    """What is kept of one artifact. Its bytes are summed by a thread from now on, while the engine is imported.
 
-    how: all that it depends on beside the artifact. faults: what `make` raises when the engine cannot; it is logged,
-    and the model is opened the plain way. EDGEBERT_COMPILED=0 switches it off.
+    how: all that it depends on beside the artifact. whole: a file to be held as it is read, see `data`.
     """
-    caught: tuple[type[Exception], ...] = (OSError, RuntimeError, EdgeBertError, *faults)  # no home: RuntimeError
+
+    def __init__(self, bundle: Bundle, artifact: Artifact, how: str, *, whole: str = "") -> None:
+        self._source, self._engine, self._whole = bundle.source, artifact.engine, whole
+        self._data: bytes | None = None
+        self._is_whole = False
+        self._folder = _folder(bundle, artifact, how)
+        self._summing: threading.Thread | None = None
+        if self._folder is not None:
+            self._summing = threading.Thread(target=self._sum, name="edgebert-sums", daemon=True)
+            self._summing.start()
+
+    @property
+    def data(self) -> bytes:
+        """The bytes of the file `whole`, those that were summed; given once, so that nobody holds them for longer."""
+        assert self._folder is not None
+        data, self._data = self._data, None
+        return (self._folder / self._whole).read_bytes() if data is None else data
+
+    def opened(
+        self, load: Callable[[Path], T], make: Callable[[Path], None], faults: tuple[type[Exception], ...]
+    ) -> T | None:
+        """What `load` makes of the folder; None where nothing can be kept, or the engine cannot read it.
+
+        make: writes into an empty folder what is kept, where nothing is or it is damaged. faults: what an engine that
+        cannot raises; it is logged, and the model is opened the plain way.
+        """
+        caught: tuple[type[Exception], ...] = (OSError, RuntimeError, EdgeBertError, *faults)
+        if (folder := self._folder) is None or self._summing is None:
+            return None
+        self._summing.join()
+        try:
+            if not self._is_whole:
+                self._data = None
+                throw_away(folder)
+                _make(folder, make)
+        except caught as problem:
+            logger.info(_NOT_KEPT, self._engine, self._source, problem)
+            return None
+        try:
+            return load(folder)
+        except caught as problem:
+            logger.warning("%s cannot be read and is made again: %s", folder, " ".join(str(problem).split())[:300])
+            with contextlib.suppress(OSError):
+                throw_away(folder)
+            return None
+
+    def _sum(self) -> None:
+        assert self._folder is not None
+        with contextlib.suppress(OSError, ValueError, AttributeError, RecursionError, TypeError):
+            facts = json.loads((self._folder / _FACTS).read_text(encoding="utf-8"))
+            for name, fact in facts.items():
+                if name == self._whole:
+                    self._data = (self._folder / name).read_bytes()
+                    found = [len(self._data), zlib.crc32(self._data)]
+                else:
+                    found = _facts(self._folder / name)
+                if found != fact:
+                    return
+            self._is_whole = bool(facts)
+
+
+def _folder(bundle: Bundle, artifact: Artifact, how: str) -> Path | None:
+    """Where it is kept; None where it cannot be. EDGEBERT_COMPILED=0 switches it off."""
     if not bundle.is_sealed or switched_off("EDGEBERT_COMPILED"):
         return None
     name = next((name for name, known in bundle.manifest.artifacts.items() if known == artifact), None)
-    if name is None:
-        return None
     try:
-        folder = cache_folder("compiled") / machine_key(bundle, name, how)
-        if _is_whole(folder):
-            return folder
-        throw_away(folder)
-        return _made(folder, make)
-    except caught as problem:
-        logger.info("what %s makes of %s is not kept: %s", artifact.engine, bundle.source, problem)
-        return None
-
-
-def from_kept(folder: Path | None, load: Callable[[Path], T], faults: tuple[type[Exception], ...]) -> T | None:
-    """What `load` makes of `folder`; None where there is none or the engine cannot read it, which throws it away."""
-    if folder is None:
-        return None
-    caught: tuple[type[Exception], ...] = (OSError, *faults)
-    try:
-        return load(folder)
-    except caught as problem:
-        logger.warning("%s cannot be read and is made again: %s", folder, " ".join(str(problem).split())[:300])
-        with contextlib.suppress(OSError):
-            throw_away(folder)
+        return None if name is None else cache_folder("compiled") / machine_key(bundle, name, how)
+    except (OSError, RuntimeError, EdgeBertError) as problem:  # no home: RuntimeError
+        logger.info(_NOT_KEPT, artifact.engine, bundle.source, problem)
         return None
 
 
@@ -79,12 +118,17 @@ def throw_away(folder: Path) -> None:
     Raises: OSError where that is forbidden.
     """
     if folder.exists() or folder.is_symlink():
+        import shutil  # not above: it is rarely needed
+        import tempfile
+
         aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".partial", dir=folder.parent))
         folder.rename(aside / "damaged")
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def _made(folder: Path, make: Callable[[Path], None]) -> Path:
+def _make(folder: Path, make: Callable[[Path], None]) -> None:
+    import shutil
+
     folder.parent.mkdir(parents=True, exist_ok=True)
     for left in folder.parent.glob(".*.partial"):
         with contextlib.suppress(OSError):
@@ -96,16 +140,8 @@ def _made(folder: Path, make: Callable[[Path], None]) -> Path:
             facts = {path.name: _facts(path) for path in partial.iterdir()}
             (partial / _FACTS).write_text(json.dumps(facts), encoding="utf-8")
     except (OSError, EdgeBertError):
-        if not _is_whole(folder):  # else another process was faster
+        if not (folder / _FACTS).is_file():  # else another process was faster
             raise
-    return folder
-
-
-def _is_whole(folder: Path) -> bool:
-    with contextlib.suppress(OSError, ValueError, AttributeError, RecursionError):
-        facts = json.loads((folder / _FACTS).read_text(encoding="utf-8"))
-        return bool(facts) and all(_facts(folder / name) == found for name, found in facts.items())
-    return False
 
 
 def _facts(path: Path) -> list[int]:

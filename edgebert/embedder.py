@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import json
 import logging
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from numbers import Integral
 from types import TracebackType
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -19,17 +18,19 @@ from edgebert import forking
 from edgebert import vectors as vector_math
 from edgebert.batching import widths
 from edgebert.bundle import Bundle
-from edgebert.compact import Compact, coded, require_precision
 from edgebert.devices import Placement
 from edgebert.encode_types import Texts
 from edgebert.encoding import Asked, Encoding
 from edgebert.engines.base import Engine, Hint, Vectors, in_words
-from edgebert.errors import BundleError, DataError, EngineError, RecipeError
+from edgebert.errors import DataError, EngineError, RecipeError
 from edgebert.plan import Plan, one_layout
 from edgebert.processor import processor_name
 from edgebert.progress import Progress, TerminalProgress
 from edgebert.runner import Engines, Reopen, Runner, TokenCount
-from edgebert.tokenizer import Tokenizer
+from edgebert.tokenizer import Tokenizer, open_tokenizer
+
+if TYPE_CHECKING:
+    from edgebert.compact import Compact
 
 logger = logging.getLogger(__name__)
 
@@ -108,7 +109,10 @@ class Embedder(Encoding):
     def _encoded(self, sentences: Texts, asked: Asked) -> Vectors | Compact:
         """See `Encoding._encoded`."""
         texts = as_texts(sentences)
-        require_precision(asked.precision, normalized=asked.normalize_embeddings)
+        if asked.precision != "float32":
+            from edgebert.compact import require_precision
+
+            require_precision(asked.precision, normalized=asked.normalize_embeddings)
         batch_size = asked.batch_size
         if batch_size is not None and (not _is_whole(batch_size) or batch_size < 1):
             raise RecipeError(f"batch_size is {batch_size!r}; it must be 1 or more, or None")
@@ -123,7 +127,11 @@ class Embedder(Encoding):
                 runner.run(texts[chunk], out[chunk], None if batch_size is None else int(batch_size), progress)
         if asked.normalize_embeddings and (out.shape[1] < self.dimension or not self.bundle.manifest.normalize):
             vector_math.normalize_rows(out)
-        vectors = coded(out, asked.precision)
+        vectors: Vectors | Compact = out
+        if asked.precision != "float32":
+            from edgebert.compact import coded
+
+            vectors = coded(out, asked.precision)
         return cast("Vectors | Compact", vectors[0]) if isinstance(sentences, str) else vectors
 
     def encode_stream(
@@ -243,23 +251,6 @@ class Embedder(Encoding):
 def _is_whole(number: object) -> bool:
     """Whether it is an integer, of Python or numpy."""
     return isinstance(number, Integral) and not isinstance(number, bool)
-
-
-def open_tokenizer(bundle: Bundle, *, max_length: int | None = None) -> Tokenizer:
-    """The tokenizer of `bundle`, checked against the vocabulary in its config.json.
-
-    max_length: by default the manifest's.
-    Raises: BundleError when it is missing, cannot be read or does not fit.
-    """
-    config = bundle.path("config.json")
-    try:
-        size = json.loads(config.read_text(encoding="utf-8")).get("vocab_size") if config.exists() else None
-    except (ValueError, AttributeError) as problem:
-        raise BundleError(f"{config} is damaged: {problem}") from None
-    if size is not None and not isinstance(size, int):
-        raise BundleError(f"{config} is damaged: vocab_size is {size!r}")
-    length = max_length or bundle.manifest.max_length
-    return Tokenizer(bundle.path("tokenizer.json"), max_length=length, vocab_size=size)
 
 
 def as_texts(sentences: Texts, *, before: int = 0) -> list[str]:

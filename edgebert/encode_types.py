@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, Protocol, cast, overload
+from typing import TYPE_CHECKING, Any, Literal, Protocol, cast, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgebert.compact import BinaryVectors, Compact, Int8Vectors, VectorPrecision
-from edgebert.vectors import Vectors
+if TYPE_CHECKING:
+    from edgebert.compact import BinaryVectors, Compact, Int8Vectors, VectorPrecision
+    from edgebert.vectors import Vectors
 
 Texts = str | Sequence[str] | NDArray[np.str_]
 

@@ -8,18 +8,20 @@ from __future__ import annotations
 import contextvars
 import functools
 import threading
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from edgebert.compact import Compact, VectorPrecision
 from edgebert.encode_types import Texts, typed_by_precision, typed_by_precision_async
 from edgebert.errors import EngineError
-from edgebert.vectors import Vectors
 
 if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
+
     from typing_extensions import Self
+
+    from edgebert.compact import Compact, VectorPrecision
+    from edgebert.vectors import Vectors
 
 # Each call computes on the engine's own threads; two, so that one long call does not hold up every short one.
 _WORKERS = 2
@@ -115,6 +117,9 @@ class Encoding:
         asked = Asked(
             batch_size, show_progress_bar, normalize_embeddings, truncate_dim, prompt, prompt_name, precision,
         )  # fmt: skip
+        import asyncio  # not above, as the pool: who does not call this need not wait for them
+        from concurrent.futures import ThreadPoolExecutor
+
         call = functools.partial(self._encoded, sentences, asked)
         with self._pool_lock:
             if self._pool_ended:
@@ -122,8 +127,6 @@ class Encoding:
             if self._pool is None:
                 self._pool = ThreadPoolExecutor(_WORKERS, thread_name_prefix="edgebert-aencode")
             future = self._pool.submit(contextvars.copy_context().run, call)
-        import asyncio  # not above: who does not call this need not wait for it
-
         return await asyncio.wrap_future(future)
 
     def _encoded(self, sentences: Texts, asked: Asked) -> Vectors | Compact:

@@ -6,8 +6,6 @@ import contextlib
 import errno
 import hashlib
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -42,6 +40,9 @@ def new_folder(out: Path) -> Iterator[Path]:
 
     Raises: BundleError when `out` exists; BudgetError when the disk is full.
     """
+    import shutil  # not above, as `tempfile` below: a model that is only loaded writes nothing
+    import tempfile
+
     refuse_existing(out)
     with disk_errors(out):
         make_parent(out)
@@ -64,6 +65,8 @@ def new_file(out: Path, *, replace: bool = False) -> Iterator[Path]:
 
     Raises: BundleError when `out` exists and `replace` is false; BudgetError when the disk is full.
     """
+    import tempfile
+
     if not replace:
         refuse_existing(out)
     with disk_errors(out):
@@ -92,6 +95,8 @@ def refuse_existing(out: Path) -> None:
 
 def require_writable(out: Path) -> None:
     """Raises EdgeBertError when `out` exists or cannot be made: asked before long work, not after it."""
+    import tempfile
+
     refuse_existing(out)
     with disk_errors(out):
         make_parent(out)

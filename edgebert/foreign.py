@@ -53,11 +53,6 @@ def with_engine_files(name_or_path: str | Path, path: Path, weights_first: bool 
     return dataclasses.replace(bundle, manifest=dataclasses.replace(bundle.manifest, artifacts=artifacts))
 
 
-def is_foreign(bundle: Bundle) -> bool:
-    """Whether its artifacts are files that others exported, which nothing here proves."""
-    return not bundle.is_sealed and bool(bundle.manifest.artifacts)
-
-
 def has_engine_files(folder: Path) -> bool:
     """Whether there is any engine file in a known place of `folder`."""
     return bool(known_files(_names(folder)))

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from edgebert.bundle import Bundle
-from edgebert.embedder import Embedder, open_tokenizer
+from edgebert.embedder import Embedder
 from edgebert.engine_files import EngineFile, Wish, choose, known_files, parts
 from edgebert.engines import INSTALL, is_installed
 from edgebert.engines.base import Vectors
@@ -22,6 +22,7 @@ from edgebert.foreign import dense_weights, engine_files, foreign_candidates, ha
 from edgebert.golden import MIN_COSINE, MIN_COSINE_HALF
 from edgebert.progress import Progress
 from edgebert.proof import Finding
+from edgebert.tokenizer import open_tokenizer
 from edgebert.variants import Variant
 from edgebert.vectors import row_cosines
 

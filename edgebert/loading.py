@@ -3,31 +3,23 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from edgebert.bundle import Bundle
+from edgebert.bundle import Bundle, is_bundle
 from edgebert.cache import switched_off
 from edgebert.devices import Placement, check_device
-from edgebert.embedder import Embedder, open_tokenizer
-from edgebert.engine_files import Wish
-from edgebert.engines import ENGINE_ORDER, ENGINES, Engine, is_installed, require_engine
-from edgebert.engines.static_ladder import StaticLadder
-from edgebert.errors import BundleError, EngineError, RecipeError
-from edgebert.foreign import foreign_candidates, is_foreign, open_foreign, open_runnable
-from edgebert.golden import read_golden, tokenizer_fault
-from edgebert.memory import check_budget, plan_within, resident_mb
-from edgebert.placing import asked_for, faster, nowhere
+from edgebert.embedder import Embedder
+from edgebert.engines import ENGINES, Engine
+from edgebert.errors import EngineError, RecipeError
+from edgebert.kept_plans import read_plan, write_plan
 from edgebert.plan import Layout, Plan, default_plan, one_layout
-from edgebert.probes import prove_widths
 from edgebert.processor import processor_name
-from edgebert.stamps import Stamp, machine_key, read_stamp, seconds, write_stamp
+from edgebert.stamps import any_placed, read_stamp
 from edgebert.threads import checked_threads
-from edgebert.tokenizer import Tokenizer
-from edgebert.tuning import read_plan, tuned, write_plan
-from edgebert.variants import PRECISIONS, Variant, is_faster, known_variants
+from edgebert.tokenizer import TokenizerSoon
+from edgebert.variants import PRECISIONS, Variant, candidates, require_runnable
 
 logger = logging.getLogger(__name__)
 
@@ -66,39 +58,15 @@ def load(
     """
     check_options(("auto", *ENGINES), engine, precision, threads)
     check_device(device, fallback)
-    check_budget(memory_mb)
-    bundle = open_runnable(name_or_path, Wish(engine, precision, artifact), revision=revision)
+    if memory_mb is not None:
+        from edgebert.memory import check_budget
+
+        check_budget(memory_mb)
+    bundle = _found(name_or_path, engine=engine, precision=precision, artifact=artifact, revision=revision)
     return load_bundle(
         bundle, engine=engine, precision=precision, device=device, fallback=fallback, threads=threads,
         memory_mb=memory_mb, tune=tune, artifact=artifact,
     )  # fmt: skip
-
-
-class _Soon:
-    """A tokenizer that is read while the engine opens its model: each takes about as long as the other."""
-
-    def __init__(self, bundle: Bundle) -> None:
-        self._found: Tokenizer | None = None
-        self._problem: BaseException | None = None
-        self._reader = threading.Thread(target=self._read, args=(bundle,), name="edgebert-tokenizer", daemon=True)
-        self._reader.start()
-
-    def read(self) -> Tokenizer:
-        """The tokenizer.
-
-        Raises: BundleError, see `open_tokenizer`.
-        """
-        self._reader.join()
-        if self._problem is not None:
-            raise self._problem
-        assert self._found is not None
-        return self._found
-
-    def _read(self, bundle: Bundle) -> None:
-        try:
-            self._found = open_tokenizer(bundle)
-        except BaseException as problem:  # noqa: BLE001 - raised where it is read
-            self._problem = problem
 
 
 @dataclass(frozen=True)
@@ -118,23 +86,22 @@ def load_bundle(
     artifact: str | None = None,
 ) -> Embedder:  # fmt: skip
     """See `load`: the same for a bundle that was found already, with options that were checked."""
-    before = None if memory_mb is None else resident_mb()
-    given = _Resources(checked_threads(threads), memory_mb, tune, before)
+    given = _Resources(checked_threads(threads), memory_mb, tune, _resident(memory_mb))
+    fitting: list[Variant] = []
     if device in ("auto", "cpu") or fallback:
         fitting = candidates(bundle, engine=engine, precision=precision, artifact=artifact)
     else:
-        fitting = _require(bundle, engine)
-    tokenizer = _Soon(bundle)
-    if device == "auto":
-        elsewhere, gone = faster(bundle, fitting, engine=engine, precision=precision)
-    else:
-        elsewhere, gone = asked_for(bundle, device, engine=engine, precision=precision)
+        require_runnable(bundle, engine)
+    tokenizer = TokenizerSoon(bundle)
+    elsewhere, gone = _elsewhere(bundle, fitting, device, engine=engine, precision=precision)
     placement = Placement("cpu", "", "", device)
     found, problems = _first(bundle, elsewhere, tokenizer, given, placement)
     if found is not None:
         return found
     if reason := "; ".join([*gone, *problems]):
         if not (device == "auto" if fallback is None else fallback):
+            from edgebert.placing import nowhere
+
             raise EngineError(nowhere(bundle, device, reason))
         logger.warning("%s falls back to the CPU: %s", bundle.source, reason)
     found, problems = _first(bundle, fitting, tokenizer, given, replace(placement, reason=reason))
@@ -143,8 +110,41 @@ def load_bundle(
     return found
 
 
+def _found(
+    name_or_path: str | Path, *, engine: str, precision: str, artifact: str | None, revision: str | None
+) -> Bundle:
+    """The model of that name, files of other makers as artifacts."""
+    if revision is None and is_bundle(name_or_path):
+        return Bundle.from_pretrained(name_or_path)
+    from edgebert.engine_files import Wish
+    from edgebert.foreign import open_runnable
+
+    return open_runnable(name_or_path, Wish(engine, precision, artifact), revision=revision)
+
+
+def _elsewhere(
+    bundle: Bundle, fitting: Sequence[Variant], device: str, *, engine: str, precision: str
+) -> tuple[list[Variant], list[str]]:
+    """What is tried before the CPU's `fitting`, and why there is nothing where there should be."""
+    if device == "cpu" or (device == "auto" and not any_placed()):
+        return [], []
+    from edgebert.placing import asked_for, faster
+
+    if device == "auto":
+        return faster(bundle, fitting, engine=engine, precision=precision)
+    return asked_for(bundle, device, engine=engine, precision=precision)
+
+
+def _resident(memory_mb: float | None) -> float | None:
+    if memory_mb is None:
+        return None
+    from edgebert.memory import resident_mb
+
+    return resident_mb()
+
+
 def _first(
-    bundle: Bundle, fitting: Sequence[Variant], tokenizer: _Soon, given: _Resources, placement: Placement
+    bundle: Bundle, fitting: Sequence[Variant], tokenizer: TokenizerSoon, given: _Resources, placement: Placement
 ) -> tuple[Embedder | None, list[str]]:
     """The first of the variants that opens and is right, None where none is; and what was wrong with those before."""
     problems: list[str] = []
@@ -159,18 +159,18 @@ def _first(
 
 
 def _embedder(
-    bundle: Bundle, variant: Variant, opened: Engine, tokenizer: _Soon, given: _Resources, placement: Placement
+    bundle: Bundle, variant: Variant, opened: Engine, tokenizer: TokenizerSoon, given: _Resources, placement: Placement
 ) -> Embedder:
     """What runs `opened` by the plan that fits; a ladder of fixed shapes takes one text after the other."""
 
-    as_proven = machine_key(bundle, variant.artifact, variant.hint)
-
     def reopen(layout: Layout) -> Engine:
-        require_unchanged(bundle, variant, as_proven)
+        require_unchanged(bundle)
         return variant.open(bundle, threads=layout.threads, streams=layout.streams)
 
-    alone = variant.place is not None or isinstance(opened, StaticLadder)
+    alone = variant.place is not None or bundle.manifest.artifacts[variant.artifact].shapes == "static"
     if given.memory_mb is not None:
+        from edgebert.memory import plan_within
+
         plan = plan_within(given.memory_mb, bundle, opened, given.threads, given.before)
     elif alone:
         plan = one_layout(given.threads)
@@ -181,57 +181,8 @@ def _embedder(
     there = replace(placement, device=device, engine=opened.name, precision=opened.precision, full_name=name)
     return Embedder(
         bundle, opened, tokenizer=tokenizer.read(), hint=variant.hint, plan=plan, reopen=None if alone else reopen,
-        placement=there, unproven=variant.artifact if is_foreign(bundle) else "",
+        placement=there, unproven=variant.artifact if bundle.is_foreign else "",
     )  # fmt: skip
-
-
-def candidates(
-    bundle: Bundle, *, engine: str = "auto", precision: str = "auto", artifact: str | None = None
-) -> list[Variant]:
-    """What fits on the CPU and whose engine is installed, the one to use first.
-
-    Raises: EngineError when there is none.
-    """
-    _require(bundle, engine)
-    artifacts = bundle.manifest.artifacts
-    if is_foreign(bundle):
-        return foreign_candidates(bundle, Wish(engine, precision, artifact))
-    if artifact not in (None, *artifacts):
-        raise EngineError(f"{bundle.source} has no artifact {artifact!r}; it has {', '.join(artifacts)}")
-    fitting = [
-        variant
-        for variant in known_variants(bundle)
-        if engine in ("auto", variant.engine)
-        and precision in ("auto", variant.precision)
-        and artifact in (None, variant.artifact)
-    ]
-    if not fitting:
-        half = f"; {precision} is an fp32 artifact in OpenVINO" if precision in ("bf16", "fp16") else ""
-        what = f"{engine}-{precision}" + (f" named {artifact}" if artifact else "")
-        raise EngineError(f"{bundle.source} has no artifact for {what}; it has {', '.join(artifacts)}{half}")
-    installed = [variant for variant in fitting if is_installed(variant.engine)]
-    if not installed:
-        require_engine(fitting[0].engine)
-    asked = [v for v in installed if v.hint == "f32" or v.precision == precision != "int8" or is_faster(bundle, v)]
-    return sorted(asked, key=lambda variant: _rank(bundle, variant))
-
-
-def _require(bundle: Bundle, engine: str) -> list[Variant]:
-    """Nothing to run, if there could be something.
-
-    Raises: EngineError when there are no files, or the engine that was asked for is not installed.
-    """
-    if not bundle.manifest.artifacts:
-        raise EngineError(f"{bundle.source} has no files for an engine yet: run `edgebert quantize {bundle.source}`")
-    if engine != "auto":
-        require_engine(engine)
-    return []
-
-
-def _rank(bundle: Bundle, variant: Variant) -> tuple[bool, float, int]:
-    """Sorts int8 first, then what was timed here, fastest first, then the rest."""
-    stamp = read_stamp(bundle, variant.artifact, variant.hint)
-    return variant.precision != "int8", seconds(stamp), ENGINE_ORDER.index(variant.engine)
 
 
 def check_options(engines: tuple[str, ...], engine: str, precision: str, threads: int | None) -> None:
@@ -257,6 +208,9 @@ def _plan(
         return default_plan(threads)
     plan = read_plan(bundle, variant.artifact, variant.hint, threads)
     if plan is None:
+        from edgebert.golden import read_golden
+        from edgebert.tuning import tuned
+
         try:
             plan = tuned(opened, reopen, bundle, read_golden(bundle), threads)
         except EngineError as problem:
@@ -266,43 +220,30 @@ def _plan(
     return plan
 
 
-def require_unchanged(bundle: Bundle, variant: Variant, as_proven: str) -> None:
-    """Raises EngineError when the files are no longer those whose `machine_key` was `as_proven`."""
+def require_unchanged(bundle: Bundle) -> None:
+    """Raises EngineError when the files are no longer those that were opened first."""
     try:
-        same = machine_key(bundle, variant.artifact, variant.hint) == as_proven
+        same = bundle.times() == bundle.touched
     except OSError:
         same = False
     if not same:
         raise EngineError(f"{bundle.source} was changed or removed while it was in use: load it again")
 
 
-def _open_proven(bundle: Bundle, variant: Variant, tokenizer: _Soon, threads: int) -> Engine:
+def _open_proven(bundle: Bundle, variant: Variant, tokenizer: TokenizerSoon, threads: int) -> Engine:
     """The variant in its engine; at its first use here files are hashed and vectors compared with the golden ones.
 
     Raises: BundleError when files or the tokenizer do not match; EngineError when the vectors are wrong.
     """
-    if is_foreign(bundle):
+    if bundle.is_foreign:
+        from edgebert.foreign import open_foreign
+
         return open_foreign(bundle, variant, threads)
     stamp = read_stamp(bundle, variant.artifact, variant.hint, variant.place)
     if stamp is not None and not stamp.verified:
         raise EngineError(f"it failed on this machine before ({stamp.problem}); `edgebert verify` tries it again")
-    if stamp is None:
-        tokenizer.read()  # what is wrong there is told more plainly than by a hash
-        bundle.check()
-    engine = variant.open(bundle, threads=threads)
-    if stamp is None:
-        golden = read_golden(bundle)
-        if fault := tokenizer_fault(tokenizer.read(), golden):
-            engine.close()
-            raise BundleError(f"{bundle.source}: {fault}: they do not match")
-        artifact = bundle.manifest.artifacts[variant.artifact]
-        worst = prove_widths(engine, golden, bundle, quick=variant.hint == "f32" and variant.place is None)
-        fault = worst.fault(artifact, golden.max_error, variant.hint)
-        where = variant.place.identity if variant.place else ""
-        write_stamp(bundle, Stamp(variant.artifact, not fault, fault, hint=variant.hint, place=where))
-        if fault:
-            engine.close()
-            raise EngineError(fault)
-        if isinstance(engine, StaticLadder):
-            engine.release()  # what its texts need is compiled again, the rest never
-    return engine
+    if stamp is not None:
+        return variant.open(bundle, threads=threads, beside=tokenizer.begin)
+    from edgebert.proving import open_first  # not above, as all that a later load does not need
+
+    return open_first(bundle, variant, tokenizer.read(), threads)

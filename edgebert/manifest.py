@@ -20,6 +20,8 @@ from edgebert.schema import parse, plain
 MANIFEST_NAME = "edgebert.json"
 SCHEMA_VERSION = 1
 OUTPUT = "sentence_embedding"  # as sentence-transformers calls a text's vector, in graphs too
+# Architectures that number positions from the padding id + 1, so two of their positions are never used.
+OFFSET_POSITIONS = ("roberta", "xlm-roberta", "mpnet")
 _LARGEST = 2**31  # of lengths and token ids
 
 EngineName = Literal["onnxruntime", "openvino"]

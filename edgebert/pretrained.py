@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, cast, get_args
 
 from edgebert.errors import BundleError
-from edgebert.manifest import OUTPUT, SCHEMA_VERSION, Manifest, PoolingMode
+from edgebert.manifest import OFFSET_POSITIONS, OUTPUT, SCHEMA_VERSION, Manifest, PoolingMode
 
 ARCHITECTURES = ("bert", "mpnet", "roberta", "xlm-roberta", "distilbert", "electra")
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
@@ -31,8 +31,6 @@ _POOLING_FLAGS: dict[str, PoolingMode] = {
     "pooling_mode_lasttoken": "lasttoken",
 }
 _ENGINE_FILES = ("onnx", "openvino", "*.onnx", "openvino_model*.xml")
-# These models number positions from the padding id + 1, so two of their positions are never used.
-OFFSET_POSITIONS = ("roberta", "xlm-roberta", "mpnet")
 
 
 def read_pretrained(folder: Path) -> Manifest:

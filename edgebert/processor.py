@@ -18,7 +18,8 @@ def processor_name() -> str:
 def processor() -> str:
     """The processor's name and features, as far as the system tells: what was found out here holds while it stays."""
     kept = [line for line in _told() if line.startswith(("model name", "flags", "Features", "CPU part"))]
-    return " ".join([platform.machine(), platform.processor(), *dict.fromkeys(kept)])
+    # The platform's own answer may come from another process, which takes milliseconds.
+    return " ".join([platform.machine(), *(dict.fromkeys(kept) or [platform.processor()])])
 
 
 @cache

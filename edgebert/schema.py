@@ -11,6 +11,7 @@ import sys
 import types
 import typing
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -88,10 +89,16 @@ def _value(kind: Any, data: Any, where: str, error: type[EdgeBertError]) -> Any:
     return data
 
 
+@cache
+def _hints(kind: type) -> dict[str, Any]:
+    """The types of the fields of a dataclass."""
+    return typing.get_type_hints(kind)
+
+
 def _dataclass(kind: type, data: Any, where: str, error: type[EdgeBertError]) -> Any:
     if not isinstance(data, Mapping):
         raise error(f"{where}: a table is wanted, not {data!r}")
-    hints = typing.get_type_hints(kind)
+    hints = _hints(kind)
     fields = {f.name: f for f in dataclasses.fields(kind)}
     for key in data:
         if key not in fields:

@@ -76,6 +76,14 @@ def placed_stamps(bundle: Bundle, artifact: str, hint: Hint) -> list[Stamp]:
         return []
 
 
+def any_placed() -> bool:
+    """Whether any model was ever tried here on a device other than the CPU."""
+    try:
+        return next(cache_folder("stamps").glob("*-*.json"), None) is not None
+    except _NO_CACHE:
+        return False
+
+
 def write_stamp(bundle: Bundle, stamp: Stamp) -> None:
     """Keeps `stamp` for the next load; a cache that cannot be written is no fault."""
     with contextlib.suppress(*_NO_CACHE):
@@ -95,13 +103,12 @@ def _path(bundle: Bundle, artifact: str, hint: Hint, place: str = "") -> Path:
 
 
 def machine_key(bundle: Bundle, artifact: str, how: str) -> str:
-    """A name for what this machine finds out or makes: of that artifact as its files are now, by `how`, here."""
+    """A name for what this machine finds out or makes of that artifact, by `how`; other files have another one."""
     engine = bundle.manifest.artifacts[artifact].engine
-    # A file that was touched since is not the one that was proven.
-    touched = [bundle.path(name).stat().st_mtime_ns for name in sorted(bundle.manifest.files)]
     # Our own version counts too: it decides how the engine is set up.
     versions = [VERSION, engine_version(engine), PROOF]
-    key = [bundle.manifest.identity, touched, artifact, how, STEPS, *versions, processor()]
+    # A file that was touched since is not the one that was proven.
+    key = [bundle.manifest.identity, bundle.touched, artifact, how, STEPS, *versions, processor()]
     return hashlib.sha256(json.dumps(key).encode()).hexdigest()[:32]
 
 

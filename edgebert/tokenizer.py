@@ -6,13 +6,16 @@ holds, and padding is the batch's business (`edgebert.batching`).
 
 from __future__ import annotations
 
+import json
 import re
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import tokenizers
 
+from edgebert.bundle import Bundle
 from edgebert.errors import BundleError
 
 _CHARACTERS = 64  # a token, at the most that running text holds
@@ -72,3 +75,57 @@ class Tokenizer:
         """The beginning of a long text, to the last blank: all that is tokenized is kept, 200 bytes a character."""
         head = text[:limit]
         return text if len(text) <= limit else head[: head.rfind(" ")] if " " in head[limit // 2 :] else head
+
+
+def open_tokenizer(bundle: Bundle, *, max_length: int | None = None) -> Tokenizer:
+    """The tokenizer of `bundle`, checked against the vocabulary in its config.json.
+
+    max_length: by default the manifest's.
+    Raises: BundleError when it is missing, cannot be read or does not fit.
+    """
+    config = bundle.path("config.json")
+    try:
+        size = json.loads(config.read_text(encoding="utf-8")).get("vocab_size") if config.exists() else None
+    except (ValueError, AttributeError) as problem:
+        raise BundleError(f"{config} is damaged: {problem}") from None
+    if size is not None and not isinstance(size, int):
+        raise BundleError(f"{config} is damaged: vocab_size is {size!r}")
+    length = max_length or bundle.manifest.max_length
+    return Tokenizer(bundle.path("tokenizer.json"), max_length=length, vocab_size=size)
+
+
+class TokenizerSoon:
+    """A tokenizer that is read while the engine opens its model: each takes about as long as the other.
+
+    Reading holds Python's lock, so it begins when the engine says that it works without it.
+    """
+
+    def __init__(self, bundle: Bundle) -> None:
+        self._found: Tokenizer | None = None
+        self._problem: BaseException | None = None
+        self._begun = threading.Event()
+        self._reader = threading.Thread(target=self._read, args=(bundle,), name="edgebert-tokenizer", daemon=True)
+        self._reader.start()
+
+    def begin(self) -> None:
+        """Lets the reading begin."""
+        self._begun.set()
+
+    def read(self) -> Tokenizer:
+        """The tokenizer.
+
+        Raises: BundleError, see `open_tokenizer`.
+        """
+        self.begin()
+        self._reader.join()
+        if self._problem is not None:
+            raise self._problem
+        assert self._found is not None
+        return self._found
+
+    def _read(self, bundle: Bundle) -> None:
+        self._begun.wait()
+        try:
+            self._found = open_tokenizer(bundle)
+        except BaseException as problem:  # noqa: BLE001 - raised where it is read
+            self._problem = problem

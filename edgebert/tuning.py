@@ -7,26 +7,20 @@ never in what precision: it is measured in the variant that was chosen and prove
 from __future__ import annotations
 
 import contextlib
-import json
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 
 from edgebert.batching import pad
 from edgebert.bundle import Bundle
-from edgebert.cache import cache_folder
-from edgebert.engines.base import Engine, Hint
+from edgebert.engines.base import Engine
 from edgebert.errors import EdgeBertError, EngineError
-from edgebert.files import new_file
 from edgebert.golden import Golden
 from edgebert.plan import Layout, Plan, default_plan
 from edgebert.probes import probe_ids
-from edgebert.schema import parse, plain
-from edgebert.stamps import machine_key
 
 _VERSION = 1  # one more whenever more or other things are measured
 _LONE = (8, 16, 32, 64, 128)  # tokens of a lone text
@@ -34,22 +28,6 @@ _BATCHES = ((32, 512), (32, 1024), (32, 2048), (128, 512), (128, 1024), (128, 20
 _ROUNDS = 5
 _CLEARLY = 1.1  # so much faster must another choice be than the usual one: less is noise
 _NO_CACHE = (OSError, RuntimeError, EdgeBertError, ValueError)
-
-
-def read_plan(bundle: Bundle, artifact: str, hint: Hint, threads: int) -> Plan | None:
-    """What was measured here before, None when nothing was or it cannot be read."""
-    try:
-        data = json.loads(_path(bundle, artifact, hint, threads).read_text(encoding="utf-8"))
-        plan = parse(Plan, data, where="plan", error=EdgeBertError)
-    except _NO_CACHE:
-        return None
-    return plan if plan.fits(threads) else None
-
-
-def write_plan(bundle: Bundle, artifact: str, hint: Hint, threads: int, plan: Plan) -> None:
-    """Keeps `plan`; a cache that cannot be written is no fault."""
-    with contextlib.suppress(*_NO_CACHE), new_file(_path(bundle, artifact, hint, threads), replace=True) as partial:
-        partial.write_text(json.dumps(plain(plan)), encoding="utf-8")
 
 
 def tuned(engine: Engine, reopen: Callable[[Layout], Engine], bundle: Bundle, golden: Golden, threads: int) -> Plan:
@@ -138,7 +116,3 @@ class _Measure:
         start = time.perf_counter()
         self.engines[layout].embed(*batch)
         return time.perf_counter() - start
-
-
-def _path(bundle: Bundle, artifact: str, hint: Hint, threads: int) -> Path:
-    return cache_folder("plans") / f"{machine_key(bundle, artifact, f'plan {_VERSION} {hint} {threads}')}.json"

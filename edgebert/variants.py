@@ -7,14 +7,24 @@ than f32 counts for nothing until this machine has proven it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from edgebert.bundle import Bundle
 from edgebert.devices import Place, places
-from edgebert.engines import HINTS, Engine, Hint, is_installed, offered_hints, open_engine
+from edgebert.engines import (
+    ENGINE_ORDER,
+    HINTS,
+    Engine,
+    Hint,
+    is_installed,
+    offered_hints,
+    open_engine,
+    require_engine,
+)  # fmt: skip
 from edgebert.engines.base import precision_of
 from edgebert.errors import EngineError
-from edgebert.stamps import Stamp, read_stamp
+from edgebert.stamps import Stamp, read_stamp, seconds
 
 PRECISIONS = ("int8", "fp32", "bf16", "fp16")
 # So much faster than under f32 must a hint be to be taken unasked: less is noise.
@@ -40,10 +50,12 @@ class Variant:
         name = self.artifact if self.hint == "f32" else f"{self.artifact}-{self.hint}"
         return name if self.place is None else f"{name}@{self.place.name}"
 
-    def open(self, bundle: Bundle, *, threads: int | None = None, streams: int = 1) -> Engine:
+    def open(
+        self, bundle: Bundle, *, threads: int | None = None, streams: int = 1, beside: Callable[[], None] | None = None
+    ) -> Engine:
         """See `open_engine`."""
         if self.place is None:
-            return open_engine(bundle, self.artifact, hint=self.hint, threads=threads, streams=streams)
+            return open_engine(bundle, self.artifact, hint=self.hint, threads=threads, streams=streams, beside=beside)
         return open_engine(bundle, self.artifact, hint=self.hint, threads=threads, place=self.place)
 
 
@@ -72,6 +84,54 @@ def placed_variants(bundle: Bundle, kind: str | None = None) -> list[Variant]:
         for place in found.get(artifact.engine, ())
         for hint in place.hints
     ]
+
+
+def candidates(
+    bundle: Bundle, *, engine: str = "auto", precision: str = "auto", artifact: str | None = None
+) -> list[Variant]:
+    """What fits on the CPU and whose engine is installed, the one to use first.
+
+    Raises: EngineError when there is none.
+    """
+    require_runnable(bundle, engine)
+    artifacts = bundle.manifest.artifacts
+    if bundle.is_foreign:
+        from edgebert.engine_files import Wish
+        from edgebert.foreign import foreign_candidates  # not above: it needs what stands here
+
+        return foreign_candidates(bundle, Wish(engine, precision, artifact))
+    if artifact not in (None, *artifacts):
+        raise EngineError(f"{bundle.source} has no artifact {artifact!r}; it has {', '.join(artifacts)}")
+    fitting = [
+        variant
+        for variant in known_variants(bundle)
+        if engine in ("auto", variant.engine)
+        and precision in ("auto", variant.precision)
+        and artifact in (None, variant.artifact)
+    ]
+    if not fitting:
+        half = f"; {precision} is an fp32 artifact in OpenVINO" if precision in ("bf16", "fp16") else ""
+        what = f"{engine}-{precision}" + (f" named {artifact}" if artifact else "")
+        raise EngineError(f"{bundle.source} has no artifact for {what}; it has {', '.join(artifacts)}{half}")
+    installed = [variant for variant in fitting if is_installed(variant.engine)]
+    if not installed:
+        require_engine(fitting[0].engine)
+    asked = [v for v in installed if v.hint == "f32" or v.precision == precision != "int8" or is_faster(bundle, v)]
+    return sorted(asked, key=lambda variant: _rank(bundle, variant))
+
+
+def require_runnable(bundle: Bundle, engine: str) -> None:
+    """Raises EngineError when there are no files to run, or the engine that was asked for is not installed."""
+    if not bundle.manifest.artifacts:
+        raise EngineError(f"{bundle.source} has no files for an engine yet: run `edgebert quantize {bundle.source}`")
+    if engine != "auto":
+        require_engine(engine)
+
+
+def _rank(bundle: Bundle, variant: Variant) -> tuple[bool, float, int]:
+    """Sorts int8 first, then what was timed here, fastest first, then the rest."""
+    stamp = read_stamp(bundle, variant.artifact, variant.hint)
+    return variant.precision != "int8", seconds(stamp), ENGINE_ORDER.index(variant.engine)
 
 
 def is_faster(bundle: Bundle, variant: Variant) -> bool:

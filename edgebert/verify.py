@@ -12,21 +12,20 @@ from pathlib import Path
 
 from edgebert.bundle import Bundle
 from edgebert.devices import check_device
-from edgebert.embedder import open_tokenizer
 from edgebert.engines import is_installed
 from edgebert.errors import BundleError
 from edgebert.foreign import has_engine_files, with_engine_files
 from edgebert.foreign_verify import compare_files, every_kind
 from edgebert.golden import Golden, prove, read_golden, tokenizer_fault
 from edgebert.hub import resolve
-from edgebert.loading import candidates
 from edgebert.manifest import MANIFEST_NAME, read_manifest
 from edgebert.placing import faster
 from edgebert.progress import Progress
 from edgebert.proof import Finding, prove_variants
 from edgebert.stamps import Stamp, write_stamp
 from edgebert.threads import checked_threads
-from edgebert.variants import Variant
+from edgebert.tokenizer import open_tokenizer
+from edgebert.variants import Variant, candidates
 
 _TORCH = "torch-fp32"
 

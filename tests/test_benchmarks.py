@@ -27,7 +27,7 @@ def benchmark(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 def test_texts_have_just_the_wanted_number_of_tokens(benchmark: ModuleType, tiny_teacher: Path) -> None:
     from edgebert.bundle import Bundle
-    from edgebert.embedder import open_tokenizer
+    from edgebert.tokenizer import open_tokenizer
 
     teacher = Bundle.from_pretrained(tiny_teacher)
     tokenizer, lengths = open_tokenizer(teacher), range(3, teacher.manifest.max_length + 1)
@@ -199,7 +199,7 @@ def test_single_texts_have_the_asked_tokens(benchmark: ModuleType, tiny_teacher:
     import drawn
 
     from edgebert.bundle import Bundle
-    from edgebert.embedder import open_tokenizer
+    from edgebert.tokenizer import open_tokenizer
 
     tokenizer, texts = open_tokenizer(Bundle.from_pretrained(tiny_teacher)), sentences(100)
     assert {len(t.ids) for t in tokenizer(drawn.long_texts(texts, tokenizer, 9, length=20))} == {20}
@@ -258,7 +258,7 @@ def test_soak_reads_memory_and_sees_growth(benchmark: ModuleType, tiny_bundle: P
     import soak
 
     from edgebert.bundle import Bundle
-    from edgebert.embedder import open_tokenizer
+    from edgebert.tokenizer import open_tokenizer
 
     texts, tokenizer = sentences(200), open_tokenizer(Bundle.open(tiny_bundle))
     asked = list(soak.requests_of(texts, tokenizer, 300))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
@@ -11,7 +11,6 @@ from typing import Any
 from edgebert.bundle import Bundle
 from edgebert.devices import Place
 from edgebert.engines.base import Engine, Hint, precision_of
-from edgebert.engines.static_ladder import StaticLadder
 from edgebert.errors import EngineError
 from edgebert.manifest import OUTPUT, Artifact
 from edgebert.threads import checked_threads
@@ -35,12 +34,14 @@ def open_engine(
     threads: int | None = None,
     streams: int = 1,
     place: Place | None = None,
+    beside: Callable[[], None] | None = None,
 ) -> Engine:
     """The artifact `artifact_name` of `bundle`, such as "openvino-int8", loaded into its engine.
 
     hint: what the engine may compute in where the file says float; threads: by default as many as this process may use.
     streams: so many calls are computed side by side, each on so many threads.
     place: a device of the engine other than the CPU. An artifact or a place that is static gives a `StaticLadder`.
+    beside: called when the engine is about to read a kept model, for a while without Python's lock.
     Raises: EngineError when the bundle has no such artifact, its engine is not installed or cannot load it, or the
     engine does not offer the hint on this processor or place.
     """
@@ -60,7 +61,9 @@ def open_engine(
     number = checked_threads(threads)
 
     def opening(width: int | None) -> Engine:
-        opened = kind(bundle, artifact, hint=hint, threads=number, streams=streams, place=place, width=width)
+        opened = kind(
+            bundle, artifact, hint=hint, threads=number, streams=streams, place=place, width=width, beside=beside
+        )
         return _headed(bundle, artifact, opened)
 
     def made(width: int | None = None) -> Engine:
@@ -68,6 +71,8 @@ def open_engine(
 
     if artifact.shapes == "dynamic" and not (place and place.static):
         return made()
+    from edgebert.engines.static_ladder import StaticLadder  # not above: most models need nothing of it
+
     return StaticLadder(
         artifact.engine, precision_of(artifact, hint), made, max_length=facts.max_length,
         pad_token_id=facts.pad_token_id,

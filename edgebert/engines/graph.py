@@ -11,8 +11,7 @@ import numpy as np
 
 from edgebert.engines.base import Ids
 from edgebert.errors import EngineError
-from edgebert.manifest import OUTPUT, Artifact, Manifest
-from edgebert.pretrained import OFFSET_POSITIONS
+from edgebert.manifest import OFFSET_POSITIONS, OUTPUT, Artifact, Manifest
 
 TOKEN_OUTPUTS = ("last_hidden_state", "token_embeddings")  # optimum's name, and sentence-transformers'
 _INPUTS = ("input_ids", "attention_mask", "token_type_ids", "position_ids")

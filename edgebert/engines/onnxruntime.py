@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from edgebert.bundle import Bundle
-from edgebert.compiled import compiled_folder, from_kept
+from edgebert.compiled import Compiled
 from edgebert.devices import Place
 from edgebert.engines.base import Hint, Ids, Vectors, engine_errors, precision_of
 from edgebert.engines.graph import settle
-from edgebert.engines.onnxruntime_devices import fix_shape, require_shape, session_on
 from edgebert.engines.quiet import quiet_import
 from edgebert.errors import EngineError
 from edgebert.manifest import Artifact
@@ -21,8 +21,8 @@ _MODEL, _WEIGHTS = "model.onnx", "model.onnx.data"
 
 class OnnxRuntimeEngine:
     """An `Engine` over one ONNX file. threads: intra-op threads of a call; hint: the CPU has f32 only, a place has its
-    own. place: a device other than the CPU; width: fix the shape to (1, width). Any number of calls run side by side in
-    one session, so `streams` asks for nothing of its own.
+    own. place: a device other than the CPU; width: fix the shape to (1, width). beside: see `open_engine`. Any number
+    of calls run side by side in one session, so `streams` asks for nothing of its own.
 
     Only `output` is asked for, so nothing else is copied. The memory arena and the memory patterns are off:
     with texts of every length both would grow for as long as it runs.
@@ -32,9 +32,10 @@ class OnnxRuntimeEngine:
 
     def __init__(
         self, bundle: Bundle, artifact: Artifact, *, threads: int, hint: Hint = "f32", streams: int = 1,
-        place: Place | None = None, width: int | None = None,
+        place: Place | None = None, width: int | None = None, beside: Callable[[], None] | None = None,
     ) -> None:  # fmt: skip
         assert hint in (place.hints if place else ("f32",))  # `open_engine` refuses others
+        kept = Compiled(bundle, artifact, "optimized") if width is None and place is None else None
         with engine_errors((ImportError, OSError), "ONNX Runtime is installed and cannot be imported"):
             ort = quiet_import("onnxruntime")
             from onnxruntime.capi import onnxruntime_pybind11_state as state
@@ -44,16 +45,13 @@ class OnnxRuntimeEngine:
         path = bundle.path(artifact.files[0])
         options = _options(ort, threads)
         self._session: Any = None
-        if width is not None:
-            fix_shape(options, width)
-        elif place is None:
-            kept = compiled_folder(bundle, artifact, "optimized", partial(_optimize, ort, path), self._faults)
-            self._session = from_kept(kept, partial(_open_optimized, ort, threads), self._faults)
+        if kept is not None:
+            self._session = kept.opened(
+                partial(_open_optimized, ort, threads, beside), partial(_optimize, ort, path), self._faults
+            )
         if self._session is None:
             with engine_errors(self._faults, f"ONNX Runtime cannot load {path}"):
-                self._session = _open(ort, path, options) if place is None else session_on(place, str(path), options)
-        if width is not None:
-            require_shape(self._session, artifact, width)
+                self._session = _open(ort, path, options) if kept else _elsewhere(path, options, artifact, place, width)
         inputs = {i.name: i.type for i in self._session.get_inputs()}
         outputs = [o.name for o in self._session.get_outputs()]
         self._signature = settle(artifact, bundle.manifest, path, inputs, outputs)
@@ -71,6 +69,18 @@ class OnnxRuntimeEngine:
     def close(self) -> None:
         """See `Engine.close`."""
         self._session = None
+
+
+def _elsewhere(path: Path, options: Any, artifact: Artifact, place: Place | None, width: int | None) -> Any:
+    """A session at a fixed shape or on another device."""
+    from edgebert.engines.onnxruntime_devices import fix_shape, require_shape, session_on  # not above: rarely needed
+
+    if width is not None:
+        fix_shape(options, width)
+    session = session_on(place, str(path), options) if place else _open(quiet_import("onnxruntime"), path, options)
+    if width is not None:
+        require_shape(session, artifact, width)
+    return session
 
 
 def _options(ort: Any, threads: int) -> Any:
@@ -93,7 +103,9 @@ def _optimize(ort: Any, path: Path, folder: Path) -> None:
     _open(ort, path, options)
 
 
-def _open_optimized(ort: Any, threads: int, folder: Path) -> Any:
+def _open_optimized(ort: Any, threads: int, beside: Callable[[], None] | None, folder: Path) -> Any:
+    if beside is not None:
+        beside()
     options = _options(ort, threads)
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL  # it was done before
     return _open(ort, folder / _MODEL, options)

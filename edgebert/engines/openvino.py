@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from edgebert.bundle import Bundle
-from edgebert.compiled import compiled_folder, from_kept
+from edgebert.compiled import Compiled
 from edgebert.devices import Place
 from edgebert.engines.base import Hint, Ids, Vectors, engine_errors, precision_of
 from edgebert.engines.graph import Signature, settle
@@ -54,17 +55,16 @@ class OpenVinoEngine:
     Only `output` is computed; the other outputs are taken out before compiling. Each calling thread keeps an inference
     request of its own, because making one costs as much as a short text.
 
-    place: a device other than the CPU; width: reshape the graph to (1, width) before compiling.
+    place: a device other than the CPU; width: reshape the graph to (1, width) before compiling. beside: see
+    `open_engine`.
     """
 
     name = "openvino"
 
     def __init__(
         self, bundle: Bundle, artifact: Artifact, *, threads: int, hint: Hint = "f32", streams: int = 1,
-        place: Place | None = None, width: int | None = None,
+        place: Place | None = None, width: int | None = None, beside: Callable[[], None] | None = None,
     ) -> None:  # fmt: skip
-        with engine_errors((ImportError, OSError), "OpenVINO is installed and cannot be imported"):
-            quiet_import("openvino")
         self.precision = precision_of(artifact, hint)
         self._bundle, self._artifact, self._width = bundle, artifact, width
         self._path = bundle.path(artifact.files[0])
@@ -77,26 +77,34 @@ class OpenVinoEngine:
             # Two processes that pin their threads pin them to the same cores.
             "ENABLE_CPU_PINNING": False,
         }
+        kept = None
+        if place is None and width is None:
+            kept = Compiled(bundle, artifact, json.dumps(config, sort_keys=True), whole=_BLOB)
+        with engine_errors((ImportError, OSError), "OpenVINO is installed and cannot be imported"):
+            quiet_import("openvino")
         with engine_errors(_FAULTS, f"OpenVINO cannot load {self._path}"):
             if place is not None:
                 self._compiled: Any = self._compile(place.name, device_config(config))
                 require_device(self._compiled, place)
             else:
-                self._compiled = self._kept(config) or self._compile("CPU", config)
+                self._compiled = self._kept(kept, config, beside) or self._compile("CPU", config)
             self._signature = self._settled(self._compiled)
         self.output = self._signature.output
 
-    def _kept(self, config: dict[str, Any]) -> Any:
+    def _kept(self, kept: Compiled | None, config: dict[str, Any], beside: Callable[[], None] | None) -> Any:
         """The model as it was compiled here before, or is now; None where that cannot be kept, or only at one width."""
-        if self._width is not None:
+        if kept is None:
             return None
 
         def make(folder: Path) -> None:
             (folder / _BLOB).write_bytes(self._compile("CPU", config).export_model().getbuffer())
 
-        how = json.dumps(config, sort_keys=True)
-        folder = compiled_folder(self._bundle, self._artifact, how, make, _FAULTS)
-        return from_kept(folder, lambda kept: _core().import_model((kept / _BLOB).read_bytes(), "CPU", config), _FAULTS)
+        def load(_: Path) -> Any:
+            if beside is not None:
+                beside()
+            return _core().import_model(kept.data, "CPU", config)
+
+        return kept.opened(load, make, _FAULTS)
 
     def _compile(self, device: str, config: dict[str, Any]) -> Any:
         # Not mapped: a file that is written over would change the vectors, one that is cut short end the process.

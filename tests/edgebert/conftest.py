@@ -35,10 +35,11 @@ class Pretended:
         self._genuine = engines.open_engine
 
     def open(
-        self, bundle: Bundle, name: str, *, hint: Hint = "f32", threads: int | None = None, streams: int = 1
-    ) -> Engine:
+        self, bundle: Bundle, name: str, *, hint: Hint = "f32", threads: int | None = None, streams: int = 1,
+        beside: Callable[[], None] | None = None,
+    ) -> Engine:  # fmt: skip
         self.opened.append((name, hint))
-        engine: Any = self._genuine(bundle, name, threads=threads, streams=streams)
+        engine: Any = self._genuine(bundle, name, threads=threads, streams=streams, beside=beside)
         if hint != "f32":
             embed = engine.embed
             engine.precision = precision_of(bundle.manifest.artifacts[name], hint)

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from edgebert.bundle import Bundle, seal
-from edgebert.compiled import compiled_folder
+from edgebert.compiled import Compiled
 from edgebert.engines import Engine, open_engine
 
 ENGINES = pytest.mark.parametrize("name", ["onnxruntime-int8", "openvino-int8"])
@@ -214,7 +214,8 @@ def test_what_is_not_in_the_manifest_is_not_kept(tiny_bundle: Path) -> None:
 
     bundle = Bundle.open(tiny_bundle)
     other = dataclasses.replace(bundle.manifest.artifacts["openvino-int8"], inputs=("x",))
-    assert compiled_folder(bundle, other, "how", lambda folder: pytest.fail("it was made"), ()) is None
+    kept_so = Compiled(bundle, other, "how")
+    assert kept_so.opened(lambda folder: folder, lambda folder: pytest.fail("it was made"), ()) is None
 
 
 def test_an_interrupt_leaves_nothing_half_made(tiny_bundle: Path, own_cache: Path) -> None:
@@ -224,5 +225,5 @@ def test_an_interrupt_leaves_nothing_half_made(tiny_bundle: Path, own_cache: Pat
 
     bundle = Bundle.open(tiny_bundle)
     with pytest.raises(KeyboardInterrupt):
-        compiled_folder(bundle, bundle.manifest.artifacts["openvino-int8"], "how", make, ())
+        Compiled(bundle, bundle.manifest.artifacts["openvino-int8"], "how").opened(lambda folder: folder, make, ())
     assert kept(own_cache) == []

@@ -15,13 +15,13 @@ import numpy as np
 import pytest
 
 import edgebert
-from edgebert import engines, loading, variants
+from edgebert import engines, variants
 from edgebert.bundle import Bundle, seal
 from edgebert.errors import BundleError, EdgeBertError, EngineError, RecipeError
-from edgebert.loading import candidates
 from edgebert.models import open_model
 from edgebert.plan import default_plan
 from edgebert.stamps import Stamp, read_stamp, write_stamp
+from edgebert.variants import candidates
 
 if TYPE_CHECKING:
     from conftest import Pretended
@@ -246,7 +246,7 @@ def test_a_proven_pair_is_not_proven_again(tiny_bundle: Path, monkeypatch: pytes
     def again(*_: object) -> None:
         pytest.fail("it was proven before")
 
-    monkeypatch.setattr(loading, "prove_widths", again)
+    monkeypatch.setattr("edgebert.proving.open_first", again)
     assert opened(tiny_bundle) == "openvino-int8"
 
 

@@ -119,6 +119,29 @@ def test_encoding_in_openvino_imports_nothing_of_the_workshop(tiny_bundle: Path,
     assert not found & (HEAVY - {"onnx", "scipy"} | {"onnxruntime"})
 
 
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
+def test_a_later_load_imports_nothing_that_only_the_first_needs(
+    engine: str, tiny_bundle: Path, own_cache: Path
+) -> None:
+    code = (
+        f"import {engine}, numpy, sys\nbefore = set(sys.modules)\nimport edgebert\n"
+        f"edgebert.load({str(tiny_bundle)!r}, engine={engine!r}).encode('the dog')\n"
+        "import json; print(json.dumps(sorted(set(sys.modules) - before)))"
+    )
+    found: list[set[str]] = []
+    for _ in range(2):
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False,
+            env={**os.environ, "EDGEBERT_CACHE": str(own_cache)},
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        found.append(set(json.loads(done.stdout.splitlines()[-1])))
+    proving = {f"edgebert.{name}" for name in ("proving", "golden", "probes", "tuning")}
+    assert proving <= found[0]
+    idle = {f"edgebert.{name}" for name in ("placing", "foreign", "engine_files", "pretrained", "memory", "compact")}
+    assert not found[1] & (proving | idle | {"subprocess", "tempfile", "concurrent.futures", "asyncio"})
+
+
 def test_every_runtime_module_has_a_docstring_and_future_annotations() -> None:
     folder = Path(edgebert.__file__).parent
     for path in [

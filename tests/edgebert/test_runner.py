@@ -20,7 +20,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import edgebert
-from edgebert import runner as runner_module
 from edgebert.batching import ladder, token_batches, widths
 from edgebert.errors import EngineError
 from edgebert.memory import resident_mb
@@ -106,7 +105,7 @@ def test_no_thread_is_started_for_one_text_or_one_run(monkeypatch: pytest.Monkey
             made_pools.append(1)
             super().__init__(*arguments, **options)
 
-    monkeypatch.setattr(runner_module, "ThreadPoolExecutor", Spied)
+    monkeypatch.setattr("concurrent.futures.ThreadPoolExecutor", Spied)
     engine = Sums()
     made = runner(engine)
     before = set(threading.enumerate())

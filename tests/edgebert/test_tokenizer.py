@@ -10,9 +10,8 @@ import tokenizers
 
 import edgebert
 from edgebert.bundle import Bundle
-from edgebert.embedder import open_tokenizer
 from edgebert.errors import BundleError
-from edgebert.tokenizer import Tokenizer
+from edgebert.tokenizer import Tokenizer, open_tokenizer
 
 
 @pytest.fixture

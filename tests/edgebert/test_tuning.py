@@ -13,12 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import edgebert
-from edgebert import loading, tuning
+from edgebert import tuning
 from edgebert.bundle import Bundle
 from edgebert.errors import EngineError
 from edgebert.golden import read_golden
+from edgebert.kept_plans import read_plan, write_plan
 from edgebert.plan import BATCH_TOKENS, Layout, Plan, default_plan, one_layout
-from edgebert.tuning import read_plan, tuned, write_plan
+from edgebert.tuning import tuned
 
 PLAN = Plan(Layout(1, 4), Layout(2, 2), short=16, batch_tokens=512)
 
@@ -131,7 +132,7 @@ def test_a_load_whose_tuning_fails_runs_in_one_layout(
     def failing(*_: object) -> Plan:
         raise EngineError("out of memory")
 
-    monkeypatch.setattr(loading, "tuned", failing)
+    monkeypatch.setattr(tuning, "tuned", failing)
     with edgebert.load(tiny_bundle, threads=2) as encoder:
         assert encoder.plan == one_layout(2)
         assert encoder.encode("dog").shape == (64,)
@@ -189,13 +190,13 @@ def test_the_plans_that_are_not_measured_can_be_run(threads: int) -> None:
 
 def test_a_load_measures_once_and_changes_no_vector(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[int] = []
-    genuine = loading.tuned
+    genuine = tuning.tuned
 
     def counted(*arguments: Any) -> Plan:
         calls.append(1)
         return genuine(*arguments)
 
-    monkeypatch.setattr(loading, "tuned", counted)
+    monkeypatch.setattr(tuning, "tuned", counted)
     texts = [f"the dog sees {'a bird and ' * (i % 9)}" for i in range(80)]
     loaded: dict[str, tuple[Any, str]] = {}
     for name in ("measured", "kept", "usual"):
@@ -213,13 +214,13 @@ def test_a_load_measures_once_and_changes_no_vector(tiny_bundle: Path, monkeypat
 @pytest.mark.parametrize("value", ["0", "off", "False", "no"])
 def test_tuning_can_be_switched_off(value: str, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EDGEBERT_TUNE", value)
-    monkeypatch.setattr(loading, "tuned", lambda *_: pytest.fail("it was tuned"))
+    monkeypatch.setattr(tuning, "tuned", lambda *_: pytest.fail("it was tuned"))
     with edgebert.load(tiny_bundle, threads=2) as encoder:
         assert encoder.plan == default_plan(2)
 
 
 def test_one_thread_needs_no_tuning(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loading, "tuned", lambda *_: pytest.fail("it was tuned"))
+    monkeypatch.setattr(tuning, "tuned", lambda *_: pytest.fail("it was tuned"))
     with edgebert.load(tiny_bundle, threads=1) as encoder:
         assert encoder.plan.layouts == (Layout(1, 1),)
 

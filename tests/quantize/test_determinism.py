@@ -29,7 +29,6 @@ from hypothesis import strategies as st
 from edgebert.batching import pad
 from edgebert.bundle import Bundle
 from edgebert.distill.encoder import load_encoder, load_tokenizer
-from edgebert.embedder import open_tokenizer
 from edgebert.engines import open_engine
 from edgebert.engines.base import Engine, Vectors
 from edgebert.manifest import Artifact
@@ -37,7 +36,7 @@ from edgebert.quantize.calibration import calibration
 from edgebert.quantize.context import Context
 from edgebert.quantize.export import export_onnx, export_openvino
 from edgebert.quantize.recipe import DEFAULT, RECIPES
-from edgebert.tokenizer import Tokenizer
+from edgebert.tokenizer import Tokenizer, open_tokenizer
 from edgebert.vectors import row_cosines
 
 TOKENS = 40
