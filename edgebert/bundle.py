@@ -9,13 +9,13 @@ from __future__ import annotations
 import dataclasses
 import stat
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 from edgebert.errors import BundleError
 from edgebert.files import sha256
 from edgebert.hub import resolve
 from edgebert.manifest import MANIFEST_NAME, FileFact, Manifest, manifest_bytes, read_manifest
+from edgebert.once import once
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Bundle:
 
         return cls(path, read_pretrained(path), str(path))
 
-    @cached_property
+    @once
     def touched(self) -> tuple[int, ...]:
         """`times` when this was first asked, which is when the bundle is opened to run."""
         return self.times()

@@ -147,10 +147,37 @@ def work():
 assert forked(work) == 0
 """
 
+# What is found out once about a bundle and its manifest, while a thread is at it.
+_FINDING_OUT = """
+from edgebert.bundle import Bundle
+from edgebert import manifest
+times, written, begun = Bundle.times, manifest.manifest_bytes, threading.Barrier(3)
+def slow(genuine):
+    def found(of):
+        if threading.current_thread() is not threading.main_thread():
+            begun.wait()
+            time.sleep(1)
+        return genuine(of)
+    return found
+Bundle.times, manifest.manifest_bytes = slow(times), slow(written)
+bundle = Bundle.open(path)
+askers = [threading.Thread(target=getattr, args=one) for one in ((bundle, "touched"), (bundle.manifest, "identity"))]
+[asker.start() for asker in askers]
+begun.wait()
+def work():
+    signal.alarm(10)
+    other = Bundle.open(path)
+    assert other.touched == times(other) and len(other.manifest.identity) == 64
+assert forked(work) == 0
+[asker.join() for asker in askers]
+assert bundle.touched is bundle.touched and bundle.manifest.identity is bundle.manifest.identity
+"""
+
 _SCENES = {
     "encodes": _ENCODES, "a grandchild": _GRANDCHILD, "a child that only closes": _UNUSED_CHILD,
     "threads at work": _BUSY,
     "ends by sys.exit": _ENDS, "a pool": _POOL, "the bundle changed": _REPLACED, "a watched path": _WATCHED,
+    "a thread finds out": _FINDING_OUT,
 }  # fmt: skip
 
 
