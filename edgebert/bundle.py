@@ -11,7 +11,7 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from edgebert.errors import BundleError
+from edgebert.errors import BundleError, EngineError
 from edgebert.files import sha256
 from edgebert.hub import resolve
 from edgebert.manifest import MANIFEST_NAME, FileFact, Manifest, manifest_bytes, read_manifest
@@ -84,6 +84,15 @@ class Bundle:
         Raises: OSError when one is gone.
         """
         return tuple(self.path(name).stat().st_mtime_ns for name in sorted(self.manifest.files))
+
+    def require_unchanged(self) -> None:
+        """Raises EngineError when the files are no longer those that were opened first."""
+        try:
+            same = self.times() == self.touched
+        except OSError:
+            same = False
+        if not same:
+            raise EngineError(f"{self.source} was changed or removed while it was in use: load it again")
 
     @property
     def is_sealed(self) -> bool:
