@@ -173,11 +173,35 @@ assert forked(work) == 0
 assert bundle.touched is bundle.touched and bundle.manifest.identity is bundle.manifest.identity
 """
 
+# A rung is being made in another thread, which holds the ladder's lock.
+_LADDER = """
+from edgebert.engines.static_ladder import StaticLadder
+making = threading.Event()
+class Rung:
+    def __init__(self, width):
+        if width == 32:
+            making.set()
+            time.sleep(1)
+        self.width = width
+    def embed(self, ids, mask):
+        return np.full((1, 1), self.width)
+ladder = StaticLadder("toy", "fp32", Rung, max_length=64, pad_token_id=0)
+maker = threading.Thread(target=ladder.embed, args=(np.ones((1, 20), int), np.ones((1, 20), int)))
+maker.start()
+making.wait()
+def work():
+    signal.alarm(10)
+    assert ladder.embed(np.ones((1, 40), int), np.ones((1, 40), int)) == [[64]]
+assert forked(work) == 0
+maker.join()
+assert ladder.compiled == (16, 32)
+"""
+
 _SCENES = {
     "encodes": _ENCODES, "a grandchild": _GRANDCHILD, "a child that only closes": _UNUSED_CHILD,
     "threads at work": _BUSY,
     "ends by sys.exit": _ENDS, "a pool": _POOL, "the bundle changed": _REPLACED, "a watched path": _WATCHED,
-    "a thread finds out": _FINDING_OUT,
+    "a thread finds out": _FINDING_OUT, "a ladder": _LADDER,
 }  # fmt: skip
 
 
