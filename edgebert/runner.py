@@ -15,9 +15,10 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple, NoReturn
+from typing import NamedTuple, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,9 +28,6 @@ from edgebert.engines.base import Engine, Ids, Vectors
 from edgebert.errors import EngineError
 from edgebert.plan import Layout, Plan
 from edgebert.progress import Progress
-
-if TYPE_CHECKING:
-    from concurrent.futures import Future, ThreadPoolExecutor
 
 _BLOCK = 256  # texts that a worker tokenizes and sorts at a time
 _LEAST_BLOCK = 8
@@ -238,8 +236,6 @@ class Runner:
                 for done in job():
                     progress.advance(done)
             return
-        from concurrent.futures import CancelledError, wait  # not above: a program of lone texts needs nothing of it
-
         ended = threading.Event()
         futures: list[Future[int]] = []
         try:
@@ -255,8 +251,6 @@ class Runner:
 
     def _submit(self, jobs: Sequence[Callable[[], int]], futures: list[Future[int]]) -> None:
         """Gives the jobs to the workers, which are started at the first call, and adds to `futures`."""
-        from concurrent.futures import ThreadPoolExecutor
-
         with self._lock:
             if self._closed:
                 closed()
