@@ -164,7 +164,7 @@ def _embedder(
     """What runs `opened` by the plan that fits; a ladder of fixed shapes takes one text after the other."""
 
     def reopen(layout: Layout) -> Engine:
-        bundle.require_unchanged()
+        bundle.require_unchanged(variant.artifact)
         return variant.open(bundle, threads=layout.threads, streams=layout.streams)
 
     alone = variant.place is not None or bundle.manifest.artifacts[variant.artifact].shapes == "static"

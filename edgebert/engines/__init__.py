@@ -70,7 +70,7 @@ def open_engine(
         return ForkSafe(bundle, artifact_name, partial(opening, width))
 
     def rung(width: int) -> Engine:
-        bundle.require_unchanged()  # of the first one: from now on
+        bundle.require_unchanged(artifact_name)  # of the first one: from now on
         return made(width)
 
     if artifact.shapes == "dynamic" and not (place and place.static):
