@@ -142,6 +142,14 @@ class Runner:
                 self.engines.at(layout).embed(*batch)
             size *= 2
 
+    def open_all(self) -> None:
+        """Opens every layout of the plan now, after which no file is read any more.
+
+        Raises: EngineError.
+        """
+        for layout in self.plan.layouts:
+            self.engines.at(layout)
+
     def close(self) -> None:
         """Ends the workers, after what they run now, and frees the model."""
         with self._lock:

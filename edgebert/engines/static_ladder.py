@@ -68,6 +68,11 @@ class StaticLadder:
         ids = np.pad(input_ids, short, constant_values=self._pad_token_id)
         return self._at(width).embed(ids, np.pad(attention_mask, short))
 
+    def open_all(self) -> None:
+        """Compiles every rung that is not compiled yet."""
+        for width in self.rungs:
+            self._at(width)
+
     def release(self) -> None:
         """Frees every rung; each is compiled again when it is needed."""
         with self._lock:
