@@ -9,13 +9,17 @@ from __future__ import annotations
 import dataclasses
 import stat
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path, PurePosixPath
 
-from edgebert.errors import BundleError
+from edgebert.errors import BundleError, EngineError
 from edgebert.files import sha256
 from edgebert.hub import resolve
 from edgebert.manifest import MANIFEST_NAME, FileFact, Manifest, manifest_bytes, read_manifest
+from edgebert.once import once
+
+Written = tuple[int, int]  # when in ns, and how many bytes; both -1 of a file that is not there
+_TEXT = ("tokenizer.json", "config.json")
+_DENSE = ("config.json", "model.safetensors")  # in the folder of a Dense module
 
 
 @dataclass(frozen=True)
@@ -73,17 +77,37 @@ class Bundle:
 
         return cls(path, read_pretrained(path), str(path))
 
-    @cached_property
-    def touched(self) -> tuple[int, ...]:
+    @once
+    def touched(self) -> tuple[Written, ...]:
         """`times` when this was first asked, which is when the bundle is opened to run."""
         return self.times()
 
-    def times(self) -> tuple[int, ...]:
-        """When each file of the manifest was last written, in ns, by the files' names.
+    def times(self) -> tuple[Written, ...]:
+        """When each file of the manifest was last written, by the files' names; without a manifest, each file that an
+        artifact runs by."""
+        return tuple(map(self._written, self._dated()))
 
-        Raises: OSError when one is gone.
-        """
-        return tuple(self.path(name).stat().st_mtime_ns for name in sorted(self.manifest.files))
+    def require_unchanged(self, artifact: str) -> None:
+        """Raises EngineError when what `artifact` runs by is no longer what `touched` says; other files may change."""
+        then = dict(zip(self._dated(), self.touched, strict=True))
+        if any(self._written(name) != then[name] for name in self._runs_by(artifact) if name in then):
+            raise EngineError(f"{self.source} was changed or removed while it was in use: load it again")
+
+    def _dated(self) -> list[str]:
+        named = {name for artifact in self.manifest.artifacts for name in self._runs_by(artifact)}
+        return sorted(self.manifest.files or named)
+
+    def _runs_by(self, artifact: str) -> tuple[str, ...]:
+        """The files that are read to run `artifact`, and those that may be."""
+        dense = (f"{folder}/{name}" for folder in self.manifest.dense for name in _DENSE)
+        return (*self.manifest.artifacts[artifact].files, *_TEXT, *dense)
+
+    def _written(self, name: str) -> Written:
+        try:
+            found = self.path(name).stat()
+        except (OSError, ValueError):
+            return (-1, -1)
+        return (found.st_mtime_ns, found.st_size)
 
     @property
     def is_sealed(self) -> bool:

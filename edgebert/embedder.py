@@ -171,6 +171,17 @@ class Embedder(Encoding):
         for width in widths(self.max_length):
             runner.warm_up(width, texts_at_once)
 
+    def open_all(self) -> None:
+        """Opens all that a call may need later: no file of the model is read any more, but in a forked child.
+
+        Raises: EngineError.
+        """
+        from edgebert.engines.static_ladder import StaticLadder  # not above: most models need nothing of it
+
+        if isinstance(self.opened, StaticLadder):
+            self.opened.open_all()
+        self._running().open_all()
+
     def similarity(self, a: ArrayLike, b: ArrayLike) -> Vectors:
         """The cosine of every vector of `a` with every one of `b`. Shape: (n, dim), (m, dim) -> (n, m), float32."""
         return vector_math.similarity(a, b)

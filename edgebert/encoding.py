@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextvars
 import functools
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -16,8 +17,6 @@ from edgebert.encode_types import Texts, typed_by_precision, typed_by_precision_
 from edgebert.errors import EngineError
 
 if TYPE_CHECKING:
-    from concurrent.futures import ThreadPoolExecutor
-
     from typing_extensions import Self
 
     from edgebert.compact import Compact, VectorPrecision
@@ -117,8 +116,7 @@ class Encoding:
         asked = Asked(
             batch_size, show_progress_bar, normalize_embeddings, truncate_dim, prompt, prompt_name, precision,
         )  # fmt: skip
-        import asyncio  # not above, as the pool: who does not call this need not wait for them
-        from concurrent.futures import ThreadPoolExecutor
+        import asyncio  # not above: who does not call this need not wait for it
 
         call = functools.partial(self._encoded, sentences, asked)
         with self._pool_lock:

@@ -92,6 +92,7 @@ def open_foreign(bundle: Bundle, variant: Variant, threads: int | None) -> Engin
         if not (path := bundle.path(name)).is_file():
             what = "is a link to what is not there" if path.is_symlink() else "is missing"
             raise EngineError(f"{path} {what}")
+    bundle.require_unchanged(variant.artifact)  # from now on
     engine: Any = variant.open(bundle, threads=threads)
     try:
         # Two rows of unlike length: a graph made for one text, or for one length, fails here.

@@ -13,6 +13,9 @@ slowly. So:
 
 from __future__ import annotations
 
+# Here and not when a call first needs it: its import registers hooks for forks, and a fork that another thread has
+# begun by then runs the second of them without the first, which gives back a lock that nobody took.
+import concurrent.futures.thread  # noqa: F401
 import contextlib
 import ctypes
 import os

@@ -23,6 +23,7 @@ from edgebert.vectors import row_cosines
 
 Kind = Literal["ordinary", "degenerate"]
 _BATCH_TOKENS = 64
+_EMPTY = 2  # tokens of the empty text: one special token before and one behind
 MIN_COSINE: Mapping[str, float] = {"ordinary": 0.97, "degenerate": 0.93}
 MIN_COSINE_HALF = 0.995  # of an fp32 artifact in bf16 or f16, on text of either kind
 
@@ -53,7 +54,7 @@ def read_golden(bundle: Bundle) -> Golden:
     fact = bundle.manifest.golden
     if fact is None:
         raise BundleError(f"{bundle.source} has no golden vectors to prove an engine with: run `edgebert quantize`")
-    path = bundle.path(fact.cases)
+    path = cases_path = bundle.path(fact.cases)
     try:
         cases = tuple(
             Case(str(case["text"]), tuple(map(int, case["input_ids"])), _kind(case["kind"]))
@@ -68,6 +69,11 @@ def read_golden(bundle: Bundle) -> Golden:
         raise BundleError(
             f"{path}: vectors of shape {vectors.shape} do not fit {len(cases)} golden cases "
             f"of dimension {bundle.manifest.dimension}"
+        )
+    if all(len(case.input_ids) <= _EMPTY for case in cases):
+        raise BundleError(
+            f"{cases_path}: no golden case has more than {_EMPTY} token ids; one at least must, to make texts of "
+            "every length from it"
         )
     if not np.isfinite(vectors).all():
         raise BundleError(f"{path}: the golden vectors hold NaN or infinite values")

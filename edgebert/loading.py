@@ -164,7 +164,7 @@ def _embedder(
     """What runs `opened` by the plan that fits; a ladder of fixed shapes takes one text after the other."""
 
     def reopen(layout: Layout) -> Engine:
-        require_unchanged(bundle)
+        bundle.require_unchanged(variant.artifact)
         return variant.open(bundle, threads=layout.threads, streams=layout.streams)
 
     alone = variant.place is not None or bundle.manifest.artifacts[variant.artifact].shapes == "static"
@@ -221,16 +221,6 @@ def _plan(
 
         give_back()  # what proving and measuring took, a multiple of what running takes
     return plan
-
-
-def require_unchanged(bundle: Bundle) -> None:
-    """Raises EngineError when the files are no longer those that were opened first."""
-    try:
-        same = bundle.times() == bundle.touched
-    except OSError:
-        same = False
-    if not same:
-        raise EngineError(f"{bundle.source} was changed or removed while it was in use: load it again")
 
 
 def _open_proven(bundle: Bundle, variant: Variant, tokenizer: TokenizerSoon, threads: int) -> Engine:

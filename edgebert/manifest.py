@@ -10,11 +10,11 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 from edgebert.errors import BundleError
+from edgebert.once import once
 from edgebert.schema import parse, plain
 
 MANIFEST_NAME = "edgebert.json"
@@ -126,7 +126,7 @@ class Manifest:
     lineage: Mapping[str, Any] = field(default_factory=dict)
     target: str | None = None
 
-    @cached_property
+    @once
     def identity(self) -> str:
         """The SHA-256 of the facts: what holds for one manifest holds for every equal one."""
         return hashlib.sha256(manifest_bytes(self)).hexdigest()

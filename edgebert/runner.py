@@ -15,9 +15,10 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple, NoReturn, TypeVar
+from typing import NamedTuple, NoReturn, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,9 +28,6 @@ from edgebert.engines.base import Engine, Ids, Vectors
 from edgebert.errors import EngineError
 from edgebert.plan import Layout, Plan
 from edgebert.progress import Progress
-
-if TYPE_CHECKING:
-    from concurrent.futures import Future, ThreadPoolExecutor
 
 T = TypeVar("T")
 
@@ -149,6 +147,14 @@ class Runner:
             for layout in self.plan.layouts:
                 self.engines.at(layout).embed(*batch)
             size *= 2
+
+    def open_all(self) -> None:
+        """Opens every layout of the plan now, after which no file is read any more.
+
+        Raises: EngineError.
+        """
+        for layout in self.plan.layouts:
+            self.engines.at(layout)
 
     def close(self) -> None:
         """Ends the workers, after what they run now, and frees the model."""
@@ -273,8 +279,6 @@ class Runner:
                 for done in job():
                     progress.advance(done)
             return
-        from concurrent.futures import wait  # not above: a program of lone texts needs nothing of it
-
         ended = threading.Event()
         futures: list[Future[int]] = []
         try:
@@ -288,8 +292,6 @@ class Runner:
 
     def _submit(self, jobs: Sequence[Callable[[], T]], futures: list[Future[T]]) -> None:
         """Gives the jobs to the workers, which are started at the first call, and adds to `futures`."""
-        from concurrent.futures import ThreadPoolExecutor
-
         with self._lock:
             if self._closed:
                 closed()
@@ -309,8 +311,6 @@ def _result(future: Future[T]) -> T:
 
     Raises: what its job raised; EngineError when the model was closed before its turn.
     """
-    from concurrent.futures import CancelledError
-
     try:
         return future.result()
     except CancelledError:

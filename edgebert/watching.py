@@ -71,7 +71,7 @@ class Options:
     threads: int | None
 
     def open(self, path: Path, dimension: int | None) -> Embedder:
-        """What lies at `path`, every byte checked. dimension: the width that its vectors must have.
+        """What lies at `path`, every byte checked, whole in memory. dimension: the width that its vectors must have.
 
         Raises: BundleError, EngineError, OSError.
         """
@@ -84,7 +84,13 @@ class Options:
                 f"{path} gives vectors of width {bundle.manifest.dimension} and gave {dimension}: "
                 "they cannot be compared; watch another path"
             )
-        return load_bundle(bundle, engine=self.engine, precision=self.precision, threads=self.threads)
+        encoder = load_bundle(bundle, engine=self.engine, precision=self.precision, threads=self.threads)
+        try:
+            encoder.open_all()  # the files may be replaced before a call needs them
+        except BaseException:
+            encoder.close()
+            raise
+        return encoder
 
 
 @dataclass

@@ -69,12 +69,16 @@ def open_engine(
     def made(width: int | None = None) -> Engine:
         return ForkSafe(bundle, artifact_name, partial(opening, width))
 
+    def rung(width: int) -> Engine:
+        bundle.require_unchanged(artifact_name)  # of the first one: from now on
+        return made(width)
+
     if artifact.shapes == "dynamic" and not (place and place.static):
         return made()
     from edgebert.engines.static_ladder import StaticLadder  # not above: most models need nothing of it
 
     return StaticLadder(
-        artifact.engine, precision_of(artifact, hint), made, max_length=facts.max_length,
+        artifact.engine, precision_of(artifact, hint), rung, max_length=facts.max_length,
         pad_token_id=facts.pad_token_id,
     )  # fmt: skip
 

@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from edgebert import forking
 from edgebert.engines.base import Engine, Ids, Vectors
 from edgebert.errors import EngineError
 
@@ -41,6 +42,7 @@ class StaticLadder:
         self._compile, self._pad_token_id = compile, pad_token_id
         self._compiled: dict[int, Engine] | None = {}
         self._lock = threading.Lock()
+        forking.renew(self)
         self._at(self.rungs[0])
 
     @property
@@ -66,6 +68,11 @@ class StaticLadder:
         ids = np.pad(input_ids, short, constant_values=self._pad_token_id)
         return self._at(width).embed(ids, np.pad(attention_mask, short))
 
+    def open_all(self) -> None:
+        """Compiles every rung that is not compiled yet."""
+        for width in self.rungs:
+            self._at(width)
+
     def release(self) -> None:
         """Frees every rung; each is compiled again when it is needed."""
         with self._lock:
@@ -77,6 +84,10 @@ class StaticLadder:
         """See `Engine.close`."""
         self.release()
         self._compiled = None
+
+    def renew_after_fork(self) -> None:
+        """See `forking.Renewable`: a thread that was making a rung did not come along, and holds the lock."""
+        self._lock = threading.Lock()
 
     def _rung(self, length: int) -> int:
         if length > self.rungs[-1]:

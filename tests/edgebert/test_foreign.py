@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -120,6 +121,23 @@ def test_our_own_bundle_without_its_manifest_runs_by_its_sentence_embedding(copi
     with edgebert.load(copied_bundle, precision="int8", engine="onnxruntime") as encoder:
         assert encoder.runs == "onnxruntime int8 (onnx/model_qint8.onnx, not proven)"
         assert (encoder.encode(TEXTS[:5]) * wanted[:5]).sum(axis=1).min() > 0.97
+
+
+@pytest.mark.parametrize("change", ["written over", "longer", "gone"])
+def test_files_that_change_under_a_loaded_model_are_not_opened_as_its_second_layout(change: str, folder: Path) -> None:
+    only_onnx(folder)
+    path = folder / "onnx" / "model.onnx"
+    with edgebert.load(folder, threads=4) as encoder:
+        assert len(encoder.plan.layouts) == 2
+        assert encoder.encode("dog").shape == (32,)
+        before, data = path.stat(), path.read_bytes()
+        path.unlink() if change == "gone" else path.write_bytes(data + bytes(change == "longer"))
+        if change == "longer":
+            os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+        elif change == "written over":
+            os.utime(path, ns=(0, 0))
+        with pytest.raises(EngineError, match="was changed or removed while it was in use: load it again"):
+            encoder.encode(TEXTS * 10)
 
 
 def test_what_runs_is_told_with_its_file_and_that_it_is_not_proven(

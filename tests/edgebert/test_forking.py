@@ -147,10 +147,61 @@ def work():
 assert forked(work) == 0
 """
 
+# What is found out once about a bundle and its manifest, while a thread is at it.
+_FINDING_OUT = """
+from edgebert.bundle import Bundle
+from edgebert import manifest
+times, written, begun = Bundle.times, manifest.manifest_bytes, threading.Barrier(3)
+def slow(genuine):
+    def found(of):
+        if threading.current_thread() is not threading.main_thread():
+            begun.wait()
+            time.sleep(1)
+        return genuine(of)
+    return found
+Bundle.times, manifest.manifest_bytes = slow(times), slow(written)
+bundle = Bundle.open(path)
+askers = [threading.Thread(target=getattr, args=one) for one in ((bundle, "touched"), (bundle.manifest, "identity"))]
+[asker.start() for asker in askers]
+begun.wait()
+def work():
+    signal.alarm(10)
+    other = Bundle.open(path)
+    assert other.touched == times(other) and len(other.manifest.identity) == 64
+assert forked(work) == 0
+[asker.join() for asker in askers]
+assert bundle.touched is bundle.touched and bundle.manifest.identity is bundle.manifest.identity
+"""
+
+# A rung is being made in another thread, which holds the ladder's lock.
+_LADDER = """
+from edgebert.engines.static_ladder import StaticLadder
+making = threading.Event()
+class Rung:
+    def __init__(self, width):
+        if width == 32:
+            making.set()
+            time.sleep(1)
+        self.width = width
+    def embed(self, ids, mask):
+        return np.full((1, 1), self.width)
+ladder = StaticLadder("toy", "fp32", Rung, max_length=64, pad_token_id=0)
+maker = threading.Thread(target=ladder.embed, args=(np.ones((1, 20), int), np.ones((1, 20), int)))
+maker.start()
+making.wait()
+def work():
+    signal.alarm(10)
+    assert ladder.embed(np.ones((1, 40), int), np.ones((1, 40), int)) == [[64]]
+assert forked(work) == 0
+maker.join()
+assert ladder.compiled == (16, 32)
+"""
+
 _SCENES = {
     "encodes": _ENCODES, "a grandchild": _GRANDCHILD, "a child that only closes": _UNUSED_CHILD,
     "threads at work": _BUSY,
     "ends by sys.exit": _ENDS, "a pool": _POOL, "the bundle changed": _REPLACED, "a watched path": _WATCHED,
+    "a thread finds out": _FINDING_OUT, "a ladder": _LADDER,
 }  # fmt: skip
 
 

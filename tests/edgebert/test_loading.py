@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import json
 import logging
 import subprocess
 import sys
@@ -223,6 +224,19 @@ def test_golden_vectors_that_cannot_be_read_are_named(data: bytes, copied_bundle
     seal(copied_bundle, manifest)
     with pytest.raises(BundleError, match=r"golden/vectors.npy holds no golden cases that can be read"):
         edgebert.load(copied_bundle)
+
+
+def test_golden_cases_without_any_text_are_named(copied_bundle: Path) -> None:
+    manifest = Bundle.open(copied_bundle).manifest
+    assert manifest.golden is not None
+    cases, vectors = (copied_bundle / name for name in (manifest.golden.cases, manifest.golden.vectors))
+    known = json.loads(cases.read_text(encoding="utf-8"))
+    (empty,) = [i for i, case in enumerate(known) if len(case["input_ids"]) == 2][:1]
+    cases.write_text(json.dumps([known[empty]]), encoding="utf-8")
+    np.save(vectors, np.load(vectors)[empty : empty + 1])
+    seal(copied_bundle, manifest)
+    with pytest.raises(BundleError, match="cases.json: no golden case has more than 2 token ids; one at least must"):
+        edgebert.load(copied_bundle, threads=2)
 
 
 @pytest.mark.parametrize(

@@ -139,7 +139,12 @@ def test_a_later_load_imports_nothing_that_only_the_first_needs(
     proving = {f"edgebert.{name}" for name in ("proving", "golden", "probes", "tuning")}
     assert proving <= found[0]
     idle = {f"edgebert.{name}" for name in ("placing", "foreign", "engine_files", "pretrained", "memory", "compact")}
-    assert not found[1] & (proving | idle | {"subprocess", "tempfile", "concurrent.futures", "asyncio"})
+    assert not found[1] & (proving | idle | {"subprocess", "tempfile", "asyncio"})
+
+
+def test_what_has_hooks_for_forks_is_imported_before_threads_encode() -> None:
+    found = "import sys, edgebert.embedder; sys.exit('concurrent.futures.thread' not in sys.modules)"
+    subprocess.run([sys.executable, "-c", found], timeout=120, check=True)
 
 
 def test_every_runtime_module_has_a_docstring_and_future_annotations() -> None:

@@ -106,7 +106,7 @@ def test_no_thread_is_started_for_one_text_or_one_run(monkeypatch: pytest.Monkey
             made_pools.append(1)
             super().__init__(*arguments, **options)
 
-    monkeypatch.setattr("concurrent.futures.ThreadPoolExecutor", Spied)
+    monkeypatch.setattr("edgebert.runner.ThreadPoolExecutor", Spied)
     engine = Sums()
     made = runner(engine)
     before = set(threading.enumerate())

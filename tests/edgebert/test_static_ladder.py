@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from pathlib import Path
 from typing import Any
 
@@ -136,3 +137,20 @@ def test_a_load_keeps_no_rung_that_no_text_has_needed(static_bundle: Bundle) -> 
         assert ladder.compiled == ()
         encoder.encode("a dog")
         assert ladder.compiled == (16,)
+
+
+@pytest.mark.parametrize("name", ["openvino-int8-static", "onnxruntime-int8-static"])
+def test_a_rung_is_never_made_of_weights_that_were_changed_after_the_load(name: str, static_bundle: Bundle) -> None:
+    kept = {n: a for n, a in static_bundle.manifest.artifacts.items() if n == name}
+    seal(static_bundle.root, dataclasses.replace(static_bundle.manifest, artifacts=kept))
+    with edgebert.load(static_bundle.root, threads=1) as encoder:
+        vector = encoder.encode("a dog")
+        weights = max((static_bundle.path(file) for file in kept[name].files), key=lambda path: path.stat().st_size)
+        data = bytearray(weights.read_bytes())
+        data[-64:] = bytes(64)
+        weights.write_bytes(data)
+        os.utime(weights, ns=(0, 0))  # however coarse the clock of the files is
+        for text in ("the dog runs " * 8, "the dog runs " * 30):
+            with pytest.raises(EngineError, match="was changed or removed while it was in use: load it again"):
+                encoder.encode(text)
+        assert (encoder.encode("a dog") == vector).all()

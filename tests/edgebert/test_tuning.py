@@ -232,3 +232,11 @@ def test_files_that_change_under_a_loaded_model_are_not_opened_as_its_second_lay
         assert encoder.encode("dog").shape == (64,)
         with pytest.raises(EngineError, match="was changed or removed while it was in use: load it again"):
             encoder.encode(["dog"] * 100)
+
+
+def test_files_that_no_engine_reads_may_change_before_the_second_layout(copied_bundle: Path) -> None:
+    with edgebert.load(copied_bundle, threads=4, tune=False) as encoder:
+        (copied_bundle / "README.md").touch()
+        (copied_bundle / "onnx" / "model_qint8.onnx").unlink()
+        assert encoder.runs == "openvino int8"
+        assert encoder.encode(["dog"] * 100).shape == (100, 64)

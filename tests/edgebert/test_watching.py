@@ -21,6 +21,7 @@ from helpers import sentences
 
 import edgebert
 from edgebert.bundle import Bundle, seal
+from edgebert.engines.static_ladder import StaticLadder
 from edgebert.errors import BundleError, EngineError, RecipeError
 from edgebert.package import pack
 from edgebert.watching import Watched
@@ -206,6 +207,34 @@ def test_what_is_wrong_never_replaces_what_serves(
         put(dogs, place)
         assert [handle.check(), handle.check()] == [False, True]
         assert (handle.problem, is_by(handle, "dog ")) == ("", True)
+
+
+def test_what_serves_is_whole_in_memory_when_its_folder_is_renamed(
+    place: Path, dogs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EDGEBERT_TUNE", "0")
+    with edgebert.watch(place, engine="onnxruntime", precision="fp32", threads=4, interval=None) as handle:
+        assert len(handle._now().encoder.plan.layouts) == 2
+        wanted = np.stack([handle.encode(text) for text in TEXTS])
+        put(dogs, place)
+        says = damaged(place)
+        assert [handle.check(), handle.check()] == [False, False]
+        assert says in handle.problem
+        assert np.allclose(handle.encode(TEXTS * 40), np.tile(wanted, (40, 1)), atol=1e-5)
+
+
+def test_a_ladder_that_serves_is_whole_in_memory(place: Path, dogs: Path) -> None:
+    manifest = Bundle.open(place).manifest
+    ladder = dataclasses.replace(manifest.artifacts[KEPT[0]], shapes="static")
+    seal(place, dataclasses.replace(manifest, artifacts={KEPT[0]: ladder}))
+    with watched(place) as handle:
+        wanted = handle.encode(TEXTS)
+        put(dogs, place)
+        shutil.rmtree(place)
+        opened = handle._now().encoder.opened
+        assert isinstance(opened, StaticLadder)
+        assert opened.compiled == opened.rungs
+        assert np.allclose(handle.encode([*TEXTS, "dog " * 90])[:-1], wanted, atol=1e-5)
 
 
 def test_a_bundle_that_changes_while_it_is_loaded_is_looked_at_again(
