@@ -1,10 +1,12 @@
-"""How many processor threads this process may really use."""
+"""How many processor threads this process may really use, and starting one that can be done without."""
 
 from __future__ import annotations
 
 import contextlib
 import math
 import os
+import threading
+from collections.abc import Callable
 from numbers import Integral
 from pathlib import Path, PurePosixPath
 
@@ -35,6 +37,16 @@ def checked_threads(threads: int | None) -> int:
     if not isinstance(threads, Integral) or isinstance(threads, bool) or not 1 <= threads <= 1024:
         raise RecipeError(f"threads is {threads!r}; it must be 1 to 1024 (this process may use {usable_threads()})")
     return int(threads)  # numpy's integers are no options of an engine
+
+
+def started(work: Callable[[], None], name: str) -> threading.Thread | None:
+    """A thread that does `work`; None where the system allows no more threads."""
+    thread = threading.Thread(target=work, name=name, daemon=True)
+    try:
+        thread.start()
+    except RuntimeError:
+        return None
+    return thread
 
 
 def _cgroup_quota() -> float | None:
