@@ -40,8 +40,8 @@ class Int8Vectors:
 
     def __post_init__(self) -> None:
         _require(self.codes, np.int8, "codes")
-        if not (np.isfinite(self.scale) and self.scale > 0):
-            raise DataError(f"the scale of int8 vectors is {self.scale!r}; a number above 0 is needed")
+        if not (_is_number(self.scale) and 0 < self.scale < math.inf):
+            raise DataError(f"the scale of int8 vectors is {self.scale!r:.80}; a number above 0 is needed")
 
     @property
     def dimension(self) -> int:
@@ -185,6 +185,11 @@ def _require(array: object, kind: type[np.generic], name: str) -> None:
     if not isinstance(array, np.ndarray) or array.dtype != kind or array.ndim not in (1, 2):
         told = f"{array.dtype} of shape {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__
         raise DataError(f"{name} are {told}; an {np.dtype(kind)} array of shape (n, width) or (width,) is needed")
+
+
+def _is_number(value: object) -> bool:
+    """Whether it is an integer or a float, of Python or numpy."""
+    return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
 
 
 def _array(vectors: Compact) -> NDArray[np.int8] | NDArray[np.uint8]:

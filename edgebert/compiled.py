@@ -25,6 +25,7 @@ from edgebert.errors import EdgeBertError
 from edgebert.files import new_folder
 from edgebert.manifest import Artifact
 from edgebert.stamps import machine_key
+from edgebert.threads import started
 
 logger = logging.getLogger(__name__)
 
@@ -47,8 +48,7 @@ class Compiled:
         self._folder = _folder(bundle, artifact, how)
         self._summing: threading.Thread | None = None
         if self._folder is not None:
-            self._summing = threading.Thread(target=self._sum, name="edgebert-sums", daemon=True)
-            self._summing.start()
+            self._summing = started(self._sum, "edgebert-sums")
 
     @property
     def data(self) -> bytes:
@@ -66,9 +66,12 @@ class Compiled:
         cannot raises; it is logged, and the model is opened the plain way.
         """
         caught: tuple[type[Exception], ...] = (OSError, RuntimeError, EdgeBertError, *faults)
-        if (folder := self._folder) is None or self._summing is None:
+        if (folder := self._folder) is None:
             return None
-        self._summing.join()
+        if self._summing is not None:
+            self._summing.join()
+        else:
+            self._sum()
         try:
             if not self._is_whole:
                 self._data = None
@@ -87,7 +90,7 @@ class Compiled:
 
     def _sum(self) -> None:
         assert self._folder is not None
-        with contextlib.suppress(OSError, ValueError, AttributeError, RecursionError, TypeError):
+        with contextlib.suppress(Exception):  # whatever it is, such as no memory: the model is made again
             facts = json.loads((self._folder / _FACTS).read_text(encoding="utf-8"))
             for name, fact in facts.items():
                 if name == self._whole:

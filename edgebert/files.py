@@ -6,10 +6,13 @@ import contextlib
 import errno
 import hashlib
 import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 from edgebert.errors import BudgetError, BundleError, EdgeBertError
+
+_UMASK = threading.Lock()
 
 
 def sha256(path: Path) -> str:
@@ -49,9 +52,10 @@ def new_folder(out: Path) -> Iterator[Path]:
         partial = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".partial", dir=out.parent))
         try:
             yield partial
+            mask = _umask()
             for path in partial.rglob("*"):  # libraries write some files for their owner alone
-                path.chmod((0o777 if path.is_dir() else 0o666) & ~_umask())
-            partial.chmod(0o777 & ~_umask())
+                path.chmod((0o777 if path.is_dir() else 0o666) & ~mask)
+            partial.chmod(0o777 & ~mask)
             refuse_existing(out)
             partial.rename(out)
         except BaseException:
@@ -115,6 +119,11 @@ def make_parent(out: Path) -> None:
 
 
 def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
+    """The process's umask. Linux tells it; elsewhere it can only be read by setting it, which all threads see."""
+    with contextlib.suppress(OSError, StopIteration, LookupError, ValueError):
+        lines = Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines()
+        return int(next(line for line in lines if line.startswith("Umask:")).split()[1], 8)
+    with _UMASK:  # else two threads, each of which sets what it found, can leave it at 0
+        mask = os.umask(0)
+        os.umask(mask)
     return mask

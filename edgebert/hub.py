@@ -41,7 +41,7 @@ def resolve(name_or_path: str | Path, *, revision: str | None = None, pick: Pick
         raise BundleError(f"{str(name_or_path)[:200]!r} is no path: {problem}") from None
     if there:
         if revision is not None:
-            raise BundleError(f"--revision {revision!r} goes with a Hub id, and {name_or_path} is a local path")
+            raise BundleError(f"revision {revision!r} goes with a Hub id, and {name_or_path} is a local path")
         return path
     name = str(name_or_path)
     if not _REPO_ID.fullmatch(name) or name.startswith(".") or name.endswith(".edgebert"):

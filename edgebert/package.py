@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
+import json
 import os
 import shutil
 import tempfile
@@ -19,6 +21,7 @@ from edgebert.files import new_file, new_folder, sha256
 from edgebert.manifest import MANIFEST_NAME
 
 SUFFIX = ".edgebert"
+_TIMES = ".times.json"  # hidden, so no file of the bundle
 _ENCRYPTED = 0x1
 _TIME = (1980, 1, 1, 0, 0, 0)  # the earliest a zip archive can tell
 
@@ -76,6 +79,7 @@ def _cached(path: Path, name: str) -> Path | None:
             try:
                 with new_folder(folder) as partial:
                     _extract(path, partial)
+                    _remember(Bundle.open(partial))
             except BundleError:
                 if not folder.exists():  # else another process was faster
                     raise
@@ -87,11 +91,26 @@ def _cached(path: Path, name: str) -> Path | None:
 
 
 def _is_whole(folder: Path) -> bool:
+    """Whether it is as it was unpacked; files are hashed when their times are no longer those of then."""
     try:
-        Bundle.open(folder)
-    except BundleError:
+        bundle = Bundle.open(folder)
+        if _remembered(folder) != list(bundle.times()):
+            bundle.check()
+            with contextlib.suppress(OSError):  # else it is hashed again the next time
+                _remember(bundle)
+    except (BundleError, OSError):
         return False
     return True
+
+
+def _remember(bundle: Bundle) -> None:
+    (bundle.root / _TIMES).write_text(json.dumps(bundle.times()), encoding="ascii")
+
+
+def _remembered(folder: Path) -> object:
+    with contextlib.suppress(OSError, ValueError, RecursionError):
+        return json.loads((folder / _TIMES).read_text(encoding="ascii"))
+    return None
 
 
 def _extract(path: Path, folder: Path) -> None:

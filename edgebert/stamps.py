@@ -124,7 +124,8 @@ def engine_version(engine: str) -> str:
         return named[0].name.removesuffix(".dist-info").partition("-")[2]
     from importlib import metadata
 
-    try:
-        return metadata.version(engine)
-    except metadata.PackageNotFoundError:
-        return ""
+    # Builds for accelerators have names of their own: onnxruntime-gpu, -qnn, -directml.
+    for package in (engine, *sorted(set(metadata.packages_distributions().get(engine, ())))):
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            return metadata.version(package)
+    return ""

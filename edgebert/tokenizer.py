@@ -17,6 +17,7 @@ import tokenizers
 
 from edgebert.bundle import Bundle
 from edgebert.errors import BundleError
+from edgebert.threads import started
 
 _CHARACTERS = 64  # a token, at the most that running text holds
 _UNKNOWN = ("[UNK]", "<unk>")  # of WordPiece, and of SentencePiece and RoBERTa
@@ -97,35 +98,42 @@ def open_tokenizer(bundle: Bundle, *, max_length: int | None = None) -> Tokenize
 class TokenizerSoon:
     """A tokenizer that is read while the engine opens its model: each takes about as long as the other.
 
-    Reading holds Python's lock, so it begins when the engine says that it works without it.
+    Reading holds Python's lock, so it begins when the engine says that it works without it. Without a thread, as no
+    engine said so or the system allows none, the caller reads.
     """
 
     def __init__(self, bundle: Bundle) -> None:
+        self._bundle = bundle
         self._found: Tokenizer | None = None
         self._problem: BaseException | None = None
-        self._begun = threading.Event()
-        self._reader = threading.Thread(target=self._read, args=(bundle,), name="edgebert-tokenizer", daemon=True)
-        self._reader.start()
+        self._go = threading.Event()
+        self._reader: threading.Thread | None = None
 
     def begin(self) -> None:
         """Lets the reading begin."""
-        self._begun.set()
+        if self._reader is None and self._found is None and self._problem is None:
+            self._reader = started(self._read, "edgebert-tokenizer")
+        # Starting waits for the thread; what it does then must wait until the caller is back with the lock.
+        self._go.set()
 
     def read(self) -> Tokenizer:
         """The tokenizer.
 
         Raises: BundleError, see `open_tokenizer`.
         """
-        self.begin()
-        self._reader.join()
+        if self._reader is not None:
+            self._reader.join()
+        elif self._found is None and self._problem is None:
+            self._go.set()
+            self._read()
         if self._problem is not None:
             raise self._problem
         assert self._found is not None
         return self._found
 
-    def _read(self, bundle: Bundle) -> None:
-        self._begun.wait()
+    def _read(self) -> None:
+        self._go.wait()
         try:
-            self._found = open_tokenizer(bundle)
+            self._found = open_tokenizer(self._bundle)
         except BaseException as problem:  # noqa: BLE001 - raised where it is read
             self._problem = problem

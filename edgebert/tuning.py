@@ -17,17 +17,15 @@ import numpy as np
 from edgebert.batching import pad
 from edgebert.bundle import Bundle
 from edgebert.engines.base import Engine
-from edgebert.errors import EdgeBertError, EngineError
+from edgebert.errors import EngineError
 from edgebert.golden import Golden
 from edgebert.plan import Layout, Plan, default_plan
 from edgebert.probes import probe_ids
 
-_VERSION = 1  # one more whenever more or other things are measured
 _LONE = (8, 16, 32, 64, 128)  # tokens of a lone text
 _BATCHES = ((32, 512), (32, 1024), (32, 2048), (128, 512), (128, 1024), (128, 2048))  # tokens of a text, of a run
 _ROUNDS = 5
 _CLEARLY = 1.1  # so much faster must another choice be than the usual one: less is noise
-_NO_CACHE = (OSError, RuntimeError, EdgeBertError, ValueError)
 
 
 def tuned(engine: Engine, reopen: Callable[[Layout], Engine], bundle: Bundle, golden: Golden, threads: int) -> Plan:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import Any
 
-from edgebert.cache import cache_folder
+from edgebert.cache import cache_folder, switched_off
 from edgebert.devices import Kind, Place
 from edgebert.engines.base import Hint, engine_errors
 from edgebert.errors import EngineError
@@ -44,8 +44,13 @@ def _place(core: Any, name: str) -> Place:
 
 
 def device_config(config: dict[str, Any]) -> dict[str, Any]:
-    """`config` of the CPU as another device takes it: no threads, and compiled models kept where there is a cache."""
+    """`config` of the CPU as another device takes it: no threads, and compiled models kept where there is a cache.
+
+    EDGEBERT_COMPILED=0 switches it off.
+    """
     kept = {key: value for key, value in config.items() if key not in _CPU_ONLY}
+    if switched_off("EDGEBERT_COMPILED"):
+        return kept
     with contextlib.suppress(OSError, RuntimeError):  # RuntimeError: there is no home folder
         folder = cache_folder("compiled")
         folder.mkdir(parents=True, exist_ok=True)

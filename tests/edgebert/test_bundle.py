@@ -136,7 +136,7 @@ def test_a_plain_folder_is_named_as_the_source(tiny_teacher: Path) -> None:
 
 
 def test_a_revision_goes_with_no_local_path(tiny_bundle: Path) -> None:
-    with pytest.raises(BundleError, match=r"--revision 'main' goes with a Hub id, and .* is a local path"):
+    with pytest.raises(BundleError, match=r"^revision 'main' goes with a Hub id, and .* is a local path"):
         Bundle.from_pretrained(tiny_bundle, revision="main")
 
 

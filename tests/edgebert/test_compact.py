@@ -166,6 +166,10 @@ def test_parts_that_differ_are_refused() -> None:
         (lambda: Int8Vectors([1, 2], 1.0), "codes are list"),  # type: ignore[arg-type]
         (lambda: Int8Vectors(np.zeros((2, 3), np.int8), 0.0), "scale of int8 vectors is 0.0"),
         (lambda: Int8Vectors(np.zeros((2, 3), np.int8), float("nan")), "scale of int8 vectors is nan"),
+        (lambda: to_int8(np.ones((2, 3)), scale="a"), "scale of int8 vectors is 'a'; a number above 0"),  # type: ignore[arg-type]
+        (lambda: to_int8(np.ones(3), scale=True), "scale of int8 vectors is True"),
+        (lambda: to_int8(np.ones(3), scale=float("inf")), "scale of int8 vectors is inf"),
+        (lambda: Int8Vectors(np.zeros((2, 3), np.int8), [1.0]), r"scale of int8 vectors is \[1.0\]"),  # type: ignore[arg-type]
         (lambda: BinaryVectors(np.zeros((2, 3), np.int8), 24), "bits are int8"),  # type: ignore[arg-type]
         (lambda: BinaryVectors(np.zeros((2, 3), np.uint8), 25), "3 bytes a vector do not hold 25 bits"),
         (lambda: BinaryVectors(np.zeros((2, 3), np.uint8), 16), "3 bytes a vector do not hold 16 bits"),

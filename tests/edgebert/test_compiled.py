@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -105,8 +108,6 @@ def test_what_the_engine_cannot_read_though_it_is_whole_is_thrown_away(
     name: str, tiny_bundle: Path, own_cache: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Such as one that another build of the same version made."""
-    import json
-
     from edgebert.compiled import _facts
 
     wanted = vectors(tiny_bundle, name)
@@ -207,6 +208,39 @@ def test_two_names_for_one_artifact_are_one(copied_bundle: Path, own_cache: Path
     seal(copied_bundle, dataclasses.replace(manifest, artifacts=twice))
     assert (vectors(copied_bundle, "openvino-int8") == vectors(copied_bundle, "openvino-again")).all()
     assert len(kept(own_cache)) == 1
+
+
+@ENGINES
+def test_where_no_thread_can_start_the_bytes_are_summed_without_one(
+    name: str, tiny_bundle: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    wanted = vectors(tiny_bundle, name)
+    (folder,) = kept(own_cache)
+    monkeypatch.setattr(threading.Thread, "start", none)
+    before = largest(folder).stat().st_mtime_ns
+    assert (vectors(tiny_bundle, name) == wanted).all()
+    assert largest(folder).stat().st_mtime_ns == before
+    DAMAGES["one place"](folder)
+    assert np.abs(vectors(tiny_bundle, name) - wanted).max() < 1e-5
+    assert kept(own_cache) == [folder]
+
+
+def test_a_fault_of_the_summing_is_no_trace_on_the_screen_and_the_model_is_made_again(
+    tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise MemoryError
+
+    seen: list[object] = []
+    wanted = vectors(tiny_bundle, "openvino-int8")
+    with monkeypatch.context() as patch:
+        patch.setattr(threading, "excepthook", seen.append)
+        patch.setattr("edgebert.compiled.json", SimpleNamespace(loads=full, dumps=json.dumps))
+        assert np.abs(vectors(tiny_bundle, "openvino-int8") - wanted).max() < 1e-5
+    assert seen == []
 
 
 def test_what_is_not_in_the_manifest_is_not_kept(tiny_bundle: Path) -> None:

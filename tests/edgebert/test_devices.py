@@ -119,6 +119,15 @@ def test_an_npu_that_is_asked_for_runs_every_text_at_a_static_shape(
     assert {c["INFERENCE_PRECISION_HINT"] for c in npu.configs} == {"f16"}
 
 
+def test_compiled_models_of_a_device_are_kept_unless_that_is_switched_off(
+    tiny_bundle: Path, npu: FakeNpu, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EDGEBERT_COMPILED", "0")
+    edgebert.load(tiny_bundle, device="npu", threads=1).close()
+    assert npu.configs and not any("CACHE_DIR" in config for config in npu.configs)
+    assert not (own_cache / "compiled").exists()
+
+
 def test_what_was_proven_on_a_device_is_stamped_for_it_alone(tiny_bundle: Path, npu: FakeNpu) -> None:
     edgebert.load(tiny_bundle, device="npu", threads=1).close()
     bundle, place = Bundle.open(tiny_bundle), the_npu()

@@ -6,13 +6,15 @@ import errno
 import hashlib
 import io
 import os
+import sys
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from edgebert.errors import BudgetError, BundleError, EdgeBertError
-from edgebert.files import new_file, new_folder, refuse_existing, sha256
+from edgebert.files import _umask, new_file, new_folder, refuse_existing, sha256
 
 
 def full(*_: Any, **__: Any) -> Any:
@@ -57,6 +59,47 @@ def umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells the umask without setting it")
+def test_the_umask_is_never_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = os.umask(0o027)
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "umask", lambda mask: pytest.fail("the umask of the whole process was set"))
+            with new_file(tmp_path / "a") as file, new_folder(tmp_path / "b"):
+                file.write_text("x")
+    finally:
+        os.umask(before)
+    assert [(tmp_path / name).stat().st_mode & 0o777 for name in "ab"] == [0o640, 0o750]
+
+
+@pytest.mark.parametrize("told", [None, "Name:\tpython\n", "Umask:\n", "Umask:\tx\n"])
+def test_where_the_system_does_not_tell_threads_leave_the_umask_as_it_is(
+    told: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    genuine, wanted, interval = Path.read_text, umask(), sys.getswitchinterval()
+
+    def read_text(self: Path, *args: Any, **more: Any) -> str:
+        if str(self) != "/proc/self/status":
+            return genuine(self, *args, **more)
+        if told is None:
+            raise FileNotFoundError(errno.ENOENT, "no such file", str(self))
+        return told
+
+    monkeypatch.setattr(Path, "read_text", read_text)
+    found: set[int] = set()
+    threads = [threading.Thread(target=lambda: found.update(_umask() for _ in range(2000))) for _ in range(4)]
+    sys.setswitchinterval(1e-6)
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+        left = os.umask(wanted)
+    assert (found, left) == ({wanted}, wanted)
 
 
 @pytest.mark.parametrize("make", [new_file, new_folder])

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import edgebert
+from edgebert import memory, tokenizer
 from edgebert.bundle import Bundle
 from edgebert.errors import BudgetError, EngineError, RecipeError
 from edgebert.memory import bytes_per_token, plan_within, resident_mb
@@ -113,6 +114,22 @@ def test_too_little_is_refused_with_what_is_needed_and_that_is_enough(wide_bundl
     assert (needed := re.search(r"allow (\d+) or more", done.stderr)) is not None
     assert worked(wide_bundle, "onnxruntime", int(needed[1]))[0] <= int(needed[1])
     assert "48 tokens" in str(caught.value)
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_the_tokenizer_is_in_memory_when_it_is_measured(
+    first: bool, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    opened, planned = tokenizer.open_tokenizer, memory.plan_within
+    if not first:
+        edgebert.load(tiny_bundle, engine="openvino", threads=1).close()
+    monkeypatch.setattr(tokenizer, "open_tokenizer", lambda *a, **k: (opened(*a, **k), done.append("tokenizer"))[0])
+    monkeypatch.setattr(memory, "plan_within", lambda *a, **k: (done.append("plan"), planned(*a, **k))[1])
+    # What an engine reads is not kept, so that it never says that the tokenizer may be read beside it.
+    monkeypatch.setenv("EDGEBERT_COMPILED", "0")
+    edgebert.load(tiny_bundle, engine="openvino", threads=1, memory_mb=2000).close()
+    assert done == ["tokenizer", "plan"]
 
 
 @pytest.mark.parametrize("value", [0, -1, "x", float("nan"), float("inf"), True, 0.5, [1]])

@@ -297,3 +297,35 @@ def test_a_package_whose_unpacked_copy_lost_a_file_is_unpacked_again(tiny_bundle
     folder = unpack(path)
     (folder / "config.json").unlink()
     assert (unpack(path) / "config.json").is_file()
+
+
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("name", ["onnx/model_qint8.onnx", "config.json", MANIFEST_NAME])
+def test_a_package_whose_unpacked_copy_was_changed_is_unpacked_again(name: str, package: Path) -> None:
+    folder = unpack(package)
+    flip(folder / name)
+    assert unpack(package) == folder
+    Bundle.open(folder).check()
+    with edgebert.load(package, engine="onnxruntime", threads=1) as encoder:
+        assert encoder.encode("x").shape == (64,)
+
+
+@pytest.mark.parametrize("times", [None, b"[", b"[1, 2]", b"\xff"])
+def test_an_unpacked_copy_whose_times_are_not_known_is_hashed_once_and_kept(
+    times: bytes | None, package: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, hashed, check = unpack(package), list[Path](), Bundle.check
+    monkeypatch.setattr(Bundle, "check", lambda bundle: (hashed.append(bundle.root), check(bundle))[1])
+    unpack(package)
+    assert hashed == []
+    (folder / ".times.json").unlink() if times is None else (folder / ".times.json").write_bytes(times)
+    stamp = (folder / MANIFEST_NAME).stat().st_mtime_ns
+    for _ in range(2):
+        assert unpack(package) == folder
+    assert hashed == [folder]
+    assert (folder / MANIFEST_NAME).stat().st_mtime_ns == stamp

@@ -293,6 +293,22 @@ def test_a_wrong_number_to_warm_up_for_is_named(value: object, encoder: Any) -> 
         encoder.warm_up(value)
 
 
+def test_warm_up_runs_nothing_new_within_a_budget_of_memory(tiny_bundle: Path) -> None:
+    with edgebert.load(tiny_bundle, engine="onnxruntime", precision="int8", threads=1, memory_mb=2000) as encoder:
+        embed = encoder.opened.embed
+        shapes: list[tuple[int, ...]] = []
+
+        def watched(input_ids: Any, attention_mask: Any) -> Any:
+            shapes.append(input_ids.shape)
+            return embed(input_ids, attention_mask)
+
+        encoder.opened.embed = watched  # type: ignore[method-assign]
+        encoder.warm_up(16)
+        assert shapes == []
+        encoder.encode("dog")
+        assert shapes == [(1, 16)]
+
+
 def test_warm_up_meets_every_shape_that_comes_later() -> None:
     engine = Sums()
     made = runner(engine, max_length=40)

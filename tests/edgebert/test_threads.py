@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from edgebert import threads
@@ -15,8 +17,9 @@ from edgebert.threads import checked_threads, usable_threads
 
 @pytest.fixture(autouse=True)
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A machine of 12 processors without limits; returns its control group's folder."""
+    """A machine of 12 processors without limits; returns the folder of its control groups' root."""
     monkeypatch.setattr(threads, "_CGROUP", tmp_path)
+    monkeypatch.setattr(threads, "_SELF", tmp_path / "self")
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(12)), raising=False)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     return tmp_path
@@ -52,6 +55,43 @@ def test_the_quota_of_an_old_control_group_is_a_limit(quota: str, expected: int,
 
 
 @pytest.mark.parametrize(
+    ("limits", "own", "expected"),
+    [
+        ({"a/b": "300000"}, "0::/a/b", 3),
+        ({"a": "200000", "a/b": "300000"}, "0::/a/b", 2),  # a group has no more than those above it
+        ({"": "100000", "a/b": "300000"}, "0::/a/b", 1),
+        ({"a": "max", "a/b": "400000"}, "12:pids:/x\n0::/a/b\n", 4),
+        ({"": "500000"}, "0::/not/here", 5),
+        ({"": "500000", "c": "100000"}, "0::/../../c", 5),  # of another view
+        ({"a": "200000"}, "0::/", 12),
+        ({"a": "200000"}, "nonsense", 12),
+        ({"a": "nonsense", "a/b": "200000"}, "0::/a/b", 2),
+        ({"a:b": "200000"}, "0::/a:b", 2),
+    ],
+)
+def test_every_group_above_this_process_is_a_limit(
+    limits: dict[str, str], own: str, expected: int, machine: Path
+) -> None:
+    (machine / "self").write_text(own)
+    for group, quota in limits.items():
+        (machine / group).mkdir(parents=True, exist_ok=True)
+        (machine / group / "cpu.max").write_text(f"{quota} 100000\n")
+    assert usable_threads() == expected
+
+
+@pytest.mark.parametrize(
+    ("own", "expected"), [("3:cpu,cpuacct:/a/b\n2:cpuset:/\n", 2), ("3:cpuset:/a/b\n", 4), ("3:cpu:/a", 4)]
+)
+def test_every_old_group_above_this_process_is_a_limit(own: str, expected: int, machine: Path) -> None:
+    (machine / "self").write_text(own)
+    (machine / "cpu" / "a" / "b").mkdir(parents=True)
+    for group, quota in (("", "400000"), ("a", "-1"), ("a/b", "250000")):
+        (machine / "cpu" / group / "cpu.cfs_quota_us").write_text(quota)
+        (machine / "cpu" / group / "cpu.cfs_period_us").write_text("100000")
+    assert usable_threads() == expected
+
+
+@pytest.mark.parametrize(
     ("stated", "expected"), [("3", 3), ("5,2", 5), ("64", 12), ("0", 12), ("-1", 12), ("many", 12), ("", 12), ("²", 12)]
 )
 def test_omp_num_threads_is_a_limit(stated: str, expected: int, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -62,11 +102,15 @@ def test_omp_num_threads_is_a_limit(stated: str, expected: int, monkeypatch: pyt
 def test_a_number_is_taken_as_given_and_none_is_the_usable() -> None:
     assert checked_threads(None) == 12
     assert [checked_threads(n) for n in (1, 40, 1024)] == [1, 40, 1024]
+    given = checked_threads(np.int64(2))  # type: ignore[arg-type]
+    assert (given, type(given)) == (2, int)
 
 
-@pytest.mark.parametrize("number", [0, -1, 1025, 2.0, "2", True])
+@pytest.mark.parametrize("number", [0, -1, 1025, 2.0, "2", True, np.int64(0)])
 def test_a_number_beyond_sense_is_refused(number: object) -> None:
-    with pytest.raises(RecipeError, match=rf"threads is {number!r}; it must be 1 to 1024 \(this process may use 12\)"):
+    with pytest.raises(
+        RecipeError, match=rf"threads is {re.escape(repr(number))}; it must be 1 to 1024 \(this process may use 12\)"
+    ):
         checked_threads(number)  # type: ignore[arg-type]
 
 

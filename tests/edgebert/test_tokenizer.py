@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,8 @@ import tokenizers
 
 import edgebert
 from edgebert.bundle import Bundle
-from edgebert.errors import BundleError
-from edgebert.tokenizer import Tokenizer, open_tokenizer
+from edgebert.errors import BundleError, EngineError
+from edgebert.tokenizer import Tokenizer, TokenizerSoon, open_tokenizer
 
 
 @pytest.fixture
@@ -141,3 +142,44 @@ def test_a_very_long_text_gives_the_same_tokens_and_is_not_tokenized_to_its_end(
         assert tokenizer(texts)[0].truncated
         assert len(seen) == len(texts)
         assert max(seen) <= 64 * 16
+
+
+def readers() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name == "edgebert-tokenizer"]
+
+
+def test_a_load_that_fails_leaves_no_thread(tiny_bundle: Path) -> None:
+    with pytest.raises(EngineError):
+        edgebert.load(tiny_bundle, device="gpu", engine="onnxruntime")
+    assert readers() == []
+
+
+@pytest.mark.parametrize("begun", ["never", "once", "twice", "without threads"])
+def test_a_tokenizer_is_read_once_by_a_thread_or_by_the_caller(
+    begun: str, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    if begun == "without threads":
+        monkeypatch.setattr(threading.Thread, "start", none)
+    soon = TokenizerSoon(Bundle.open(tiny_bundle))
+    assert readers() == []
+    for _ in range({"never": 0, "twice": 2}.get(begun, 1)):
+        soon.begin()
+    found = soon.read()
+    soon.begin()
+    assert soon.read() is found
+    assert found(["dog"])[0].ids[0] == 2
+    assert readers() == []
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_what_is_wrong_with_a_tokenizer_is_raised_where_it_is_read(begun: bool, copied_bundle: Path) -> None:
+    (copied_bundle / "tokenizer.json").write_bytes(bytes((copied_bundle / "tokenizer.json").stat().st_size))
+    soon = TokenizerSoon(Bundle.open(copied_bundle))
+    if begun:
+        soon.begin()
+    for _ in range(2):
+        with pytest.raises(BundleError, match="is not a tokenizer that can be read"):
+            soon.read()

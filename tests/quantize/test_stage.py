@@ -240,7 +240,7 @@ def test_with_a_task_the_recipes_compete_and_the_score_that_is_kept_is_written(
     [
         (("--samples", "7"), 2, "7 is not in the range x>=8"),
         (("--min-cosine", "1.5"), 2, "1.5 is not in the range 0"),
-        (("--column", "text", "--revision", "x"), 1, "--revision 'x' goes with a Hub id"),
+        (("--column", "text", "--revision", "x"), 1, "revision 'x' goes with a Hub id"),
         (("--tables", "5"), 2, "'5' is not one of '4', '8'"),
         (("--min-retention", "2"), 2, "2.0 is not in the range 0"),
         (("--metric", "similarity"), 2, "--metric and --eval belong to --min-retention, which is missing"),
