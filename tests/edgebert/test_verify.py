@@ -92,10 +92,10 @@ def test_times_are_measured_on_the_threads_that_load_would_use(
     genuine = variants.open_engine
 
     def spy(
-        bundle: Bundle, name: str, *, hint: engines.Hint, threads: int | None = None, streams: int = 1
+        bundle: Bundle, name: str, *, hint: engines.Hint, threads: int | None = None, streams: int = 1, **options: Any
     ) -> engines.Engine:
         tried.add((threads, streams))
-        return genuine(bundle, name, hint=hint, threads=threads, streams=streams)
+        return genuine(bundle, name, hint=hint, threads=threads, streams=streams, **options)
 
     monkeypatch.setattr(variants, "open_engine", spy)
     report = verify(tiny_bundle, threads=threads)
