@@ -142,6 +142,7 @@ class Bundle:
 
         Raises: BundleError naming every file that was changed, is missing or is extra.
         """
+        self.touched  # noqa: B018 - noted before a byte is read: what replaces a file later is not what was proven
         wrong = []
         for name, fact in self.manifest.files.items():
             path = self.path(name)

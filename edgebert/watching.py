@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import errno
 import hashlib
 import logging
+import os
 import threading
 import weakref
 from collections.abc import Iterator, Mapping
@@ -57,9 +59,7 @@ def watch(
         isinstance(interval, bool) or not isinstance(interval, int | float) or not 0 < interval <= 86400
     ):
         raise RecipeError(f"interval is {interval!r}; it must be seconds, more than 0 and at most 86400, or None")
-    if not isinstance(path, str | Path) or not (there := Path(path).expanduser()).exists():
-        raise BundleError(f"no such file or folder: {path}; only a local path can be watched")
-    return Watched(there.absolute(), Options(engine, precision, threads), interval)
+    return Watched(_local(path), Options(engine, precision, threads), interval)
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Options:
 
         Raises: BundleError, EngineError, OSError.
         """
-        bundle = Bundle.from_pretrained(path.resolve(strict=True))  # where a link leads now
+        bundle = Bundle.from_pretrained(_real(path))
         if not bundle.is_sealed:
             raise BundleError(f"{path} is no bundle: it has no {MANIFEST_NAME}")
         bundle.check()
@@ -119,7 +119,7 @@ class Watched(Encoding):
         super().__init__()
         self.path, self.generation, self.problem = path, 1, ""
         self._options, self._interval = options, interval
-        self._settled: Look | None = _look(path)
+        self._settled = _look(path)
         self._pending = self._settled
         self._serving: _Serving | None = _Serving(options.open(path, None))
         identity = _identity(path)
@@ -207,11 +207,12 @@ class Watched(Encoding):
         if self._serving is not None:
             self._serving.calls = 0
 
-    def _decide(self, look: Look | None) -> bool:
+    def _decide(self, look: Look) -> bool:
         """Takes up what `look` saw, or says in `problem` why not."""
         try:
             identity = _identity(self.path)
             if identity == self._identity:
+                _require_whole(self.path)
                 self.problem = ""
                 return False
             encoder = self._options.open(self.path, self._dimension)
@@ -219,10 +220,11 @@ class Watched(Encoding):
                 encoder.close()
                 self._settled = self._pending = ()  # the next two looks decide again
                 return False
-        except _FAULTS as problem:
-            reason = str(problem) or type(problem).__name__
+        except Exception as problem:  # whatever it is: what serves goes on, and so does the looking
+            expected, name = isinstance(problem, _FAULTS), type(problem).__name__
+            reason = (str(problem) or name) if expected else f"{name}: {problem}"
             self.problem = f"{reason}; what was loaded before keeps serving"
-            logger.warning("%s is not taken up: %s", self.path, self.problem)
+            logger.warning("%s is not taken up: %s", self.path, self.problem, exc_info=not expected)
             return False
         if not self._swap(_Serving(encoder)):
             encoder.close()  # it was closed meanwhile
@@ -295,16 +297,41 @@ def _end() -> None:
         one.close()
 
 
-def _look(path: Path) -> Look | None:
-    """Where `path` leads and the names, sizes and times of what lies there; None when that is nothing or changes."""
+def _local(path: object) -> Path:
+    """The absolute path of what is there.
+
+    Raises: BundleError when there is nothing.
+    """
     try:
-        real = path.resolve(strict=True)
+        if isinstance(path, str | Path) and (there := Path(path).expanduser()).exists():
+            return there.absolute()
+    except (RuntimeError, OSError, ValueError) as problem:  # an unknown user, a name that is too long
+        reason = problem.strerror if isinstance(problem, OSError) else problem
+        raise BundleError(f"{str(path)[:200]!r} is no path: {reason}") from None
+    raise BundleError(f"no such file or folder: {path}; only a local path can be watched")
+
+
+def _real(path: Path) -> Path:
+    """Where `path` leads now.
+
+    Raises: OSError when that is nothing.
+    """
+    try:
+        return path.resolve(strict=True)
+    except RuntimeError:  # a link to itself, before Python 3.13
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path)) from None
+
+
+def _look(path: Path) -> Look:
+    """Where `path` leads and the names, sizes and times of what lies there; what is wrong when that is nothing."""
+    try:
+        real = _real(path)
         if real.is_file():
             return (str(real), _facts(real))
         files = sorted(p for p in real.rglob("*") if p.is_file())
         return (str(real), real.stat().st_ino, *((str(p), _facts(p)) for p in files))
-    except (OSError, RuntimeError):  # RuntimeError: a link to itself, before Python 3.13
-        return None
+    except OSError as problem:
+        return (str(problem),)
 
 
 def _facts(path: Path) -> Look:
@@ -317,7 +344,13 @@ def _identity(path: Path) -> str:
 
     Raises: OSError when it cannot be read.
     """
-    real = path.resolve(strict=True)
+    real = _real(path)
     if real.is_file():
         return sha256(real)
     return hashlib.sha256((real / MANIFEST_NAME).read_bytes()).hexdigest()
+
+
+def _require_whole(path: Path) -> None:
+    """Raises BundleError when files of the folder are not as its manifest says; a package's hash is that of all."""
+    if (real := _real(path)).is_dir():
+        Bundle.open(real).check()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -240,3 +241,12 @@ def test_files_that_no_engine_reads_may_change_before_the_second_layout(copied_b
         (copied_bundle / "onnx" / "model_qint8.onnx").unlink()
         assert encoder.runs == "openvino int8"
         assert encoder.encode(["dog"] * 100).shape == (100, 64)
+
+
+def test_what_is_opened_at_once_needs_no_file_any_more(copied_bundle: Path) -> None:
+    with edgebert.load(copied_bundle, threads=4, tune=False) as encoder:
+        encoder.open_all()
+        shutil.rmtree(copied_bundle)
+        assert encoder.encode(["dog"] * 100).shape == (100, 64)
+    with pytest.raises(EngineError, match="is closed: load the model again"):
+        encoder.open_all()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -91,10 +92,10 @@ def test_times_are_measured_on_the_threads_that_load_would_use(
     genuine = variants.open_engine
 
     def spy(
-        bundle: Bundle, name: str, *, hint: engines.Hint, threads: int | None = None, streams: int = 1
+        bundle: Bundle, name: str, *, hint: engines.Hint, threads: int | None = None, streams: int = 1, **options: Any
     ) -> engines.Engine:
         tried.add((threads, streams))
-        return genuine(bundle, name, hint=hint, threads=threads, streams=streams)
+        return genuine(bundle, name, hint=hint, threads=threads, streams=streams, **options)
 
     monkeypatch.setattr(variants, "open_engine", spy)
     report = verify(tiny_bundle, threads=threads)
@@ -310,3 +311,17 @@ def test_a_hint_that_is_wrong_in_one_shape_is_refused_and_the_bundle_is_not(
     assert "cosine" in bad.problem
     with edgebert.load(tiny_bundle) as encoder:
         assert (encoder.precision, encoder.hint) == ("int8", "f32")
+
+
+def test_a_file_that_is_replaced_after_the_check_is_not_taken_for_proven(
+    copied_bundle: Path, quick: dict[str, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check = Bundle.check
+
+    def replaced_then(bundle: Bundle) -> None:
+        check(bundle)
+        os.utime(copied_bundle / "onnx" / "model.onnx", ns=(0, 0))
+
+    monkeypatch.setattr(Bundle, "check", replaced_then)
+    assert verify(copied_bundle, threads=1).ok
+    assert read_stamp(Bundle.open(copied_bundle), "onnxruntime-fp32") is None

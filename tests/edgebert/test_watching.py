@@ -20,6 +20,7 @@ import pytest
 from helpers import sentences
 
 import edgebert
+from edgebert import watching
 from edgebert.bundle import Bundle, seal
 from edgebert.engines.static_ladder import StaticLadder
 from edgebert.errors import BundleError, EngineError, RecipeError
@@ -237,6 +238,56 @@ def test_a_ladder_that_serves_is_whole_in_memory(place: Path, dogs: Path) -> Non
         assert np.allclose(handle.encode([*TEXTS, "dog " * 90])[:-1], wanted, atol=1e-5)
 
 
+def test_a_damaged_copy_of_what_serves_is_a_problem_until_it_is_whole(place: Path, cats: Path) -> None:
+    with watched(place) as handle:
+        put(cats, place)
+        says = damaged(place)
+        assert [handle.check(), handle.check()] == [False, False]
+        assert handle.problem == f"{place} is damaged: {says}; what was loaded before keeps serving"
+        assert is_by(handle, "cat ")
+        put(cats, place)
+        assert [handle.check(), handle.check()] == [False, False]
+        assert (handle.generation, handle.problem) == (1, "")
+
+
+def test_a_problem_is_the_present_one(cats: Path, dogs: Path, tmp_path: Path) -> None:
+    link, broken = tmp_path / "current", Path(shutil.copytree(dogs, tmp_path / "broken"))
+    link.symlink_to(cats, target_is_directory=True)
+    with watched(link) as handle:
+        for target, says in (
+            (broken, damaged(broken)), (tmp_path / "absent", "No such file or directory"),
+            (link, "Too many levels of symbolic links"), (tmp_path / "absent", "No such file or directory"),
+            (tmp_path / "none", "No such file or directory"), (cats, ""),
+        ):  # fmt: skip
+            (tmp_path / "next").symlink_to(target)
+            (tmp_path / "next").replace(link)
+            assert [handle.check(), handle.check()] == [False, False]
+            assert says in handle.problem
+            assert bool(says) == bool(handle.problem)
+            assert is_by(handle, "cat ")
+
+
+def test_a_fault_that_nobody_foresaw_is_told_and_the_looking_goes_on(
+    place: Path, dogs: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    genuine = watching.load_bundle
+
+    def unforeseen(*_: object, **__: object) -> None:
+        raise IndexError("list index out of range")
+
+    with watched(place, interval=0.05) as handle:
+        monkeypatch.setattr(watching, "load_bundle", unforeseen)
+        put(dogs, place)
+        wait_for(lambda: "IndexError: list index out of range; what was loaded before" in handle.problem)
+        (record,) = [r for r in caplog.records if r.name == "edgebert.watching"]
+        assert record.exc_info
+        assert is_by(handle, "cat ")
+        monkeypatch.setattr(watching, "load_bundle", genuine)
+        put(dogs, place)
+        wait_for(lambda: handle.generation == 2)
+        assert (handle.problem, is_by(handle, "dog ")) == ("", True)
+
+
 def test_a_bundle_that_changes_while_it_is_loaded_is_looked_at_again(
     place: Path, dogs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -329,6 +380,10 @@ def test_an_interval_beyond_sense_is_refused(interval: object, place: Path) -> N
 def test_only_a_local_bundle_can_be_watched(tmp_path: Path, tiny_teacher: Path) -> None:
     with pytest.raises(BundleError, match="no such file or folder: some/model; only a local path can be watched"):
         edgebert.watch("some/model")
+    for name, says in (("~nobody-of-that-name/x", "home directory"), ("x" * 5000, "File name too long")):
+        with pytest.raises(BundleError, match=f"'{name[:200]}'? is no path: .*{says}") as caught:
+            edgebert.watch(name)
+        assert len(str(caught.value)) < 300
     with pytest.raises(RecipeError, match="threads is 0"):
         edgebert.watch(tiny_teacher, threads=0)
     with pytest.raises(BundleError, match="is no bundle: it has no edgebert.json"):
