@@ -169,7 +169,7 @@ def _embedder(
     if given.memory_mb is not None:
         from edgebert.memory import plan_within
 
-        tokenizer.read()  # now, as it takes memory too
+        tokenizer.read().within_budget()  # now, as it takes memory too
         plan = plan_within(given.memory_mb, bundle, opened, given.threads, given.before)
     elif alone:
         plan = one_layout(given.threads)
