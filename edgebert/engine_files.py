@@ -19,6 +19,7 @@ from edgebert.engines import ENGINE_ORDER, is_installed, require_engine
 from edgebert.errors import EngineError
 from edgebert.manifest import EngineName, Precision
 from edgebert.processor import processor
+from edgebert.variants import Wish
 
 # The first that is found in a name holds.
 _NAMES: tuple[tuple[str, Precision], ...] = (
@@ -41,15 +42,6 @@ class EngineFile:
     engine: EngineName
     precision: Precision
     processor: str = ""
-
-
-@dataclass(frozen=True)
-class Wish:
-    """What was asked for: see `edgebert.load`. artifact: the file's name."""
-
-    engine: str = "auto"
-    precision: str = "auto"
-    artifact: str | None = None
 
 
 def known_files(names: Iterable[str]) -> list[EngineFile]:

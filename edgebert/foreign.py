@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 
 from edgebert.bundle import Bundle
-from edgebert.engine_files import EngineFile, Wish, choose, known_files, parts
+from edgebert.engine_files import EngineFile, choose, known_files, parts
 from edgebert.engines import Engine
 from edgebert.errors import EngineError
 from edgebert.hub import resolve
 from edgebert.manifest import Artifact
 from edgebert.pretrained import WEIGHTS, dense_folders, hidden_size, read_config
-from edgebert.variants import Variant
+from edgebert.variants import Variant, Wish
 
 logger = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from edgebert.bundle import Bundle
 from edgebert.embedder import Embedder
-from edgebert.engine_files import EngineFile, Wish, choose, known_files, parts
+from edgebert.engine_files import EngineFile, choose, known_files, parts
 from edgebert.engines import INSTALL, is_installed
 from edgebert.engines.base import Vectors
 from edgebert.errors import BundleError, EngineError
@@ -23,7 +23,7 @@ from edgebert.golden import MIN_COSINE, MIN_COSINE_HALF
 from edgebert.progress import Progress
 from edgebert.proof import Finding
 from edgebert.tokenizer import open_tokenizer
-from edgebert.variants import Variant
+from edgebert.variants import Variant, Wish
 from edgebert.vectors import row_cosines
 
 _LEAST = {"fp32": 1 - 1e-4, "fp16": MIN_COSINE_HALF}  # others as an int8 artifact of a bundle

@@ -19,7 +19,7 @@ from edgebert.processor import processor_name
 from edgebert.stamps import any_placed, read_stamp
 from edgebert.threads import checked_threads
 from edgebert.tokenizer import TokenizerSoon
-from edgebert.variants import PRECISIONS, Variant, candidates, require_runnable
+from edgebert.variants import PRECISIONS, Variant, Wish, candidates, require_artifact, require_runnable
 
 logger = logging.getLogger(__name__)
 
@@ -92,8 +92,9 @@ def load_bundle(
         fitting = candidates(bundle, engine=engine, precision=precision, artifact=artifact)
     else:
         require_runnable(bundle, engine)
+        require_artifact(bundle, artifact)
     tokenizer = TokenizerSoon(bundle)
-    elsewhere, gone = _elsewhere(bundle, fitting, device, engine=engine, precision=precision)
+    elsewhere, gone = _elsewhere(bundle, fitting, device, Wish(engine, precision, artifact))
     placement = Placement("cpu", "", "", device)
     found, problems = _first(bundle, elsewhere, tokenizer, given, placement)
     if found is not None:
@@ -116,23 +117,20 @@ def _found(
     """The model of that name, files of other makers as artifacts."""
     if revision is None and is_bundle(name_or_path):
         return Bundle.from_pretrained(name_or_path)
-    from edgebert.engine_files import Wish
     from edgebert.foreign import open_runnable
 
     return open_runnable(name_or_path, Wish(engine, precision, artifact), revision=revision)
 
 
-def _elsewhere(
-    bundle: Bundle, fitting: Sequence[Variant], device: str, *, engine: str, precision: str
-) -> tuple[list[Variant], list[str]]:
+def _elsewhere(bundle: Bundle, fitting: Sequence[Variant], device: str, wish: Wish) -> tuple[list[Variant], list[str]]:
     """What is tried before the CPU's `fitting`, and why there is nothing where there should be."""
     if device == "cpu" or (device == "auto" and not any_placed()):
         return [], []
     from edgebert.placing import asked_for, faster
 
     if device == "auto":
-        return faster(bundle, fitting, engine=engine, precision=precision)
-    return asked_for(bundle, device, engine=engine, precision=precision)
+        return faster(bundle, fitting, wish)
+    return asked_for(bundle, device, wish)
 
 
 def _resident(memory_mb: float | None) -> float | None:
@@ -171,7 +169,7 @@ def _embedder(
     if given.memory_mb is not None:
         from edgebert.memory import plan_within
 
-        tokenizer.read()  # now, as it takes memory too
+        tokenizer.read().within_budget()  # now, as it takes memory too
         plan = plan_within(given.memory_mb, bundle, opened, given.threads, given.before)
     elif alone:
         plan = one_layout(given.threads)

@@ -6,11 +6,11 @@ from pathlib import Path
 
 from edgebert.bundle import Bundle
 from edgebert.embedder import Embedder
-from edgebert.engine_files import Wish
 from edgebert.engines import ENGINES, is_installed
 from edgebert.errors import MissingExtraError, RecipeError
 from edgebert.foreign import open_runnable
 from edgebert.loading import check_options, load_bundle
+from edgebert.variants import Wish
 
 TORCH = "torch"
 

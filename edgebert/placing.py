@@ -10,7 +10,9 @@ from edgebert.devices import present
 from edgebert.engines import ENGINES, is_installed
 from edgebert.engines.base import Hint, precision_of
 from edgebert.stamps import placed_stamps, read_stamp, seconds
-from edgebert.variants import CLEARLY, Variant, placed_variants
+from edgebert.variants import CLEARLY, Variant, Wish, placed_variants
+
+ANYTHING = Wish()
 
 
 def placed(bundle: Bundle, device: str) -> list[Variant]:
@@ -18,31 +20,34 @@ def placed(bundle: Bundle, device: str) -> list[Variant]:
     return [] if device == "cpu" else placed_variants(bundle, None if device == "auto" else device)
 
 
-def asked_for(bundle: Bundle, device: str, *, engine: str, precision: str) -> tuple[list[Variant], list[str]]:
+def asked_for(bundle: Bundle, device: str, wish: Wish) -> tuple[list[Variant], list[str]]:
     """The variants on devices of the kind `device` that fit, the one to try first; else why there is none.
 
     First what was timed here, the fastest first, then int8 before float, in the engine's own order of places and hints.
+    Of a folder without manifest a device runs the files that the CPU would, in the same precision: less is asked for.
+    Raises: EngineError when such a folder has no file that fits.
     """
     if device == "cpu":
         return [], []
-    there = [v for v in placed_variants(bundle, device) if engine in ("auto", v.engine)]
-    fitting = [v for v in there if precision in ("auto", v.precision)]
+    allowed = _allowed(bundle, wish)
+    there = [v for v in placed_variants(bundle, device) if v.artifact in allowed and wish.engine in ("auto", v.engine)]
+    fitting = [v for v in there if allowed[v.artifact] in ("auto", v.precision)]
     if not there:
-        return [], [f"there is no {device}"]
+        return [], [f"there is no {device}" + (f" for {wish.artifact}" if wish.artifact else "")]
     if not fitting:
-        offered = ", ".join(sorted({v.precision for v in there}))
-        return [], [f"the {device} does not offer {precision}; it offers {offered}"]
+        offered, wanted = (", ".join(sorted(set(names))) for names in ((v.precision for v in there), allowed.values()))
+        return [], [f"the {device} does not offer {wanted}; it offers {offered}"]
     return sorted(fitting, key=lambda v: _rank(bundle, v)), []
 
 
-def faster(
-    bundle: Bundle, on_cpu: Sequence[Variant], *, engine: str = "auto", precision: str = "auto"
-) -> tuple[list[Variant], list[str]]:
+def faster(bundle: Bundle, on_cpu: Sequence[Variant], wish: Wish = ANYTHING) -> tuple[list[Variant], list[str]]:
     """The variants on accelerators that were verified here and clearly faster than the CPU, the fastest first.
 
     on_cpu: what the CPU offers, the one to use first; as long as that one was not timed, there are none. The second
     list names the fastest when none of them is here any more.
     """
+    if bundle.is_foreign:  # nothing of it was ever proven
+        return [], []
     known = read_stamp(bundle, on_cpu[0].artifact, on_cpu[0].hint)
     if known is None or not known.verified or known.seconds is None:
         return [], []
@@ -51,7 +56,7 @@ def faster(
         (stamp, name)
         for name, artifact in bundle.manifest.artifacts.items()
         for hint in get_args(Hint)
-        if engine in ("auto", artifact.engine) and precision in ("auto", precision_of(artifact, hint))
+        if wish.allows(name, artifact.engine, precision_of(artifact, hint))
         for stamp in placed_stamps(bundle, name, hint)
         if stamp.thorough and stamp.verified and seconds(stamp) * CLEARLY < known.seconds
     ]
@@ -72,6 +77,15 @@ def nowhere(bundle: Bundle, device: str, reason: str) -> str:
         f"{bundle.source} does not run on {device}: {reason}. Here {present(engines)}; "
         "fallback=True lets the CPU stand in"
     )
+
+
+def _allowed(bundle: Bundle, wish: Wish) -> dict[str, str]:
+    """The artifacts that may run, and in what precision; of a folder without manifest what the CPU would take."""
+    if bundle.is_foreign:
+        from edgebert.foreign import foreign_candidates
+
+        return {variant.artifact: variant.precision for variant in foreign_candidates(bundle, wish)}
+    return {name: wish.precision for name in bundle.manifest.artifacts if wish.artifact in (None, name)}
 
 
 def _rank(bundle: Bundle, variant: Variant) -> tuple[float, bool]:

@@ -59,6 +59,21 @@ class Variant:
         return open_engine(bundle, self.artifact, hint=self.hint, threads=threads, place=self.place)
 
 
+@dataclass(frozen=True)
+class Wish:
+    """What was asked for: see `edgebert.load`. artifact: its name, of a folder without manifest the file's."""
+
+    engine: str = "auto"
+    precision: str = "auto"
+    artifact: str | None = None
+
+    def allows(self, name: str, engine: str, precision: str) -> bool:
+        """Whether an artifact of that name fits, in that engine and precision."""
+        return (
+            self.artifact in (None, name) and self.engine in ("auto", engine) and self.precision in ("auto", precision)
+        )
+
+
 def known_variants(bundle: Bundle) -> list[Variant]:
     """Every artifact under every hint that its engine knows, whatever this machine has; f32 first."""
     return [
@@ -96,19 +111,12 @@ def candidates(
     require_runnable(bundle, engine)
     artifacts = bundle.manifest.artifacts
     if bundle.is_foreign:
-        from edgebert.engine_files import Wish
         from edgebert.foreign import foreign_candidates  # not above: it needs what stands here
 
         return foreign_candidates(bundle, Wish(engine, precision, artifact))
-    if artifact not in (None, *artifacts):
-        raise EngineError(f"{bundle.source} has no artifact {artifact!r}; it has {', '.join(artifacts)}")
-    fitting = [
-        variant
-        for variant in known_variants(bundle)
-        if engine in ("auto", variant.engine)
-        and precision in ("auto", variant.precision)
-        and artifact in (None, variant.artifact)
-    ]
+    require_artifact(bundle, artifact)
+    wish = Wish(engine, precision, artifact)
+    fitting = [v for v in known_variants(bundle) if wish.allows(v.artifact, v.engine, v.precision)]
     if not fitting:
         half = f"; {precision} is an fp32 artifact in OpenVINO" if precision in ("bf16", "fp16") else ""
         what = f"{engine}-{precision}" + (f" named {artifact}" if artifact else "")
@@ -126,6 +134,12 @@ def require_runnable(bundle: Bundle, engine: str) -> None:
         raise EngineError(f"{bundle.source} has no files for an engine yet: run `edgebert quantize {bundle.source}`")
     if engine != "auto":
         require_engine(engine)
+
+
+def require_artifact(bundle: Bundle, artifact: str | None) -> None:
+    """Raises EngineError when `artifact` is the name of none."""
+    if artifact not in (None, *(artifacts := bundle.manifest.artifacts)):
+        raise EngineError(f"{bundle.source} has no artifact {artifact!r}; it has {', '.join(artifacts)}")
 
 
 def _rank(bundle: Bundle, variant: Variant) -> tuple[bool, float, int]:

@@ -296,3 +296,42 @@ def test_an_engine_that_cannot_list_its_devices_has_none_and_warns(
     monkeypatch.setattr(openvino, "_core", broken)
     assert places("openvino") == []
     assert "no accelerators of openvino: OpenVINO cannot list its devices: no plugins.xml" in caplog.text
+
+
+@pytest.mark.parametrize("fallback", [None, True])
+def test_an_artifact_is_asked_for_by_its_name_on_a_device_too(
+    fallback: bool | None, tiny_bundle: Path, npu: FakeNpu
+) -> None:
+    options: dict[str, Any] = {"device": "npu", "threads": 1, "fallback": fallback}
+    with edgebert.load(tiny_bundle, artifact="openvino-fp32", **options) as encoder:
+        assert encoder.placement == Placement("npu", "openvino", "fp16", "npu", "", NAME)
+    with pytest.raises(EngineError, match="has no artifact 'tflite'; it has .*openvino-fp32"):
+        edgebert.load(tiny_bundle, artifact="tflite", **options)
+    if not fallback:
+        with pytest.raises(EngineError, match="does not run on npu: there is no npu for onnxruntime-int8"):
+            edgebert.load(tiny_bundle, artifact="onnxruntime-int8", **options)
+        with pytest.raises(EngineError, match="the npu does not offer int8; it offers fp16"):
+            edgebert.load(tiny_bundle, artifact="openvino-fp32", precision="int8", **options)
+
+
+def test_auto_runs_no_other_artifact_than_the_one_asked_for(tiny_bundle: Path, npu: FakeNpu) -> None:
+    timed(Bundle.open(tiny_bundle), 0.02, 0.001)
+    write_stamp(Bundle.open(tiny_bundle), Stamp("openvino-fp32", True, seconds=0.03, thorough=True))
+    with edgebert.load(tiny_bundle, artifact="openvino-fp32", threads=1) as encoder:
+        assert (encoder.placement.device, encoder.precision) == ("cpu", "fp32")
+    with edgebert.load(tiny_bundle, artifact="openvino-int8", threads=1) as encoder:
+        assert encoder.placement.device == "npu"
+
+
+def test_files_of_others_run_on_a_device_only_as_on_the_cpu(copied_bundle: Path, npu: FakeNpu) -> None:
+    (copied_bundle / "edgebert.json").unlink()
+    with pytest.raises(EngineError, match="does not run on npu: the npu does not offer fp32; it offers fp16"):
+        edgebert.load(copied_bundle, device="npu", threads=1)  # less than fp32 is never taken unasked
+    with pytest.raises(EngineError, match="no golden vectors to prove bf16 with"):
+        edgebert.load(copied_bundle, device="npu", precision="bf16")
+    with pytest.raises(EngineError, match="has no artifact 'absent.xml'"):
+        edgebert.load(copied_bundle, device="npu", artifact="absent.xml")
+    assert npu.shapes == []
+    with edgebert.load(copied_bundle, device="npu", precision="int8", threads=1) as encoder:
+        assert (encoder.precision, encoder.placement.device) == ("int8", "npu")
+        assert encoder.unproven == "openvino/openvino_model_qint8.xml"

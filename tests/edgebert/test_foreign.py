@@ -19,6 +19,7 @@ import edgebert
 from edgebert import engine_files
 from edgebert.errors import BundleError, EngineError
 from edgebert.models import open_model
+from edgebert.variants import Wish
 
 TEXTS = [*sentences(12, seed=5), "", "a", "今天我们", " ".join(sentences(9, seed=6))]
 MODES = ("cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken")
@@ -302,7 +303,7 @@ def test_the_int8_file_of_this_processor_is_taken(
     monkeypatch.setattr(engine_files, "fitting_processors", lambda: processors)
     tags = ("qint8_arm64", "qint8_avx512", "qint8_avx512_vnni", "quint8_avx2")
     files = engine_files.known_files([f"onnx/model_{tag}.onnx" for tag in tags] + ["onnx/model_quantized.onnx"])
-    chosen = engine_files.choose(files, engine_files.Wish(precision="int8"), "m")
+    chosen = engine_files.choose(files, Wish(precision="int8"), "m")
     assert chosen[0].name == taken
     assert chosen[-1].name == "onnx/model_quantized.onnx"
 

@@ -5,13 +5,18 @@ from __future__ import annotations
 import json
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tokenizers
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tokenizers import normalizers
+from tokenizers import pre_tokenizers as pre
 
 import edgebert
 from edgebert.bundle import Bundle
-from edgebert.errors import BundleError, EngineError
+from edgebert.errors import BudgetError, BundleError, EngineError
 from edgebert.tokenizer import Tokenizer, TokenizerSoon, open_tokenizer
 
 
@@ -142,6 +147,101 @@ def test_a_very_long_text_gives_the_same_tokens_and_is_not_tokenized_to_its_end(
         assert tokenizer(texts)[0].truncated
         assert len(seen) == len(texts)
         assert max(seen) <= 64 * 16
+
+
+# Words, other scripts, blanks that are dropped, and what looks like one and is not, or not always.
+_PIECES = st.sampled_from([
+    "dog", "The", "xyzq", ".", "[SEP]", "[MASK]", "\u4eca\u5929", "e\u0301", "\u0301", "\U0001f600", "\0", "\x1c",
+    "\x0b", "\x85", "\u200b", "\u2003", "\u2028", "\ufeff", "\ufffd", "\u00ad", *" \t\n\r\xa0\u3000",
+])  # fmt: skip
+_RUNS = st.lists(st.tuples(_PIECES, st.sampled_from([1, 1, 2, 3, 40, 700])), min_size=1, max_size=12)
+_NORMALIZERS = [
+    None, normalizers.BertNormalizer(), normalizers.BertNormalizer(clean_text=False, lowercase=False),
+    normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase(), normalizers.StripAccents()]),
+    normalizers.Sequence([normalizers.NFD(), normalizers.BertNormalizer()]),
+]  # fmt: skip
+
+
+@given(
+    _RUNS, st.sampled_from(_NORMALIZERS),
+    st.sampled_from([pre.BertPreTokenizer(), pre.Whitespace(), pre.WhitespaceSplit()]),
+)  # fmt: skip
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_blanks_that_are_dropped_change_no_token(path: Path, runs: Any, normalizer: Any, splitter: Any) -> None:
+    plain = tokenizers.Tokenizer.from_file(str(path))
+    tokenizer = Tokenizer(path, max_length=4)
+    for backend in (plain, tokenizer.backend):
+        backend.normalizer, backend.pre_tokenizer = normalizer, splitter
+    assert tokenizer._drops_blanks
+    text = "".join(piece * times for piece, times in runs)
+    squeezed, is_whole = tokenizer._beginning(text, len(text))
+    assert is_whole and plain.encode(squeezed).ids == plain.encode(text).ids
+    plain.enable_truncation(4)
+    text = text.replace("\x0b", " ").replace("\x85", " ")  # where these part words, a long text may be cut in a word
+    encoded, found = plain.encode(text), tokenizer([text])[0]
+    assert (found.ids, found.truncated) == (encoded.ids, bool(encoded.overflowing))
+
+
+def test_a_long_text_is_cut_at_other_blanks_too(path: Path) -> None:
+    plain, text = tokenizers.Tokenizer.from_file(str(path)), "dog" * 40 + "\t" * 40 + "dog" * 40
+    plain.enable_truncation(4)
+    assert Tokenizer(path, max_length=4)([text])[0].ids == plain.encode(text).ids
+
+
+@pytest.mark.parametrize(
+    ("normalizer", "splitter", "added"),
+    [
+        (None, pre.Metaspace(), "[X]"), (None, pre.ByteLevel(), "[X]"), (None, None, "[X]"),
+        (normalizers.Replace("  ", "\u2581"), pre.BertPreTokenizer(), "[X]"),
+        (normalizers.Sequence([normalizers.NFC(), normalizers.Nmt()]), pre.BertPreTokenizer(), "[X]"),
+        (None, pre.Sequence([pre.Metaspace(), pre.BertPreTokenizer()]), "[X]"),
+        (None, pre.BertPreTokenizer(), "a  b"),
+    ],
+)  # fmt: skip
+def test_where_blanks_count_all_of_them_are_read(path: Path, normalizer: Any, splitter: Any, added: str) -> None:
+    plain, tokenizer = tokenizers.Tokenizer.from_file(str(path)), Tokenizer(path, max_length=4)
+    for backend in (plain, tokenizer.backend):
+        if normalizer is not None:
+            backend.normalizer = normalizer
+        backend.pre_tokenizer = splitter
+        backend.add_tokens([added])
+    plain.enable_truncation(4)
+    assert not tokenizer._drops_blanks
+    for text in ("dog" + " " * 3000 + "cat", " " * 5000 + added, "dog  cat " * 300):
+        encoded, found = plain.encode(text), tokenizer([text])[0]
+        assert (found.ids, found.truncated) == (encoded.ids, bool(encoded.overflowing))
+
+
+def test_within_a_budget_no_text_is_read_without_end(path: Path) -> None:
+    tokenizer, seen = Tokenizer(path, max_length=16), list[int]()
+    backend = tokenizer.backend
+
+    class Watched:
+        def __getattr__(self, name: str) -> object:
+            return getattr(backend, name)
+
+        def encode(self, text: str) -> object:
+            seen.append(len(text))
+            return backend.encode(text)
+
+    tokenizer.backend = Watched()  # type: ignore[assignment]
+    tokenizer.within_budget()
+    cat = backend.token_to_id("cat")
+    assert tokenizer([" " * 1_000_000 + "cat"])[0].ids == [2, cat, 3]
+    assert tokenizer(["\n\t" * 500_000 + "cat"])[0].ids == [2, cat, 3]
+    with pytest.raises(
+        BudgetError, match="a text of 1000000 characters has only 3 tokens in its first 3072, and reading"
+    ):
+        tokenizer(["a" * 1_000_000])
+    assert max(seen) <= 3 * 64 * 16
+
+
+def test_a_load_within_a_budget_says_which_text_breaks_it(tiny_bundle: Path) -> None:
+    with edgebert.load(tiny_bundle, engine="onnxruntime", threads=1, memory_mb=2000) as encoder:
+        assert encoder.encode(" " * 1_000_000).shape == (64,)
+        with pytest.raises(BudgetError, match="would break memory_mb: shorten it, or load the model without memory_mb"):
+            encoder.encode(["dog", "a" * 1_000_000])
+        assert encoder.encode("dog").shape == (64,)
 
 
 def readers() -> list[str]:
