@@ -59,7 +59,9 @@ def judged(max_length: int, names: list[str], bad: str, wrong: Wrong) -> dict[st
     """What `prove_variants` says of toys of which the variant `bad` is wrong; OpenVINO offers bf16."""
     bundle, golden = toy_bundle(max_length, names)
 
-    def opened(bundle: Bundle, name: str, *, hint: engines.Hint, threads: int | None, streams: int) -> Toy:
+    def opened(
+        bundle: Bundle, name: str, *, hint: engines.Hint, threads: int | None, streams: int, beside: object
+    ) -> Toy:
         full = name if hint == "f32" else f"{name}-{hint}"
         precision = precision_of(bundle.manifest.artifacts[name], hint)
         return Toy(full, precision, wrong) if full == bad else Toy(full, precision)
@@ -150,7 +152,7 @@ def test_the_gates_of_a_hint() -> None:
 def test_a_hint_is_timed_in_turns_with_f32(monkeypatch: pytest.MonkeyPatch) -> None:
     bundle, golden = toy_bundle(40, ["openvino-int8"])
     monkeypatch.setattr(
-        variants, "open_engine", lambda b, n, *, hint, threads, streams: Toy(f"{hint} {threads} {streams}")
+        variants, "open_engine", lambda b, n, *, hint, threads, streams, beside: Toy(f"{hint} {threads} {streams}")
     )
     turns: list[str] = []
 
