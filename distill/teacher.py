@@ -13,14 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from edgebert.batching import length_batches, pad
 from edgebert.bundle import Bundle
 from edgebert.cache import cache_folder
 from edgebert.distill.corpus import require_disk
-from edgebert.distill.encoder import load_encoder
+from edgebert.distill.fast_teacher import TeacherEngine, open_teacher
 from edgebert.distill.ragged import Ragged
 from edgebert.files import new_file, sha256
 from edgebert.pretrained import hidden_size, read_config
@@ -64,10 +63,9 @@ class TeacherCache:
         rows = sum(len(range(*self._rows(s).indices(len(self.ids)))) for s in shards)
         size = 2 * (rows * self.teacher.manifest.dimension + (tokens * self.width if self.hidden else 0))
         require_disk(self.folder, size, "the cache of the teacher's vectors")
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        encoder = load_encoder(self.teacher, fused_attention=True).to(device)
+        engine = open_teacher(self.teacher, self.precision)
         for shard in shards:
-            self._compute(encoder, shard, progress)
+            self._compute(engine, shard, progress)
 
     def vectors(self, rows: NDArray[np.int64]) -> NDArray[np.float16]:
         """The sentence vectors of texts `rows`. Shape: (len(rows), dimension)."""
@@ -85,8 +83,7 @@ class TeacherCache:
         shard_array: NDArray[np.float16] = kept[shard]
         return shard_array
 
-    def _compute(self, encoder: Any, shard: int, progress: Callable[[int], None]) -> None:
-        device = next(encoder.parameters()).device
+    def _compute(self, engine: TeacherEngine, shard: int, progress: Callable[[int], None]) -> None:
         first, last, _ = self._rows(shard).indices(len(self.ids))
         ids = [self.ids[r] for r in range(first, last)]
         offsets = self.ids.offsets[first : last + 1] - self.ids.offsets[first]
@@ -94,13 +91,11 @@ class TeacherCache:
         states = np.empty((offsets[-1] if self.hidden else 0, self.width), np.float16)
         for rows in length_batches([len(i) for i in ids], _BATCH):
             input_ids, mask = pad([ids[r] for r in rows], self.teacher.manifest.pad_token_id)
-            with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-                encoded = encoder(torch.from_numpy(input_ids).to(device), torch.from_numpy(mask).to(device))
-            vectors[rows] = encoded.sentence_embedding.float().cpu().numpy()
+            answers = engine.answer(input_ids, mask)
+            vectors[rows] = answers.vectors
             if self.hidden:
-                hidden = encoded.last_hidden_state.float().cpu().numpy()
                 for place, row in enumerate(rows):
-                    states[offsets[row] : offsets[row + 1]] = hidden[place, : len(ids[row])]
+                    states[offsets[row] : offsets[row + 1]] = answers.states[place, : len(ids[row])]
             progress(len(rows))
         for path, array in zip(self._paths(shard), (vectors, states), strict=False):
             with new_file(path, replace=True) as partial, partial.open("wb") as stream:
