@@ -1,8 +1,9 @@
 """Which texts go together and how wide: batches of like length, padded to a finite ladder of shapes.
 
-Every new shape makes an engine build kernels (OpenVINO, tens of milliseconds) or grow its memory (ONNX Runtime), so
-widths come in steps that grow with the length, and numbers of rows in powers of two: a model of 512 tokens meets 64
-widths in its life, and padding is a few percent of the tokens.
+Every new shape makes an engine build kernels (OpenVINO: tens of milliseconds and, for each new number of tokens, some
+megabytes for good) or grow its memory (ONNX Runtime). So widths come in steps that grow with the length: a model of 512
+tokens meets 64 of them in its life. Several rows are a power of two, so wide that all their tokens are a multiple of
+32: runs of up to 1,024 tokens have 32 sizes. Padding is a few percent of the tokens.
 """
 
 from __future__ import annotations
@@ -14,16 +15,21 @@ from numpy.typing import NDArray
 
 # Up to so many tokens: in steps of so many. The last step holds for all that is longer.
 STEPS = ((32, 2), (64, 4), (256, 8), (1 << 31, 16))
+GRID = 32  # tokens: what a run of several rows is a multiple of
+_RUN = 12  # tokens that could be computed in the time that starting a run takes
 
 
-def ladder(length: int, max_length: int, *, coarse: bool = False) -> int:
-    """The width that a row of `length` tokens is padded to: the next step, at most `max_length`.
+def ladder(length: int, max_length: int, *, rows: int = 1, coarse: bool = False) -> int:
+    """The width that rows of at most `length` tokens are padded to: the next step, at most `max_length`.
 
-    coarse: the next power of two from 16 instead, which all are steps too: few shapes where memory is short.
+    rows: so many together, a power of two. coarse: the next power of two from 16 instead, which all are steps too: few
+    shapes where memory is short.
     """
     if coarse:
         return max(length, min(1 << max(4, (length - 1).bit_length()), max_length))
     step = next(step for limit, step in STEPS if length <= limit)
+    if rows > 1:
+        step = max(step, GRID // rows)
     return max(length, min(-(-length // step) * step, max_length))
 
 
@@ -47,14 +53,23 @@ def token_batches(
 ) -> Iterator[tuple[NDArray[np.int64], int]]:
     """Row numbers and width of batches of at most `tokens` tokens, padding included, longest texts first.
 
-    Every row appears once; a batch has a power of two of rows, at least one, at most `most_rows`.
+    Every row appears once; a batch has a power of two of rows, at least one, at most `most_rows`: the number at which
+    padding and the start of another run cost the least together.
     """
     order = np.argsort(-np.asarray(lengths, dtype=np.int64), kind="stable")
+    sums = np.concatenate([[0], np.cumsum(np.asarray(lengths, dtype=np.int64)[order])]).tolist()
     start = 0
     while start < len(order):
-        width = ladder(lengths[order[start]], max_length, coarse=coarse)
-        fits = min(max(1, tokens // width), len(order) - start, most_rows or len(order))
-        rows = 1 << (fits.bit_length() - 1)
+        longest = lengths[order[start]]
+        fits = min(max(1, tokens // ladder(longest, max_length)), len(order) - start, most_rows or len(order))
+        best, cost, rows = (1, ladder(longest, max_length, coarse=coarse)), float("inf"), 1 << (fits.bit_length() - 1)
+        while rows:
+            width = ladder(longest, max_length, rows=rows, coarse=coarse)
+            here = (_RUN + rows * width) / max(sums[start + rows] - sums[start], 1)
+            if here < cost and (rows == 1 or rows * width <= tokens):
+                best, cost = (rows, width), here
+            rows //= 2
+        rows, width = best
         yield order[start : start + rows], width
         start += rows
 

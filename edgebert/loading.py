@@ -217,6 +217,9 @@ def _plan(
             logger.warning("%s: it is not tuned, all runs in one layout: %s", bundle.source, problem)
             return one_layout(threads)
         write_plan(bundle, variant.artifact, variant.hint, threads, plan)
+        from edgebert.memory import give_back
+
+        give_back()  # what proving and measuring took, a multiple of what running takes
     return plan
 
 

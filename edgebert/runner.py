@@ -2,8 +2,8 @@
 
     one text      tokenized and run by the caller itself: no thread is started or woken
     a handful     the same, when all fits into one run
-    many          blocks of texts of like length, taken by one worker more than the plan has streams; a worker tokenizes
-                  its block and runs it, so that one tokenizes while the others compute
+    many          stretches of some thousand texts, by one worker more than the plan has streams: a stretch is
+                  tokenized, sorted by length and run while the next one is tokenized
 
 A layout is compiled when it is first needed and shared by all callers; what runs at once is bounded by the streams.
 Between two runs a worker looks whether its call has ended by an error, so that little is run in vain. Within a budget
@@ -14,10 +14,10 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, NamedTuple, NoReturn, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,8 +31,10 @@ from edgebert.progress import Progress
 if TYPE_CHECKING:
     from concurrent.futures import Future, ThreadPoolExecutor
 
-_BLOCK = 256  # texts that a worker tokenizes and sorts at a time
-_LEAST_BLOCK = 8
+T = TypeVar("T")
+
+_STRETCH = 4096  # texts that are sorted together: more are no tighter, and all their ids are held
+_BLOCK = 256  # texts that a worker tokenizes at a time
 _HANDFUL = 64  # texts that are tokenized first, since they may fit into one run
 _CHARACTERS = 4  # of a token, about; more text than that is no one run
 BOUNDED_BLOCK = 16  # the same within a budget of memory
@@ -49,6 +51,7 @@ class TokenCount(NamedTuple):
 Tokenize = Callable[[Sequence[str]], list[list[int]]]
 Reopen = Callable[[Layout], Engine]
 Batch = tuple[NDArray[np.int64], int]
+Tokenized = tuple[NDArray[np.int64], list[list[int]]]  # the texts' places and their ids
 Job = Callable[[], Iterator[int]]  # a run at every step, which says how many texts it was
 
 
@@ -139,6 +142,9 @@ class Runner:
         self._lone(ids)
         size = 2
         while size <= rows and size * width <= self.plan.batch_tokens:
+            if ladder(width, self.max_length, rows=size) != width:
+                size *= 2
+                continue
             batch = pad([ids] * size, self.pad_token_id, to=width)
             for layout in self.plan.layouts:
                 self.engines.at(layout).embed(*batch)
@@ -191,18 +197,47 @@ class Runner:
         self._spread([partial(self._runs, engine, ids, [batch], out) for batch in batches], progress)
 
     def _many(self, texts: Sequence[str], out: Vectors, most_rows: int | None, progress: Progress) -> None:
-        """Blocks of texts of like length, the longest first. Bytes in UTF-8 tell tokens well in every script."""
+        """Stretch by stretch; by the workers where there are any, else block by block in the caller's thread."""
+        engine = self.engines.at(self.plan.batch)
+        tokenized = self._one_by_one(texts) if self._is_alone else self._ahead(texts)
+        with contextlib.closing(tokenized):
+            for rows, ids in tokenized:
+                batches = self._batches(ids, most_rows)
+                self._spread([partial(self._runs, engine, ids, [batch], out, rows) for batch in batches], progress)
+
+    @property
+    def _is_alone(self) -> bool:
+        """Whether the caller's thread does all itself."""
+        return self.engines.reopen is None or self.plan.bounded
+
+    def _one_by_one(self, texts: Sequence[str]) -> Generator[Tokenized]:
+        """Blocks of like length, the longest first. Bytes in UTF-8 tell tokens well in every script."""
         sizes = [len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass")) for text in texts]
         order = np.argsort(-np.asarray(sizes), kind="stable")
-        streams = self.plan.batch.streams
-        size = min(BOUNDED_BLOCK if self.plan.bounded else _BLOCK, max(_LEAST_BLOCK, -(-len(texts) // (4 * streams))))
-        engine = self.engines.at(self.plan.batch)
+        size = BOUNDED_BLOCK if self.plan.bounded else _STRETCH
+        for start in range(0, len(order), size):
+            rows = order[start : start + size]
+            yield rows, self._tokenize([texts[row] for row in rows])
 
-        def work(rows: NDArray[np.int64]) -> Iterator[int]:
-            ids = self._tokenize([texts[row] for row in rows])
-            return self._runs(engine, ids, self._batches(ids, most_rows), out, rows)
+    def _ahead(self, texts: Sequence[str]) -> Generator[Tokenized]:
+        """Stretches in their order; the next one is being tokenized by the workers while one is used."""
+        numbers = np.arange(len(texts))
+        waiting = self._tokenizing(texts[:_STRETCH])
+        try:
+            for start in range(0, len(texts), _STRETCH):
+                ids = [row for part in waiting for row in _result(part)]
+                waiting = self._tokenizing(texts[start + _STRETCH : start + 2 * _STRETCH])
+                yield numbers[start : start + _STRETCH], ids
+        finally:
+            for part in waiting:
+                part.cancel()
 
-        self._spread([partial(work, order[start : start + size]) for start in range(0, len(order), size)], progress)
+    def _tokenizing(self, texts: Sequence[str]) -> list[Future[list[list[int]]]]:
+        """The ids of those texts, to come, in blocks."""
+        futures: list[Future[list[list[int]]]] = []
+        blocks = (texts[start : start + _BLOCK] for start in range(0, len(texts), _BLOCK))
+        self._submit([partial(self._tokenize, block) for block in blocks], futures)
+        return futures
 
     def _batches(self, ids: list[list[int]], most_rows: int | None) -> list[Batch]:
         lengths = [len(row) for row in ids]
@@ -233,27 +268,25 @@ class Runner:
 
         Raises: what a job raises; EngineError when the model is closed meanwhile.
         """
-        if self.engines.reopen is None or len(jobs) == 1 or self.plan.bounded:
+        if self._is_alone or len(jobs) == 1:
             for job in jobs:
                 for done in job():
                     progress.advance(done)
             return
-        from concurrent.futures import CancelledError, wait  # not above: a program of lone texts needs nothing of it
+        from concurrent.futures import wait  # not above: a program of lone texts needs nothing of it
 
         ended = threading.Event()
         futures: list[Future[int]] = []
         try:
             self._submit([partial(_until, ended, job) for job in jobs], futures)
             for future in futures:
-                progress.advance(future.result())
-        except CancelledError:
-            closed()
+                progress.advance(_result(future))
         finally:
             ended.set()
             # None may write into `out` after the caller has gone on. One that was cancelled tells no waiter.
             wait([future for future in futures if not future.cancel()])
 
-    def _submit(self, jobs: Sequence[Callable[[], int]], futures: list[Future[int]]) -> None:
+    def _submit(self, jobs: Sequence[Callable[[], T]], futures: list[Future[T]]) -> None:
         """Gives the jobs to the workers, which are started at the first call, and adds to `futures`."""
         from concurrent.futures import ThreadPoolExecutor
 
@@ -269,6 +302,19 @@ class Runner:
         """Adds to the counts of tokens."""
         with self._lock:
             self.tokens = TokenCount(self.tokens.real + tokens, self.tokens.padded + padded)
+
+
+def _result(future: Future[T]) -> T:
+    """What `future` gives.
+
+    Raises: what its job raised; EngineError when the model was closed before its turn.
+    """
+    from concurrent.futures import CancelledError
+
+    try:
+        return future.result()
+    except CancelledError:
+        closed()
 
 
 def closed() -> NoReturn:

@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgebert.batching import STEPS, ladder, length_batches, pad, widths
+from edgebert.batching import GRID, STEPS, ladder, length_batches, pad, widths
 
 LENGTHS = st.lists(st.integers(0, 600), max_size=200)
 ROWS = st.lists(st.lists(st.integers(1, 30_000), max_size=40), min_size=1, max_size=12)
@@ -21,6 +21,14 @@ def test_a_row_fits_its_width_with_less_than_a_step_to_spare(length: int, max_le
     assert length <= width < length + step
     assert width in (length, max_length) or width % step == 0
     assert width <= max(length, max_length)
+
+
+@given(st.integers(1, 512), st.sampled_from([2, 4, 8, 16, 32, 64, 128, 256, 512]))
+def test_several_rows_are_as_wide_as_makes_a_multiple_of_64_tokens(length: int, rows: int) -> None:
+    width = ladder(length, 512, rows=rows)
+    assert rows * width % GRID == 0
+    assert width in widths(512)
+    assert length <= width < length + max(64 // rows, 16 if length > 256 else 8)
 
 
 @given(st.integers(3, 600))

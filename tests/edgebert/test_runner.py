@@ -20,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import edgebert
-from edgebert.batching import ladder, token_batches, widths
+from edgebert.batching import GRID, ladder, token_batches, widths
 from edgebert.errors import EngineError
 from edgebert.memory import resident_mb
 from edgebert.plan import Layout, Plan, one_layout
@@ -62,7 +62,8 @@ def test_token_batches_hold_every_row_once_within_their_budget(
         assert len(rows) == 1 or len(rows) * width <= tokens
         assert most_rows is None or len(rows) <= most_rows
         assert width in known
-        assert width == ladder(max(lengths[row] for row in rows), max_length, coarse=coarse)
+        assert width == ladder(max(lengths[row] for row in rows), max_length, rows=len(rows), coarse=coarse)
+        assert coarse or len(rows) == 1 or len(rows) * width % GRID == 0 or width == max_length
 
 
 @given(st.integers(3, 600))
