@@ -79,7 +79,7 @@ def _sample(source: Path, path: Path, count: int) -> Path:
 def _vectors(model: str | Path, pairs: Pairs, threads: int | None):
     with open_model(str(model), engine="torch", precision="fp32", threads=threads) as encoder:
         prompts = encoder.bundle.manifest.prompts
-        return encoder.encode(pairs.texts, prompt=prompts[QUERY] if QUERY in prompts else None)
+        return encoder.encode(pairs.texts, prompt=prompts.get(QUERY))
 
 
 def _size(folder: Path) -> int:

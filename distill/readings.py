@@ -87,7 +87,8 @@ def read(
             back = kept[new.ids].tolist()
             changed += back != old.ids
             total, total_before = total + len(back) - frame, total_before + len(old.ids) - frame
-            lost, lost_before = lost + back.count(unknown), lost_before + old.ids.count(unknown)
+            if unknown is not None:
+                lost, lost_before = lost + back.count(unknown), lost_before + old.ids.count(unknown)
     return Reading(len(rows), lost_before / max(total_before, 1), lost / max(total, 1), changed / len(rows))
 
 
