@@ -20,6 +20,8 @@ class Student:
 
     start: "teacher" copies teacher layers, "fresh" draws weights at random, anything else is a folder or Hub id.
     take_layers: which layers of the start to keep, counted from 0; by default `layers` of them, evenly spread.
+    vocabulary, coverage: keep at most so many tokens, or so many that this share of the text's tokens is kept; see
+    `edgebert.distill.vocabulary`.
     projection: what becomes of the linear map into the teacher's space where the dimensions differ: "keep" makes it
     part of the student, whose vectors then lie in the teacher's space; "drop" uses it in training only.
     """
@@ -32,6 +34,8 @@ class Student:
     feed_forward: int | None = None
     activation: Literal["gelu", "relu", "silu", "gelu_new"] | None = None
     max_length: int | None = None
+    vocabulary: int | None = None
+    coverage: float | None = None
     projection: Literal["keep", "drop"] = "keep"
 
 
@@ -107,6 +111,12 @@ class Recipe:
             _at_least(f"objectives.{name}", getattr(o, name) or 0, 0)
         if not (o.vector or o.similarity or o.hidden is None or o.hidden):
             raise RecipeError("all objectives have weight 0: give one of vector, similarity, hidden a weight above 0")
+        if s.vocabulary is not None:
+            _at_least("student.vocabulary", s.vocabulary, 1)
+        if s.coverage is not None and not 0 < s.coverage <= 1:
+            raise RecipeError(f"student.coverage is {s.coverage}; it must be above 0 and at most 1")
+        if s.vocabulary is not None and s.coverage is not None:
+            raise RecipeError(f"student.vocabulary is {s.vocabulary} and student.coverage {s.coverage}: give one")
         if s.take_layers == ():
             raise RecipeError("student.take_layers is empty: name at least one layer, or leave it out")
         if s.layers is not None and s.take_layers is not None and s.layers != len(s.take_layers):

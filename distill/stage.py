@@ -31,6 +31,7 @@ from edgebert.distill.recipe import Recipe
 from edgebert.distill.students import StudentPlan, build_student
 from edgebert.distill.teacher import SHARD_ROWS, TeacherCache, fingerprint
 from edgebert.distill.training import TrainingRun, best_precision, count_steps, train
+from edgebert.distill.trim import trim_plan
 from edgebert.errors import DataError, RecipeError
 from edgebert.files import disk_errors, new_folder, require_writable
 from edgebert.manifest import Quality
@@ -69,6 +70,7 @@ def distill(
         text = open_corpus(corpus, column=column)
     folder = (work or cache_folder("runs")) / _run_key(teacher, text, recipe)
     with state.main_process_first(), disk_errors(folder):
+        plan = trim_plan(plan, recipe.student, text, folder / "tokenizer", progress)
         prepared = prepare(text, teacher, plan, recipe, folder, progress)
     weights = _weights(recipe, prepared)
     qat = schedule(recipe.training.qat, count_steps(recipe.training, len(prepared.rows), state.num_processes))
@@ -124,6 +126,8 @@ def distill(
             "training_seconds": round(seconds, 1),
             "versions": {name: metadata.version(name) for name in ("edgebert", "torch", "transformers")},
         }
+        if plan.vocabulary is not None:
+            lineage["vocabulary"] = plan.vocabulary
         if qat is not None:
             lineage["qat"] = {**plain(qat), "imitating_int8": plain(imitated)}
         _write(plan, model, out, lineage, after)

@@ -38,6 +38,8 @@ def _numbers(ctx: click.Context, param: click.Parameter, value: str | None) -> t
 @click.option("--feed-forward", type=int, help="Width of the feed-forward layers (fresh students).")
 @click.option("--activation", type=click.Choice(["gelu", "relu", "silu", "gelu_new"]), help="Activation.")
 @click.option("--max-length", type=int, help="Longest input in tokens.")
+@click.option("--vocabulary", type=int, help="Keep at most so many tokens, the ones the text uses most.")
+@click.option("--coverage", type=float, help="Keep so many tokens that this share of the text's tokens is kept.")
 @click.option("--projection", type=click.Choice(["keep", "drop"]), help="Where the dimensions differ: keep the "
               "map into the teacher's space, or use it in training only.")  # fmt: skip
 @click.option("--vector", type=float, help="Weight of the sentence vector objective.")
@@ -60,9 +62,10 @@ def command(
     teacher: str, corpus: tuple[str, ...], out: Path, column: str | None, revision: str | None,
     recipe_file: Path | None, preset: str | None, start: str | None, layers: int | None,
     take_layers: tuple[int, ...] | None, width: int | None, heads: int | None, feed_forward: int | None,
-    activation: str | None, max_length: int | None, projection: str | None, vector: float | None,
-    similarity: float | None, hidden: float | None, epochs: float | None, batch_size: int | None,
-    learning_rate: float | None, precision: str | None, freeze_embeddings: bool | None, qat: bool | None,
+    activation: str | None, max_length: int | None, vocabulary: int | None, coverage: float | None,
+    projection: str | None, vector: float | None, similarity: float | None, hidden: float | None,
+    epochs: float | None, batch_size: int | None, learning_rate: float | None, precision: str | None,
+    freeze_embeddings: bool | None, qat: bool | None,
     max_sentences: int | None, held_out: int | None, seed: int | None, work: Path | None, threads: int | None,
     as_json: bool,
 ) -> None:  # fmt: skip
@@ -94,7 +97,8 @@ def command(
         recipe = override(recipe, "student", **vars(preset_named(preset or DEFAULT_PRESET)))
     recipe = override(
         recipe, "student", start=start, layers=layers, take_layers=take_layers, width=width, heads=heads,
-        feed_forward=feed_forward, activation=activation, max_length=max_length, projection=projection,
+        feed_forward=feed_forward, activation=activation, max_length=max_length, vocabulary=vocabulary,
+        coverage=coverage, projection=projection,
     )  # fmt: skip
     recipe = override(recipe, "objectives", vector=vector, similarity=similarity, hidden=hidden)
     recipe = override(

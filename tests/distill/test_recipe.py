@@ -157,3 +157,17 @@ def test_every_preset_is_a_valid_recipe_with_its_depth() -> None:
 def test_an_unknown_preset_lists_the_known_ones() -> None:
     with pytest.raises(RecipeError, match="unknown preset '5-layer'; known are 2-layer, 3-layer"):
         preset("5-layer")
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"vocabulary": 0}, "student.vocabulary is 0; it must be a finite number of at least 1"),
+        ({"coverage": 0.0}, "student.coverage is 0.0; it must be above 0 and at most 1"),
+        ({"coverage": 1.01}, "student.coverage is 1.01; it must be above 0 and at most 1"),
+        ({"vocabulary": 9, "coverage": 0.9}, "student.vocabulary is 9 and student.coverage 0.9: give one"),
+    ],
+)
+def test_a_vocabulary_that_cannot_be_is_refused(values: dict[str, float], message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        Recipe(student=Student(**values))  # type: ignore[arg-type]
