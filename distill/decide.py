@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from edgebert.bundle import Bundle
-from edgebert.distill.layer_map import LayerPlan, Shape, check_pairs, map_layers, shape_of
+from edgebert.distill.layer_map import LayerPlan, Pairs, Shape, check_pairs, map_layers, shape_of
 from edgebert.distill.prepare import Prepared
 from edgebert.distill.recipe import Recipe
 from edgebert.distill.registry import OBJECTIVES, Objectives, needed
@@ -51,7 +51,7 @@ def plan_layers(options: Objectives, weights: dict[str, float], plan: StudentPla
     """
     needs = needed(weights)
     ours, theirs = shape_of(plan.encoder.backbone.config.to_dict()), shape_of(read_config(teacher.root))
-    pairs = ()
+    pairs: Pairs = ()
     if needs & {"layers", "attention"}:
         strategy = options.layer_map
         pairs = (

@@ -51,5 +51,6 @@ def scores(query: Tensor, key: Tensor, heads: int) -> Tensor:
 
     Shape: (batch, seq_len, width) each -> (batch, heads, seq_len, seq_len).
     """
-    split = [vectors.unflatten(-1, (heads, -1)).transpose(1, 2) for vectors in (query, key)]
-    return split[0] @ split[1].transpose(2, 3) / math.sqrt(split[0].shape[-1])
+    batch, length, width = query.shape
+    ours, others = (vectors.reshape(batch, length, heads, -1).transpose(1, 2) for vectors in (query, key))
+    return ours @ others.transpose(2, 3) / math.sqrt(width // heads)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from numpy.typing import NDArray
@@ -24,7 +25,11 @@ def ridge_linear(features: Tensor, wanted: Tensor) -> nn.Linear:
 
 
 def layer_maps(
-    encoder: SentenceEncoder, teacher: TracedTeacher, plan: LayerPlan, ids: Callable[[int], NDArray], rows: list[int]
+    encoder: SentenceEncoder,
+    teacher: TracedTeacher,
+    plan: LayerPlan,
+    ids: Callable[[int], NDArray[Any]],
+    rows: list[int],
 ) -> nn.ModuleDict:
     """The maps of hidden states, one for the embedding layer and one for all others, as TinyBERT has them.
 

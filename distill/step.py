@@ -85,8 +85,9 @@ class Step:
         """The mean of `attention_loss` over the pairs of layers."""
         found = []
         for ours, theirs in self.plan.attention:
-            queries_and_keys = [*self.ours.projections[ours][:2], *self.theirs.projections[theirs][:2]]
-            found.append(attention_loss(*queries_and_keys, self.attention_mask, heads=self.plan.heads))
+            (query, key, _), (their_query, their_key, _) = self.ours.projections[ours], self.theirs.projections[theirs]
+            mask, heads = self.attention_mask, self.plan.heads
+            found.append(attention_loss(query, key, their_query, their_key, mask, heads=heads))
         return _mean(found)
 
     def over_relations(self) -> Tensor:

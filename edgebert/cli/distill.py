@@ -80,8 +80,8 @@ def command(
     activation: str | None, max_length: int | None, projection: str | None, vector: float | None,
     similarity: float | None, hidden: float | None, more: dict[str, float], epochs: float | None,
     batch_size: int | None, learning_rate: float | None, precision: str | None, freeze_embeddings: bool | None,
-    qat: bool | None, max_sentences: int | None, held_out: int | None, seed: int | None, work: Path | None, threads: int | None,
-    as_json: bool,
+    qat: bool | None, max_sentences: int | None, held_out: int | None, seed: int | None, work: Path | None,
+    threads: int | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Train a compact student encoder from TEACHER: a bundle, a Hugging Face folder or a Hub id.
 
@@ -115,7 +115,9 @@ def command(
         recipe, "student", start=start, layers=layers, take_layers=take_layers, width=width, heads=heads,
         feed_forward=feed_forward, activation=activation, max_length=max_length, projection=projection,
     )  # fmt: skip
-    recipe = override(recipe, "objectives", vector=vector, similarity=similarity, hidden=hidden, **named_weights(more))
+    recipe = override(
+        recipe, "objectives", **{"vector": vector, "similarity": similarity, "hidden": hidden, **named_weights(more)}
+    )
     recipe = override(
         recipe, "training", epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, precision=precision,
         freeze_embeddings=freeze_embeddings, qat=None if qat is None else qat * (recipe.training.qat or QAT_SHARE),

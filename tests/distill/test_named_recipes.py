@@ -84,8 +84,8 @@ def test_options_and_presets_override_a_named_recipe(
     teacher: Path, corpus_file: Path, tmp_path: Path, cli: Cli
 ) -> None:
     out = tmp_path / "student"
-    result = cli("distill", teacher, "--corpus", corpus_file, "-o", out, "--recipe", "distilbert", "--preset", "2-layer",
-                 "--vector", "0.5", "--objective", "mse=2", *QUICK, "--epochs", "0.1")  # fmt: skip
+    result = cli("distill", teacher, "--corpus", corpus_file, "-o", out, "--recipe", "distilbert", "--preset",
+                 "2-layer", "--vector", "0.5", "--objective", "mse=2", *QUICK, "--epochs", "0.1")  # fmt: skip
     assert result.code == 0, result.err
     assert json.loads((out / "config.json").read_text(encoding="utf-8"))["num_hidden_layers"] == 2
     weights = Bundle.open(out).manifest.lineage["objectives"]
