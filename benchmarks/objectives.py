@@ -1,4 +1,4 @@
-"""What each shipped recipe costs and keeps: seconds of training and the score of its student, one after the other.
+"""What each shipped recipe costs and keeps: seconds of the whole work and the score of its student, one after the other.
 
     python benchmarks/objectives.py --data DATA --teacher MODEL --work FOLDER [--sentences N] [--epochs E]
 
@@ -39,10 +39,9 @@ def main() -> None:
         _distil(given.teacher, out, [*settings, "--epochs", given.epochs, "--recipe", name])
         manifest, score = Bundle.open(out).manifest, _score(out, pairs)
         seconds = float(manifest.lineage["training_seconds"])
-        speed = given.epochs * given.sentences / seconds
         agreement = manifest.quality[0].value
-        rows.append([name, f"{speed:.0f}", f"{agreement:.4f}", f"{score:.2f}", f"{100 * score / whole:.1f}"])
-    head = ["recipe", "sentences/s", "agreement", "STS-B dev", "% of the teacher"]
+        rows.append([name, f"{seconds:.0f}", f"{agreement:.4f}", f"{score:.2f}", f"{100 * score / whole:.1f}"])
+    head = ["recipe", "seconds", "agreement", "STS-B dev", "% of the teacher"]
     show(head, rows)
     write_json(given.json, {"teacher": whole, "rows": [dict(zip(head, row, strict=True)) for row in rows]})
 

@@ -138,10 +138,10 @@ def test_two_teachers_share_the_losses_and_a_short_vector_keeps_the_structure(
     other = make_teacher(tmp_path / "other", width=32, seed=5)
     recipe, text = tmp_path / "recipe.toml", sentences(60, seed=9)
 
+    start = "[student]\nlayers = 2\n[objectives]\nhidden = 0\nvector = 0\nmatryoshka = [16]\n"
+
     def agreement_with_other(name: str, more: str) -> float:
-        recipe.write_text(
-            f"[student]\nlayers = 2\n[objectives]\nhidden = 0\nvector = 0\nmatryoshka = [16]\n{more}", encoding="utf-8"
-        )
+        recipe.write_text(start + more, encoding="utf-8")
         result = cli("distill", tiny_teacher, "--corpus", corpus_file, "-o", tmp_path / name, "--recipe", recipe, *QUICK,
                      "--epochs", "4", "--learning-rate", "1e-3")  # fmt: skip
         assert result.code == 0, result.err
