@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +27,8 @@ class Prepared:
     """The sampled text as tokens, one row a text.
 
     rows: rows to train on. held_out: rows kept back. truncated: texts that were cut at the maximum length. shared:
-    whether teacher and student read the same ids, so that their states can be compared token by token.
+    whether teacher and student read the same ids, so that their states can be compared token by token. other_ids: what
+    further teachers read.
     """
 
     rows: NDArray[np.int64]
@@ -34,15 +37,22 @@ class Prepared:
     teacher_ids: Ragged
     truncated: int
     shared: bool
+    other_ids: tuple[Ragged, ...] = ()
 
 
 def prepare(
-    text: Corpus, teacher: Bundle, plan: StudentPlan, recipe: Recipe, folder: Path, progress: Progress
+    text: Corpus,
+    teacher: Bundle,
+    plan: StudentPlan,
+    recipe: Recipe,
+    folder: Path,
+    progress: Progress,
+    others: Sequence[Bundle] = (),
 ) -> Prepared:
     """The text of `recipe.data`, drawn by the seed and tokenized into `folder`; what is there already is kept.
 
     A teacher with prompts ("query: ", "passage: ") sees the lines with each of its prompts in turn, so that the student
-    learns all of them.
+    learns all of them; so does each of the `others`, further teachers, with its own.
     Raises: DataError when there is too little text.
     """
     rng = np.random.default_rng(recipe.training.seed)
@@ -59,14 +69,23 @@ def prepare(
     length = min(plan.manifest.max_length, teacher.manifest.max_length)
     shared = same_tokenizer(plan.tokenizer_of, teacher) and plan.manifest.max_length == length
     folder.mkdir(parents=True, exist_ok=True)
-    prompts = tuple(dict.fromkeys(teacher.manifest.prompts.values())) or ("",)
-    writer = _Writer(text, chosen, prompts, progress)
+    writer = _Writer(text, chosen, _prompts(teacher), progress)
     truncated = writer.write(plan.tokenizer_of, plan.manifest.max_length, folder / "student")
     if not shared:
         writer.write(teacher, length, folder / "teacher")
     student_ids = Ragged(folder / "student")
     teacher_ids = student_ids if shared else Ragged(folder / "teacher")
-    return Prepared(np.sort(order[held:]), np.sort(order[:held]), student_ids, teacher_ids, truncated, shared)
+    for place, other in enumerate(others):
+        longest = min(plan.manifest.max_length, other.manifest.max_length)
+        dataclasses.replace(writer, prompts=_prompts(other)).write(other, longest, folder / f"teacher-{place}")
+    other_ids = tuple(Ragged(folder / f"teacher-{place}") for place in range(len(others)))
+    return Prepared(
+        np.sort(order[held:]), np.sort(order[:held]), student_ids, teacher_ids, truncated, shared, other_ids
+    )
+
+
+def _prompts(teacher: Bundle) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(teacher.manifest.prompts.values())) or ("",)
 
 
 @dataclass(frozen=True)

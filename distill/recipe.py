@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from edgebert.distill.registry import Objectives
 from edgebert.errors import RecipeError
 from edgebert.schema import parse, read_toml
 
@@ -40,18 +41,6 @@ class Student:
 
 
 @dataclass(frozen=True)
-class Objectives:
-    """Weights of the losses in `edgebert.distill.objectives`; 0 leaves one out.
-
-    hidden needs the teacher's tokenizer; None means 1 where the tokenizers are the same, else 0.
-    """
-
-    vector: float = 1.0
-    similarity: float = 1.0
-    hidden: float | None = None
-
-
-@dataclass(frozen=True)
 class Training:
     """How long and how the student is trained.
 
@@ -74,23 +63,40 @@ class Training:
 
 @dataclass(frozen=True)
 class Data:
-    """max_sentences: a random sample of that many, by the seed. held_out: sentences kept back to measure agreement."""
+    """max_sentences: a random sample of that many, by the seed. held_out: sentences kept back to measure agreement.
+
+    pair_columns: of anchor and positive, in the files of pairs.
+    """
 
     max_sentences: int | None = None
     held_out: int = 1000
+    pair_columns: tuple[str, ...] = ("anchor", "positive")
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """Another teacher beside the first: a bundle, a Hugging Face folder or a Hub id.
+
+    weight: of its vectors and similarities in the teachers' average, in which the first teacher's is 1.
+    """
+
+    model: str
+    weight: float = 1.0
+    revision: str | None = None
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Student, objectives, training and data. Raises: RecipeError for values out of range."""
+    """Student, objectives, training, data and further teachers. Raises: RecipeError for values out of range."""
 
     student: Student = field(default_factory=Student)
     objectives: Objectives = field(default_factory=Objectives)
     training: Training = field(default_factory=Training)
     data: Data = field(default_factory=Data)
+    teachers: tuple[Teacher, ...] = ()
 
     def __post_init__(self) -> None:
-        t, s, o, d = self.training, self.student, self.objectives, self.data
+        t, s, d = self.training, self.student, self.data
         _at_least("training.epochs", t.epochs, 0)
         _at_least("training.learning_rate", t.learning_rate, 0)
         _at_least("training.batch_size", t.batch_size, 2)
@@ -107,16 +113,18 @@ class Recipe:
             raise RecipeError(f"training.warmup is {t.warmup}; it must be at least 0 and below 1")
         if not 0 <= t.qat <= 1:
             raise RecipeError(f"training.qat is {t.qat}; it must be within 0 (off) to 1 (all steps)")
-        for name in ("vector", "similarity", "hidden"):
-            _at_least(f"objectives.{name}", getattr(o, name) or 0, 0)
-        if not (o.vector or o.similarity or o.hidden is None or o.hidden):
-            raise RecipeError("all objectives have weight 0: give one of vector, similarity, hidden a weight above 0")
         if s.vocabulary is not None:
             _at_least("student.vocabulary", s.vocabulary, 1)
         if s.coverage is not None and not 0 < s.coverage <= 1:
             raise RecipeError(f"student.coverage is {s.coverage}; it must be above 0 and at most 1")
         if s.vocabulary is not None and s.coverage is not None:
             raise RecipeError(f"student.vocabulary is {s.vocabulary} and student.coverage {s.coverage}: give one")
+        for place, other in enumerate(self.teachers):
+            _at_least(f"teachers[{place}].weight", other.weight, 0)
+        if len(d.pair_columns) != 2:
+            raise RecipeError(
+                f"data.pair_columns is {list(d.pair_columns)}; two are wanted, the anchor's and the positive's"
+            )
         if s.take_layers == ():
             raise RecipeError("student.take_layers is empty: name at least one layer, or leave it out")
         if s.layers is not None and s.take_layers is not None and s.layers != len(s.take_layers):

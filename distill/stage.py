@@ -22,17 +22,20 @@ from edgebert.card import model_card
 from edgebert.distill.agreement import Agreement, agreement
 from edgebert.distill.batches import Collator, LengthSampler, Rows
 from edgebert.distill.corpus import Corpus, open_corpus
+from edgebert.distill.decide import decide_weights
 from edgebert.distill.encoder import encode_ids
 from edgebert.distill.fake_quant import FakeQuant, schedule
 from edgebert.distill.folder import write_model
 from edgebert.distill.model import DistillationModel, build_model
-from edgebert.distill.prepare import Prepared, prepare
+from edgebert.distill.pairs import pairs_fingerprint, prepare_pairs
+from edgebert.distill.prepare import prepare
 from edgebert.distill.recipe import Recipe
+from edgebert.distill.registry import needed
 from edgebert.distill.students import StudentPlan, build_student
 from edgebert.distill.teacher import SHARD_ROWS, TeacherCache, fingerprint
 from edgebert.distill.training import TrainingRun, best_precision, count_steps, train
 from edgebert.distill.trim import trim_plan
-from edgebert.errors import DataError, RecipeError
+from edgebert.errors import DataError
 from edgebert.files import disk_errors, new_folder, require_writable
 from edgebert.manifest import Quality
 from edgebert.progress import Progress
@@ -46,13 +49,15 @@ def distill(
     recipe: Recipe,
     *,
     column: str | None = None,
+    pairs: Sequence[str | Path] = (),
     work: Path | None = None,
     progress: Progress | None = None,
 ) -> Bundle:
     """A student of `teacher`, trained on the text files `corpus`, as a new bundle in the folder `out`.
 
-    column: the text's column in JSONL, CSV, TSV and Parquet. work: where checkpoints lie, by default the cache: in a
-    folder named by teacher, text and recipe, so that the same call goes on after a break; it is removed at the end.
+    column: the text's column in JSONL, CSV, TSV and Parquet. pairs: files of pairs, for the contrastive objective.
+    work: where checkpoints lie, by default the cache: in a folder named by teacher, text and recipe, so that the same
+    call goes on after a break; it is removed at the end.
     Raises: BundleError, DataError, RecipeError, BudgetError; see the functions called here.
     """
     progress, began = progress or Progress(), time.monotonic()
@@ -68,17 +73,27 @@ def distill(
         raise DataError("standard input (-) cannot be shared by several processes: write the text to a file first")
     with state.main_process_first():
         text = open_corpus(corpus, column=column)
-    folder = (work or cache_folder("runs")) / _run_key(teacher, text, recipe)
+    others = [Bundle.from_pretrained(other.model, revision=other.revision) for other in recipe.teachers]
+    further = [fingerprint(other) for other in others] + pairs_fingerprint(pairs)
+    folder = (work or cache_folder("runs")) / _run_key(teacher, text, recipe, further)
     with state.main_process_first(), disk_errors(folder):
         plan = trim_plan(plan, recipe.student, text, folder / "tokenizer", progress)
-        prepared = prepare(text, teacher, plan, recipe, folder, progress)
-    weights = _weights(recipe, prepared)
+        prepared = prepare(text, teacher, plan, recipe, folder, progress, others)
+        found_pairs = prepare_pairs(
+            pairs, recipe.data.pair_columns, plan.tokenizer_of, folder / "pairs", max_length=plan.manifest.max_length
+        ) if pairs else None  # fmt: skip
+    weights = decide_weights(recipe, plan, prepared, teacher, pairs=found_pairs is not None)
+    states = "states" in needed(weights)
     qat = schedule(recipe.training.qat, count_steps(recipe.training, len(prepared.rows), state.num_processes))
-    cache = TeacherCache(
-        teacher, prepared.teacher_ids, hidden=weights["hidden"] > 0, precision=best_precision(recipe.training.precision)
-    )
-    _fill(cache, state, progress)
-    model = build_model(plan, recipe, weights, prepared, cache)
+    precision = best_precision(recipe.training.precision)
+    cache = TeacherCache(teacher, prepared.teacher_ids, hidden=states, precision=precision)
+    other_caches = [
+        TeacherCache(other, ids, hidden=False, precision=precision)
+        for other, ids in zip(others, prepared.other_ids, strict=True)
+    ]
+    for one in (cache, *other_caches):
+        _fill(one, state, progress)
+    model = build_model(plan, recipe, weights, prepared, cache, other_caches)
     if qat is not None:
         model.fake_quant = FakeQuant(model.encoder, qat)
     held_out_vectors = cache.vectors(prepared.held_out).astype(np.float32)
@@ -94,8 +109,9 @@ def distill(
         prepared.student_ids.lengths[prepared.rows], batch_size=recipe.training.batch_size, seed=recipe.training.seed
     )
     collator = Collator(
-        prepared.student_ids, cache, pad_token_id=plan.manifest.pad_token_id, hidden=weights["hidden"] > 0
-    )
+        prepared.student_ids, cache, pad_token_id=plan.manifest.pad_token_id, hidden=states, others=other_caches,
+        pairs=found_pairs,
+    )  # fmt: skip
     run = TrainingRun(
         model,
         Rows(prepared.rows),
@@ -128,30 +144,18 @@ def distill(
         }
         if plan.vocabulary is not None:
             lineage["vocabulary"] = plan.vocabulary
+        if others:
+            lineage["teachers"] = [
+                {"teacher": _name_of(other), "teacher_sha256": fingerprint(other)} for other in others
+            ]
+        if found_pairs is not None:
+            lineage["pairs"] = {"count": len(found_pairs), "sha256": pairs_fingerprint(pairs)}
         if qat is not None:
             lineage["qat"] = {**plain(qat), "imitating_int8": plain(imitated)}
         _write(plan, model, out, lineage, after)
         shutil.rmtree(folder, ignore_errors=True)
     state.wait_for_everyone()
     return Bundle.open(out)
-
-
-def _weights(recipe: Recipe, prepared: Prepared) -> dict[str, float]:
-    """The objectives' weights, the one of hidden states decided.
-
-    Raises: RecipeError when hidden states are asked for and teacher and student do not read the same tokens.
-    """
-    hidden = recipe.objectives.hidden
-    if hidden and not prepared.shared:
-        raise RecipeError(
-            "objectives.hidden compares token by token, and the student's tokenizer or maximum length differs from the "
-            "teacher's: set it to 0, or keep the teacher's tokenizer and length"
-        )
-    return {
-        "vector": recipe.objectives.vector,
-        "similarity": recipe.objectives.similarity,
-        "hidden": float(prepared.shared) if hidden is None else hidden,
-    }
 
 
 def _fill(cache: TeacherCache, state: PartialState, progress: Progress) -> None:
@@ -185,8 +189,8 @@ def _name_of(teacher: Bundle) -> str:
     return teacher.root.name if teacher.is_sealed else str(teacher.manifest.lineage["source"])
 
 
-def _run_key(teacher: Bundle, text: Corpus, recipe: Recipe) -> str:
-    facts = [fingerprint(teacher), text.fingerprint, plain(recipe)]
+def _run_key(teacher: Bundle, text: Corpus, recipe: Recipe, further: Sequence[str]) -> str:
+    facts = [fingerprint(teacher), text.fingerprint, plain(recipe), *further]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
 
 

@@ -43,7 +43,7 @@ def test_a_recipe_survives_the_way_through_json() -> None:
     ("content", "message"),
     [
         ("[training]\nepoch = 3\n", "unknown key 'epoch'; known are batch_size, epochs, freeze_embeddings"),
-        ("[trainig]\nepochs = 3\n", "unknown key 'trainig'; known are data, objectives, student, training"),
+        ("[trainig]\nepochs = 3\n", "unknown key 'trainig'; known are data, objectives, student, teachers, training"),
         ("[training\n", "is not TOML"),
         ('[training]\nepochs = "three"\n', "epochs: float is wanted, not 'three'"),
         ("[training]\nbatch_size = 8.5\n", "batch_size: int is wanted, not 8.5"),
