@@ -1,4 +1,4 @@
-"""What each shipped recipe costs and keeps: seconds of the whole work and the score of its student, one after the other.
+"""What each shipped recipe costs and keeps: seconds of the work and its student's score, one after the other.
 
     python benchmarks/objectives.py --data DATA --teacher MODEL --work FOLDER [--sentences N] [--epochs E]
 

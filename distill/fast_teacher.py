@@ -1,7 +1,7 @@
 """The teacher on the fastest path that computes what torch computes in fp32.
 
-On a GPU that is torch in bf16. On a processor it is OpenVINO where it is installed, in bf16 where the processor computes
-that, after its answers were held against torch in fp32 at several widths (`is_exact`); else torch itself.
+On a GPU that is torch in bf16. On a processor it is OpenVINO where it is installed, in bf16 where the processor
+computes that, after its answers were held against torch in fp32 at several widths (`is_exact`); else torch itself.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from edgebert.distill.encoder import SentenceEncoder, load_encoder
 from edgebert.engines.quiet import quiet_import
 from edgebert.vectors import row_cosines
 
-# Of the cosine to torch in fp32: the mean of sentence vectors, the mean at one width, the mean of tokens' states. An engine
-# may be wrong at a single width: OpenVINO's bf16 was once, at 32 tokens of an int8 model.
+# Of the cosine to torch in fp32: the mean of sentence vectors, the mean at one width, the mean of tokens' states. An
+# engine may be wrong at a single width: OpenVINO's bf16 was once, at 32 tokens of an int8 model.
 MEAN, LEAST, STATES = 0.999, 0.99, 0.99
 _WIDTHS = (3, 8, 16, 24, 32, 33, 48, 64, 96, 128)
 _ROWS = 4

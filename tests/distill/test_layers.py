@@ -73,7 +73,7 @@ def test_a_narrow_student_learns_layers_through_maps_and_relations_of_its_own_he
 @pytest.mark.parametrize(
     ("settings", "part"),
     [
-        ("layers = 1\nlayer_pairs = [[0, 0], [1, 5]]", "layer_pairs names layer 5 of the teacher, which has 0 (the emb"),
+        ("layers = 1\nlayer_pairs = [[0, 0], [1, 5]]", "names layer 5 of the teacher, which has 0 (the emb"),
         ("attention = 1\nlayer_pairs = [[3, 1]]", "layer_pairs names layer 3 of the student"),
         ("layers = 1\nlayer_pairs = [[1, 2, 3]]", "layer_pairs holds [1, 2, 3]; a pair"),
         ("layers = 1\nlayer_pairs = []", "layer_pairs is empty"),
@@ -142,8 +142,8 @@ def test_two_teachers_share_the_losses_and_a_short_vector_keeps_the_structure(
 
     def agreement_with_other(name: str, more: str) -> float:
         recipe.write_text(start + more, encoding="utf-8")
-        result = cli("distill", tiny_teacher, "--corpus", corpus_file, "-o", tmp_path / name, "--recipe", recipe, *QUICK,
-                     "--epochs", "4", "--learning-rate", "1e-3")  # fmt: skip
+        result = cli("distill", tiny_teacher, "--corpus", corpus_file, "-o", tmp_path / name, "--recipe", recipe,
+                     *QUICK, "--epochs", "4", "--learning-rate", "1e-3")  # fmt: skip
         assert result.code == 0, result.err
         ours, theirs = (torch_embedder(Bundle.from_pretrained(path)).encode(text) for path in (tmp_path / name, other))
         upper = np.triu_indices(len(text), 1)
