@@ -98,7 +98,7 @@ class OpenVinoTeacher:
 
 @dataclass(frozen=True)
 class Choice:
-    """The name of the engine that answers for a teacher on this machine, and why OpenVINO does not, "" where it does."""
+    """The name of the engine that answers on this machine, and why OpenVINO does not, "" where it does."""
 
     engine: str
     why: str = ""

@@ -54,7 +54,9 @@ class Training:
     learning_rate: peak, after `warmup` (a share of all steps), falling to 0 along a cosine. batch_size: sentences per
     process and step. precision: "auto" is bf16 where the processor computes it, else fp32. freeze_embeddings: keep the
     word vectors as they are; None means: when they come from the teacher. qat: the share of the steps, at the end, in
-    which the student computes as int8 will (see `edgebert.distill.fake_quant`); 0 is plain training.
+    which the student computes as int8 will (see `edgebert.distill.fake_quant`); 0 is plain training. accumulate:
+    batches whose gradients are added up for one step. patience: stop after so many measurements without a gain in
+    held-out agreement and keep the best student; 0 is never. tensorboard: a folder for its log.
     """
 
     epochs: float = 3.0
@@ -65,6 +67,9 @@ class Training:
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     freeze_embeddings: bool | None = None
     qat: float = 0.0
+    accumulate: int = 1
+    patience: int = 0
+    tensorboard: str | None = None
     seed: int = 0
 
 
@@ -91,6 +96,13 @@ class Recipe:
         _at_least("training.learning_rate", t.learning_rate, 0)
         _at_least("training.batch_size", t.batch_size, 2)
         _at_least("training.weight_decay", t.weight_decay, 0)
+        _at_least("training.accumulate", t.accumulate, 1)
+        _at_least("training.patience", t.patience, 0)
+        if t.patience and t.qat:
+            raise RecipeError(
+                f"training.patience is {t.patience} and training.qat {t.qat}: the best student may come from before "
+                "the part that imitates int8, so use one of them"
+            )
         _at_least("data.held_out", d.held_out, 2)
         if d.max_sentences is not None:
             _at_least("data.max_sentences", d.max_sentences, 4)

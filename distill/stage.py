@@ -25,11 +25,14 @@ from edgebert.distill.corpus import Corpus, open_corpus
 from edgebert.distill.encoder import encode_ids
 from edgebert.distill.fake_quant import FakeQuant, schedule
 from edgebert.distill.folder import write_model
+from edgebert.distill.history import write_beside
+from edgebert.distill.lock import sole_user
 from edgebert.distill.model import DistillationModel, build_model
 from edgebert.distill.prepare import Prepared, prepare
 from edgebert.distill.recipe import Recipe
 from edgebert.distill.students import StudentPlan, build_student
 from edgebert.distill.teacher import SHARD_ROWS, TeacherCache, fingerprint
+from edgebert.distill.tensorboard import Board, require_tensorboard
 from edgebert.distill.training import TrainingRun, best_precision, count_steps, train
 from edgebert.errors import DataError, RecipeError
 from edgebert.files import disk_errors, new_folder, require_writable
@@ -52,8 +55,30 @@ def distill(
 
     column: the text's column in JSONL, CSV, TSV and Parquet. work: where checkpoints lie, by default the cache: in a
     folder named by teacher, text and recipe, so that the same call goes on after a break; it is removed at the end.
-    Raises: BundleError, DataError, RecipeError, BudgetError; see the functions called here.
+    Figures of the training are written beside `out`, see `edgebert.distill.history`.
+    Raises: BundleError, DataError, RecipeError, BudgetError; EdgeBertError when another process trains the same; see
+    the functions called here.
     """
+    log = recipe.training.tensorboard
+    if log is not None:
+        require_tensorboard()
+    # Where a log lies changes nothing in the student: it is no part of the run's key and of the lineage.
+    recipe = dataclasses.replace(recipe, training=dataclasses.replace(recipe.training, tensorboard=None))
+    with contextlib.ExitStack() as open_things:
+        return _distill(teacher, corpus, out, recipe, column, work, progress, log, open_things)
+
+
+def _distill(
+    teacher: Bundle,
+    corpus: Sequence[str | Path],
+    out: Path,
+    recipe: Recipe,
+    column: str | None,
+    work: Path | None,
+    progress: Progress | None,
+    log: str | None,
+    open_things: contextlib.ExitStack,
+) -> Bundle:
     progress, began = progress or Progress(), time.monotonic()
     state = PartialState(cpu=not torch.cuda.is_available())
     if not state.is_main_process:
@@ -68,6 +93,9 @@ def distill(
     with state.main_process_first():
         text = open_corpus(corpus, column=column)
     folder = (work or cache_folder("runs")) / _run_key(teacher, text, recipe)
+    if state.is_main_process:
+        with disk_errors(folder):
+            open_things.enter_context(sole_user(folder))
     with state.main_process_first(), disk_errors(folder):
         prepared = prepare(text, teacher, plan, recipe, folder, progress)
     weights = _weights(recipe, prepared)
@@ -75,6 +103,9 @@ def distill(
     cache = TeacherCache(
         teacher, prepared.teacher_ids, hidden=weights["hidden"] > 0, precision=best_precision(recipe.training.precision)
     )
+    with state.main_process_first():
+        engine = cache.choice
+    progress.say(f"teacher: {engine.engine}{f' ({engine.why})' if engine.why else ''}")
     _fill(cache, state, progress)
     model = build_model(plan, recipe, weights, prepared, cache)
     if qat is not None:
@@ -106,7 +137,11 @@ def distill(
         progress,
         began,
     )
-    seconds = train(run, processes=state.num_processes)
+    if log is not None and state.is_main_process:
+        run = dataclasses.replace(run, board=open_things.enter_context(contextlib.closing(Board(Path(log)))))
+    trained = train(run, processes=state.num_processes)
+    if trained.stopped is not None and (best := trained.history.best) is not None:
+        progress.say(f"stopped at step {trained.stopped}: no gain since step {best.step}, whose student is kept")
     after = measure()
     progress.say(f"after training{', in float' if qat else ''}: {_words(after)}")
     if qat is not None:
@@ -121,12 +156,17 @@ def distill(
             "objectives": weights,
             "recipe": plain(recipe),
             "agreement_before_training": before.spearman,
-            "training_seconds": round(seconds, 1),
+            "teacher_engine": engine.engine,
+            "final_loss": trained.history.loss,
+            "training_seconds": round(trained.seconds, 1),
             "versions": {name: metadata.version(name) for name in ("edgebert", "torch", "transformers")},
         }
         if qat is not None:
             lineage["qat"] = {**plain(qat), "imitating_int8": plain(imitated)}
+        if recipe.training.patience and (best := trained.history.best) is not None:
+            lineage["early_stop"] = {"stopped_at": trained.stopped, "kept_step": best.step}
         _write(plan, model, out, lineage, after)
+        write_beside(out, trained.history, title=f"{out.name}: training")
         shutil.rmtree(folder, ignore_errors=True)
     state.wait_for_everyone()
     return Bundle.open(out)

@@ -45,6 +45,10 @@ def _numbers(ctx: click.Context, param: click.Parameter, value: str | None) -> t
 @click.option("--hidden", type=float, help="Weight of the last hidden state objective.")
 @click.option("--epochs", type=float, help="Passes over the text.")
 @click.option("--batch-size", type=int, help="Sentences per process and step.")
+@click.option("--accumulate", type=int, help="Batches whose gradients are added up for one step.")
+@click.option("--patience", type=int, help="Stop after so many measurements of agreement without a gain, and keep the "
+              "best student; training is measured 8 times.")  # fmt: skip
+@click.option("--tensorboard", metavar="DIR", help="Write a TensorBoard log there (edgebert[tensorboard]).")
 @click.option("--learning-rate", type=float, help="Peak learning rate.")
 @click.option("--precision", type=click.Choice(["auto", "fp32", "bf16"]), help="Of training and teacher.")
 @click.option("--freeze-embeddings/--train-embeddings", default=None, help="Keep the word vectors as they are.")
@@ -63,6 +67,7 @@ def command(
     activation: str | None, max_length: int | None, projection: str | None, vector: float | None,
     similarity: float | None, hidden: float | None, epochs: float | None, batch_size: int | None,
     learning_rate: float | None, precision: str | None, freeze_embeddings: bool | None, qat: bool | None,
+    accumulate: int | None, patience: int | None, tensorboard: str | None,
     max_sentences: int | None, held_out: int | None, seed: int | None, work: Path | None, threads: int | None,
     as_json: bool,
 ) -> None:  # fmt: skip
@@ -100,7 +105,7 @@ def command(
     recipe = override(
         recipe, "training", epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, precision=precision,
         freeze_embeddings=freeze_embeddings, qat=None if qat is None else qat * (recipe.training.qat or QAT_SHARE),
-        seed=seed,
+        accumulate=accumulate, patience=patience, tensorboard=tensorboard, seed=seed,
     )  # fmt: skip
     recipe = override(recipe, "data", max_sentences=max_sentences, held_out=held_out)
     refuse_existing(out)
