@@ -75,10 +75,22 @@ class Training:
 
 @dataclass(frozen=True)
 class Data:
-    """max_sentences: a random sample of that many, by the seed. held_out: sentences kept back to measure agreement."""
+    """max_sentences: a random sample of that many, by the seed. held_out: sentences kept back to measure agreement.
+
+    min_ and max_: texts of other lengths are left out; tokens are the teacher's. near_duplicates: what becomes of texts
+    that are nearly an earlier one; "normalised" leaves out those that differ in case, punctuation and blanks alone,
+    "minhash" those that share about nine in ten runs of five characters, too. exclude: files whose texts, and texts
+    that share eight words in a row with them, are left out: what the student will be evaluated with.
+    """
 
     max_sentences: int | None = None
     held_out: int = 1000
+    min_characters: int | None = None
+    max_characters: int | None = None
+    min_tokens: int | None = None
+    max_tokens: int | None = None
+    near_duplicates: Literal["keep", "normalised", "minhash"] = "keep"
+    exclude: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -104,6 +116,13 @@ class Recipe:
                 "the part that imitates int8, so use one of them"
             )
         _at_least("data.held_out", d.held_out, 2)
+        for unit in ("characters", "tokens"):
+            low, high = getattr(d, f"min_{unit}"), getattr(d, f"max_{unit}")
+            for name, value in ((f"data.min_{unit}", low), (f"data.max_{unit}", high)):
+                if value is not None:
+                    _at_least(name, value, 1)
+            if low is not None and high is not None and low > high:
+                raise RecipeError(f"data.min_{unit} is {low} and data.max_{unit} {high}: no text is left")
         if d.max_sentences is not None:
             _at_least("data.max_sentences", d.max_sentences, 4)
         for name in ("layers", "width", "heads", "feed_forward", "max_length"):

@@ -30,6 +30,7 @@ from edgebert.distill.lock import sole_user
 from edgebert.distill.model import DistillationModel, build_model
 from edgebert.distill.prepare import Prepared, prepare
 from edgebert.distill.recipe import Recipe
+from edgebert.distill.select import content_of
 from edgebert.distill.students import StudentPlan, build_student
 from edgebert.distill.teacher import SHARD_ROWS, TeacherCache, fingerprint
 from edgebert.distill.tensorboard import Board, require_tensorboard
@@ -152,9 +153,10 @@ def _distill(
             "teacher": _name_of(teacher),
             "teacher_sha256": fingerprint(teacher),
             "student": plan.start,
-            "corpus": plain(text.counts) | {"truncated": prepared.truncated, "sha256": text.fingerprint},
+            "corpus": plain(text.counts)
+            | {"truncated": prepared.truncated, "left_out": prepared.left_out, "sha256": text.fingerprint},
             "objectives": weights,
-            "recipe": plain(recipe),
+            "recipe": plain(recipe) | {"data": _named(recipe)},
             "agreement_before_training": before.spearman,
             "teacher_engine": engine.engine,
             "final_loss": trained.history.loss,
@@ -222,8 +224,14 @@ def _name_of(teacher: Bundle) -> str:
 
 
 def _run_key(teacher: Bundle, text: Corpus, recipe: Recipe) -> str:
-    facts = [fingerprint(teacher), text.fingerprint, plain(recipe)]
+    data = _named(recipe) | {"exclude": content_of(recipe.data.exclude)}
+    facts = [fingerprint(teacher), text.fingerprint, plain(recipe) | {"data": data}]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _named(recipe: Recipe) -> dict[str, object]:
+    """The recipe's part about data, its files by their names: where they lie here is nobody's business."""
+    return plain(recipe.data) | {"exclude": [Path(name).name for name in recipe.data.exclude]}
 
 
 def _words(found: Agreement) -> str:

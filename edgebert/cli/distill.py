@@ -56,6 +56,12 @@ def _numbers(ctx: click.Context, param: click.Parameter, value: str | None) -> t
               "steps, or the recipe's share.")  # fmt: skip
 @click.option("--max-sentences", type=int, help="Train on a random sample of that many.")
 @click.option("--held-out", type=int, help="Sentences kept back to measure agreement.")
+@click.option("--min-tokens", type=int, help="Leave out shorter texts (the teacher's tokens).")
+@click.option("--max-tokens", type=int, help="Leave out longer texts.")
+@click.option("--near-duplicates", type=click.Choice(["keep", "normalised", "minhash"]),
+              help="Leave out texts that are nearly an earlier one.")  # fmt: skip
+@click.option("--exclude", multiple=True, metavar="FILE", help="Leave out the texts of an evaluation file, and those "
+              "that share eight words in a row with one. Several times for several files.")  # fmt: skip
 @click.option("--seed", type=int, help="Of sample, order and fresh weights.")
 @click.option("--work", type=click.Path(path_type=Path), help="Folder for checkpoints instead of the cache's.")
 @click.option("--threads", type=click.IntRange(min=1), help="Processor threads.")
@@ -68,6 +74,7 @@ def command(
     similarity: float | None, hidden: float | None, epochs: float | None, batch_size: int | None,
     learning_rate: float | None, precision: str | None, freeze_embeddings: bool | None, qat: bool | None,
     accumulate: int | None, patience: int | None, tensorboard: str | None,
+    min_tokens: int | None, max_tokens: int | None, near_duplicates: str | None, exclude: tuple[str, ...],
     max_sentences: int | None, held_out: int | None, seed: int | None, work: Path | None, threads: int | None,
     as_json: bool,
 ) -> None:  # fmt: skip
@@ -107,7 +114,10 @@ def command(
         freeze_embeddings=freeze_embeddings, qat=None if qat is None else qat * (recipe.training.qat or QAT_SHARE),
         accumulate=accumulate, patience=patience, tensorboard=tensorboard, seed=seed,
     )  # fmt: skip
-    recipe = override(recipe, "data", max_sentences=max_sentences, held_out=held_out)
+    recipe = override(
+        recipe, "data", max_sentences=max_sentences, held_out=held_out, min_tokens=min_tokens, max_tokens=max_tokens,
+        near_duplicates=near_duplicates, exclude=exclude or None,
+    )  # fmt: skip
     refuse_existing(out)
     with TerminalProgress() as progress:
         bundle = bundles.Bundle.from_pretrained(teacher, revision=revision)
