@@ -56,8 +56,9 @@ def prepare(
     held = min(recipe.data.held_out, len(chosen) // 5)
     if held < 2 or len(chosen) - held < recipe.training.batch_size:
         raise DataError(
-            f"{len(chosen)} distinct sentences{_told(selected.counts)} are too few: one in five is held out (at least 2), and the rest must "
-            f"fill a batch of {recipe.training.batch_size}; give more text or a smaller batch size"
+            f"{len(chosen)} distinct sentences{_told(selected.counts)} are too few: one in five is held out "
+            f"(at least 2), and the rest must fill a batch of {recipe.training.batch_size}; give more text or a "
+            "smaller batch size"
         )
     order = rng.permutation(len(chosen))
     length = min(plan.manifest.max_length, teacher.manifest.max_length)

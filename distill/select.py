@@ -114,14 +114,16 @@ class _NearRepeats:
             return False
         plain = " ".join(words)
         keys = [_key(plain)] if self.how == "normalised" else bands(plain)
-        return not all([seen.add(key) for seen, key in zip(self._seen, keys, strict=True)])
+        new = [seen.add(key) for seen, key in zip(self._seen, keys, strict=True)]  # each of them, not to the first
+        return not all(new)
 
 
 def bands(plain: str) -> list[int]:
     """Four keys, of eight minimal hashes each, of a text's runs of five characters: near texts share one or more.
 
-    Texts whose sets of runs have the Jaccard index J share a key with probability 1 - (1 - J^8)^4: 0.89 at J = 0.9, 0.02
-    at 0.5. Source: Broder 1997, "On the resemblance and containment of documents"; Lee et al. 2022, arXiv:2107.06499.
+    Texts whose sets of runs have the Jaccard index J share a key with probability 1 - (1 - J^8)^4: 0.89 at J = 0.9,
+    0.02 at 0.5.
+    Source: Broder 1997, "On the resemblance and containment of documents"; Lee et al. 2022, arXiv:2107.06499.
     """
     codes = np.frombuffer(plain.ljust(_SHINGLE).encode("utf-32-le"), np.uint32).astype(np.uint64)
     windows = np.lib.stride_tricks.sliding_window_view(codes, _SHINGLE)

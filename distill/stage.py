@@ -231,7 +231,8 @@ def _run_key(teacher: Bundle, text: Corpus, recipe: Recipe) -> str:
 
 def _named(recipe: Recipe) -> dict[str, object]:
     """The recipe's part about data, its files by their names: where they lie here is nobody's business."""
-    return plain(recipe.data) | {"exclude": [Path(name).name for name in recipe.data.exclude]}
+    names = [Path(name).name for name in recipe.data.exclude]
+    return {**plain(recipe.data), "exclude": names}
 
 
 def _words(found: Agreement) -> str:

@@ -86,12 +86,12 @@ def test_patience_and_qat_are_not_used_together() -> None:
 
 
 def test_a_folder_in_use_is_refused_with_its_holder_and_free_afterwards(tmp_path: Path) -> None:
-    with sole_user(tmp_path / "run"):
-        with (
-            pytest.raises(EdgeBertError, match=rf"is in use by process {os.getpid()} on .*--work"),
-            sole_user(tmp_path / "run"),
-        ):
-            pytest.fail("two were in")
+    with (
+        sole_user(tmp_path / "run"),
+        pytest.raises(EdgeBertError, match=rf"is in use by process {os.getpid()} on .*--work"),
+        sole_user(tmp_path / "run"),
+    ):
+        pytest.fail("two were in")
     assert not (tmp_path / "run").exists()
     with sole_user(tmp_path / "run"):
         assert (tmp_path / "run" / "lock").exists()
