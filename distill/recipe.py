@@ -47,7 +47,9 @@ class Training:
     learning_rate: peak, after `warmup` (a share of all steps), falling to 0 along a cosine. batch_size: sentences per
     process and step. precision: "auto" is bf16 where the processor computes it, else fp32. freeze_embeddings: keep the
     word vectors as they are; None means: when they come from the teacher. qat: the share of the steps, at the end, in
-    which the student computes as int8 will (see `edgebert.distill.fake_quant`); 0 is plain training.
+    which the student computes as int8 will (see `edgebert.distill.fake_quant`); 0 is plain training. accumulate:
+    batches whose gradients are added up for one step. patience: stop after so many measurements without a gain in
+    held-out agreement and keep the best student; 0 is never. tensorboard: a folder for its log.
     """
 
     epochs: float = 3.0
@@ -58,6 +60,9 @@ class Training:
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     freeze_embeddings: bool | None = None
     qat: float = 0.0
+    accumulate: int = 1
+    patience: int = 0
+    tensorboard: str | None = None
     seed: int = 0
 
 
@@ -65,12 +70,22 @@ class Training:
 class Data:
     """max_sentences: a random sample of that many, by the seed. held_out: sentences kept back to measure agreement.
 
+    min_ and max_: texts of other lengths are left out; tokens are the teacher's. near_duplicates: what becomes of texts
+    that are nearly an earlier one; "normalised" leaves out those that differ in case, punctuation and blanks alone,
+    "minhash" those that share about nine in ten runs of five characters, too. exclude: files whose texts, and texts
+    that share eight words in a row with them, are left out: what the student will be evaluated with.
     pair_columns: of anchor and positive, in the files of pairs.
     """
 
     max_sentences: int | None = None
     held_out: int = 1000
     pair_columns: tuple[str, ...] = ("anchor", "positive")
+    min_characters: int | None = None
+    max_characters: int | None = None
+    min_tokens: int | None = None
+    max_tokens: int | None = None
+    near_duplicates: Literal["keep", "normalised", "minhash"] = "keep"
+    exclude: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -101,7 +116,21 @@ class Recipe:
         _at_least("training.learning_rate", t.learning_rate, 0)
         _at_least("training.batch_size", t.batch_size, 2)
         _at_least("training.weight_decay", t.weight_decay, 0)
+        _at_least("training.accumulate", t.accumulate, 1)
+        _at_least("training.patience", t.patience, 0)
+        if t.patience and t.qat:
+            raise RecipeError(
+                f"training.patience is {t.patience} and training.qat {t.qat}: the best student may come from before "
+                "the part that imitates int8, so use one of them"
+            )
         _at_least("data.held_out", d.held_out, 2)
+        for unit in ("characters", "tokens"):
+            low, high = getattr(d, f"min_{unit}"), getattr(d, f"max_{unit}")
+            for name, value in ((f"data.min_{unit}", low), (f"data.max_{unit}", high)):
+                if value is not None:
+                    _at_least(name, value, 1)
+            if low is not None and high is not None and low > high:
+                raise RecipeError(f"data.min_{unit} is {low} and data.max_{unit} {high}: no text is left")
         if d.max_sentences is not None:
             _at_least("data.max_sentences", d.max_sentences, 4)
         for name in ("layers", "width", "heads", "feed_forward", "max_length"):

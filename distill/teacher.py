@@ -1,7 +1,8 @@
 """The teacher's answers, computed once: float16 shards on disk, named by what they hold.
 
-A shard's name is a hash of its texts, in a folder named by a hash of the teacher's weights and settings. So a broken
-run goes on where it stopped, a corpus that shares a stretch of text shares its shards, and nothing can be mixed up.
+A shard's name is a hash of its texts, in a folder named by a hash of the teacher's weights, the engine that answered
+and its precision. So a broken run goes on where it stopped, a corpus that shares a stretch of text shares its shards,
+and nothing can be mixed up.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from edgebert.batching import length_batches, pad
 from edgebert.bundle import Bundle
 from edgebert.cache import cache_folder
 from edgebert.distill.corpus import require_disk
-from edgebert.distill.fast_teacher import TeacherEngine, open_teacher
+from edgebert.distill.fast_teacher import Choice, TeacherEngine, choose, open_teacher
 from edgebert.distill.ragged import Ragged
 from edgebert.files import new_file, sha256
 from edgebert.pretrained import hidden_size, read_config
@@ -36,13 +38,22 @@ class TeacherCache:
 
     def __init__(self, teacher: Bundle, ids: Ragged, *, hidden: bool, precision: str) -> None:
         self.teacher, self.ids, self.hidden, self.precision = teacher, ids, hidden, precision
-        settings = {"weights": fingerprint(teacher), "precision": precision, "format": 1}
-        name = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:24]
-        self.folder = cache_folder("teachers") / name
+        self.weights = fingerprint(teacher)
         self.width = hidden_size(read_config(teacher.root))
         self._names = [self._shard_name(s) for s in range(self.shards)]
         self._vectors: list[NDArray[np.float16] | None] = [None] * self.shards
         self._states: list[NDArray[np.float16] | None] = [None] * self.shards
+
+    @cached_property
+    def choice(self) -> Choice:
+        """The engine that answers here; finding it out loads the teacher, once on a machine."""
+        return choose(self.teacher, self.precision, self.weights)
+
+    @cached_property
+    def folder(self) -> Path:
+        settings = {"weights": self.weights, "engine": self.choice.engine, "format": 2}
+        name = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:24]
+        return cache_folder("teachers") / name
 
     @property
     def shards(self) -> int:
@@ -63,7 +74,7 @@ class TeacherCache:
         rows = sum(len(range(*self._rows(s).indices(len(self.ids)))) for s in shards)
         size = 2 * (rows * self.teacher.manifest.dimension + (tokens * self.width if self.hidden else 0))
         require_disk(self.folder, size, "the cache of the teacher's vectors")
-        engine = open_teacher(self.teacher, self.precision)
+        engine = open_teacher(self.teacher, self.precision, self.choice)
         for shard in shards:
             self._compute(engine, shard, progress)
 

@@ -64,6 +64,10 @@ def _weights(ctx: click.Context, param: click.Parameter, value: tuple[str, ...])
               "objective; see docs/distillation.md.")  # fmt: skip
 @click.option("--epochs", type=float, help="Passes over the text.")
 @click.option("--batch-size", type=int, help="Sentences per process and step.")
+@click.option("--accumulate", type=int, help="Batches whose gradients are added up for one step.")
+@click.option("--patience", type=int, help="Stop after so many measurements of agreement without a gain, and keep the "
+              "best student; training is measured 8 times.")  # fmt: skip
+@click.option("--tensorboard", metavar="DIR", help="Write a TensorBoard log there (edgebert[tensorboard]).")
 @click.option("--learning-rate", type=float, help="Peak learning rate.")
 @click.option("--precision", type=click.Choice(["auto", "fp32", "bf16"]), help="Of training and teacher.")
 @click.option("--freeze-embeddings/--train-embeddings", default=None, help="Keep the word vectors as they are.")
@@ -71,6 +75,12 @@ def _weights(ctx: click.Context, param: click.Parameter, value: tuple[str, ...])
               "steps, or the recipe's share.")  # fmt: skip
 @click.option("--max-sentences", type=int, help="Train on a random sample of that many.")
 @click.option("--held-out", type=int, help="Sentences kept back to measure agreement.")
+@click.option("--min-tokens", type=int, help="Leave out shorter texts (the teacher's tokens).")
+@click.option("--max-tokens", type=int, help="Leave out longer texts.")
+@click.option("--near-duplicates", type=click.Choice(["keep", "normalised", "minhash"]),
+              help="Leave out texts that are nearly an earlier one.")  # fmt: skip
+@click.option("--exclude", multiple=True, metavar="FILE", help="Leave out the texts of an evaluation file, and those "
+              "that share eight words in a row with one. Several times for several files.")  # fmt: skip
 @click.option("--seed", type=int, help="Of sample, order and fresh weights.")
 @click.option("--work", type=click.Path(path_type=Path), help="Folder for checkpoints instead of the cache's.")
 @click.option("--threads", type=click.IntRange(min=1), help="Processor threads.")
@@ -80,11 +90,12 @@ def command(
     pairs: tuple[str, ...], recipe_name: str | None, preset: str | None, start: str | None, layers: int | None,
     take_layers: tuple[int, ...] | None, width: int | None, heads: int | None, feed_forward: int | None,
     activation: str | None, max_length: int | None, vocabulary: int | None, coverage: float | None,
-    projection: str | None, vector: float | None,
-    similarity: float | None, hidden: float | None, more: dict[str, float], epochs: float | None,
-    batch_size: int | None, learning_rate: float | None, precision: str | None, freeze_embeddings: bool | None,
-    qat: bool | None, max_sentences: int | None, held_out: int | None, seed: int | None, work: Path | None,
-    threads: int | None, as_json: bool,
+    projection: str | None, vector: float | None, similarity: float | None, hidden: float | None,
+    more: dict[str, float], epochs: float | None, batch_size: int | None, learning_rate: float | None,
+    precision: str | None, freeze_embeddings: bool | None, qat: bool | None, accumulate: int | None,
+    patience: int | None, tensorboard: str | None, min_tokens: int | None, max_tokens: int | None,
+    near_duplicates: str | None, exclude: tuple[str, ...], max_sentences: int | None, held_out: int | None,
+    seed: int | None, work: Path | None, threads: int | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Train a compact student encoder from TEACHER: a bundle, a Hugging Face folder or a Hub id.
 
@@ -125,9 +136,12 @@ def command(
     recipe = override(
         recipe, "training", epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, precision=precision,
         freeze_embeddings=freeze_embeddings, qat=None if qat is None else qat * (recipe.training.qat or QAT_SHARE),
-        seed=seed,
+        accumulate=accumulate, patience=patience, tensorboard=tensorboard, seed=seed,
     )  # fmt: skip
-    recipe = override(recipe, "data", max_sentences=max_sentences, held_out=held_out)
+    recipe = override(
+        recipe, "data", max_sentences=max_sentences, held_out=held_out, min_tokens=min_tokens, max_tokens=max_tokens,
+        near_duplicates=near_duplicates, exclude=exclude or None,
+    )  # fmt: skip
     refuse_existing(out)
     with TerminalProgress() as progress:
         bundle = bundles.Bundle.from_pretrained(teacher, revision=revision)

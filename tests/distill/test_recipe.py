@@ -42,7 +42,7 @@ def test_a_recipe_survives_the_way_through_json() -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("[training]\nepoch = 3\n", "unknown key 'epoch'; known are batch_size, epochs, freeze_embeddings"),
+        ("[training]\nepoch = 3\n", "unknown key 'epoch'; known are accumulate, batch_size, epochs"),
         ("[trainig]\nepochs = 3\n", "unknown key 'trainig'; known are data, objectives, student, teachers, training"),
         ("[training\n", "is not TOML"),
         ('[training]\nepochs = "three"\n', "epochs: float is wanted, not 'three'"),
