@@ -95,7 +95,7 @@ class _Job:
             dataclasses.replace(self.recipe.training),
             self.precision,
             self.folder / f"run{turn}",
-            lambda: Agreement(0.0, None, 0),  # measuring is not training
+            lambda **_: Agreement(0.0, None, 0),  # measuring is not training
             Progress(),
         )
         start = time.perf_counter()

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from edgebert.batching import pad
+from edgebert.distill.pairs import Pairs
 from edgebert.distill.ragged import Ragged
 from edgebert.distill.teacher import TeacherCache
 
@@ -62,13 +63,23 @@ class LengthSampler(Sampler[int]):
 class Collator:
     """Row numbers to the tensors that `DistillationModel.forward` takes."""
 
-    def __init__(self, ids: Ragged, cache: TeacherCache, *, pad_token_id: int, hidden: bool) -> None:
+    def __init__(
+        self,
+        ids: Ragged,
+        cache: TeacherCache,
+        *,
+        pad_token_id: int,
+        hidden: bool,
+        others: Sequence[TeacherCache] = (),
+        pairs: Pairs | None = None,
+    ) -> None:
         self.ids, self.cache, self.pad_token_id, self.hidden = ids, cache, pad_token_id, hidden
+        self.others, self.pairs = others, pairs
 
-    def __call__(self, rows: Sequence[int]) -> dict[str, Tensor]:
+    def __call__(self, rows: Sequence[int]) -> dict[str, Any]:
         """Shapes: see `DistillationModel.forward`."""
         input_ids, mask = pad([self.ids[r] for r in rows], self.pad_token_id)
-        batch = {
+        batch: dict[str, Any] = {
             "input_ids": torch.from_numpy(input_ids),
             "attention_mask": torch.from_numpy(mask),
             "teacher_vector": torch.from_numpy(self.cache.vectors(np.asarray(rows)).astype(np.float32)),
@@ -79,4 +90,9 @@ class Collator:
                 known = self.cache.states(row)
                 states[place, : len(known)] = known
             batch["teacher_states"] = torch.from_numpy(states)
+        if self.others:
+            vectors = [other.vectors(np.asarray(rows)).astype(np.float32) for other in self.others]
+            batch["other_vectors"] = [torch.from_numpy(array) for array in vectors]
+        if self.pairs is not None:
+            batch |= self.pairs.draw(rows, self.pad_token_id)
         return batch

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -10,13 +11,18 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from edgebert.batching import pad
-from edgebert.distill.encoder import Dense, SentenceEncoder, encode_ids
+from edgebert.distill.decide import plan_layers
+from edgebert.distill.encoder import Dense, Encoded, SentenceEncoder, encode_ids
 from edgebert.distill.fake_quant import FakeQuant
-from edgebert.distill.objectives import hidden_loss, ridge, similarity_loss, vector_loss
+from edgebert.distill.layer_map import LayerPlan
+from edgebert.distill.maps import layer_maps, ridge_linear
 from edgebert.distill.prepare import Prepared
 from edgebert.distill.recipe import Recipe
+from edgebert.distill.registry import OBJECTIVES, needed
+from edgebert.distill.step import Aim, PairVectors, Step
 from edgebert.distill.students import StudentPlan
 from edgebert.distill.teacher import TeacherCache
+from edgebert.distill.traces import Trace, TracedTeacher, traced, wanted
 
 _RIDGE_ROWS = 4096
 
@@ -24,9 +30,11 @@ _RIDGE_ROWS = 4096
 class DistillationModel(nn.Module):
     """Token ids and the teacher's answers in, losses out.
 
-    weights: objective -> weight, of "vector", "similarity", "hidden". to_teacher: the map of sentence vectors that is
-    not part of the student (None where the spaces are the same or the student keeps the map itself). hidden_to_teacher:
-    the map of token states where the widths differ. fake_quant: what imitates int8, None in plain training.
+    weights: objective -> weight, see `edgebert.distill.registry`. to_teacher: the map of sentence vectors that is not
+    part of the student (None where the spaces are the same or the student keeps the map itself). hidden_to_teacher:
+    the map of token states where the widths differ. fake_quant: what imitates int8, None in plain training. others:
+    the map to each further teacher; shares: the teachers' shares of the losses, the first one's first. plan, beside,
+    layer_maps: which layers are compared, the teacher that answers for them in each step, and the maps between states.
     """
 
     def __init__(
@@ -43,35 +51,70 @@ class DistillationModel(nn.Module):
         self.to_teacher = to_teacher or nn.Identity()
         self.hidden_to_teacher = hidden_to_teacher or nn.Identity()
         self.fake_quant: FakeQuant | None = None
+        self.others = nn.ModuleList()
+        self.shares = [1.0]
+        self.plan = LayerPlan()
+        self.beside: TracedTeacher | None = None
+        self.layer_maps = nn.ModuleDict()
+        self.matryoshka: tuple[int, ...] = ()
+        self.temperature = 1.0
 
     def forward(
-        self, input_ids: Tensor, attention_mask: Tensor, teacher_vector: Tensor, teacher_states: Tensor | None = None
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        teacher_vector: Tensor,
+        teacher_states: Tensor | None = None,
+        *,
+        other_vectors: Sequence[Tensor] = (),
+        pair_ids: Tensor | None = None,
+        pair_mask: Tensor | None = None,
+        pair_same: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """The total under "loss" and each unweighted objective under its name, scalars.
 
         Shape: input_ids and attention_mask (batch, seq_len), teacher_vector (batch, dimension), teacher_states (batch,
-        seq_len, width).
+        seq_len, width), other_vectors a (batch, dimension) for each further teacher; of pairs, see `Pairs.draw`.
         """
-        with self.fake_quant.training_step(self.encoder) if self.fake_quant else contextlib.nullcontext():
-            hidden, vector = self.encoder(input_ids, attention_mask)
-        losses: dict[str, Tensor] = {}
+        hidden_layers, projections = wanted(self.plan, 0)
+        with traced(self.encoder, hidden=hidden_layers, projections=projections) as ours:
+            hidden, vector = self._encode(input_ids, attention_mask)
+        theirs = self.beside(input_ids, attention_mask) if self.beside else Trace()
+        pairs = None
+        if pair_ids is not None and pair_mask is not None and pair_same is not None:
+            anchor, positive = self._encode(pair_ids, pair_mask).sentence_embedding.float().chunk(2)
+            pairs = PairVectors(anchor, positive, pair_same)
         # Losses are small differences: they are taken in float32 whatever the forward pass was computed in.
         with torch.autocast(vector.device.type, enabled=False):
-            vector = vector.float()
-            if self.weights.get("vector"):
-                losses["vector"] = vector_loss(self.to_teacher(vector), teacher_vector)
-            if self.weights.get("similarity"):
-                losses["similarity"] = similarity_loss(vector, teacher_vector)
-            if teacher_states is not None and self.weights.get("hidden"):
-                losses["hidden"] = hidden_loss(self.hidden_to_teacher(hidden.float()), teacher_states, attention_mask)
+            maps, vectors = [self.to_teacher, *self.others], [teacher_vector, *other_vectors]
+            step = Step(
+                vector=vector.float(), hidden=hidden, attention_mask=attention_mask,
+                aims=tuple(Aim(v, share, to) for v, share, to in zip(vectors, self.shares, maps, strict=True)),
+                states=teacher_states, to_states=self.hidden_to_teacher, plan=self.plan, layer_maps=self.layer_maps,
+                ours=ours, theirs=theirs, pairs=pairs, matryoshka=self.matryoshka, temperature=self.temperature,
+            )  # fmt: skip
+            losses = {name: OBJECTIVES[name].loss(step) for name, weight in self.weights.items() if weight}
         total = torch.stack([self.weights[name] * loss for name, loss in losses.items()]).sum()
         return {"loss": total, **losses}
 
+    def _encode(self, input_ids: Tensor, attention_mask: Tensor) -> Encoded:
+        with self.fake_quant.training_step(self.encoder) if self.fake_quant else contextlib.nullcontext():
+            encoded: Encoded = self.encoder(input_ids, attention_mask)
+        return encoded
+
 
 def build_model(
-    plan: StudentPlan, recipe: Recipe, weights: dict[str, float], prepared: Prepared, cache: TeacherCache
+    plan: StudentPlan,
+    recipe: Recipe,
+    weights: dict[str, float],
+    prepared: Prepared,
+    cache: TeacherCache,
+    others: Sequence[TeacherCache] = (),
 ) -> DistillationModel:
-    """The student with its maps into the teacher's space, started by ridge regression on a sample of the text."""
+    """The student with its maps into the teacher's space, started by ridge regression on a sample of the text.
+
+    others: the answers of `recipe.teachers`.
+    """
     encoder, freeze = plan.encoder.eval(), recipe.training.freeze_embeddings
     if plan.copied_embeddings if freeze is None else freeze:
         encoder.backbone.get_input_embeddings().weight.requires_grad_(False)
@@ -81,18 +124,41 @@ def build_model(
     few = min(_RIDGE_ROWS, len(prepared.rows))
     sample = np.sort(np.random.default_rng(0).choice(prepared.rows, few, replace=False))
     to_teacher = hidden_to_teacher = None
-    if weights["hidden"] and encoder.backbone.config.hidden_size != cache.width:
-        hidden_to_teacher = _ridge_linear(*_token_states(encoder, prepared, cache, sample[: _RIDGE_ROWS // 16]))
+    needs = needed(weights)
+    if "states" in needs and encoder.backbone.config.hidden_size != cache.width:
+        hidden_to_teacher = ridge_linear(*_token_states(encoder, prepared, cache, sample[: _RIDGE_ROWS // 16]))
     if plan.manifest.dimension != cache.teacher.manifest.dimension:
         keep = recipe.student.projection == "keep"
         normalize, encoder.normalize = encoder.normalize, encoder.normalize and not keep
         ours = encode_ids(encoder, [prepared.student_ids[r] for r in sample], plan.manifest.pad_token_id)
         encoder.normalize = normalize
-        to_teacher = _ridge_linear(torch.from_numpy(ours), torch.from_numpy(cache.vectors(sample)))
+        to_teacher = ridge_linear(torch.from_numpy(ours), torch.from_numpy(cache.vectors(sample)))
         if keep:
             encoder.dense.append(Dense(to_teacher, nn.Identity()))
             to_teacher = None
-    return DistillationModel(encoder, weights, to_teacher=to_teacher, hidden_to_teacher=hidden_to_teacher)
+    model = DistillationModel(encoder, weights, to_teacher=to_teacher, hidden_to_teacher=hidden_to_teacher)
+    model.matryoshka, model.temperature = recipe.objectives.matryoshka, recipe.objectives.temperature
+    _add_teachers(model, recipe, prepared, others, sample, plan.manifest.pad_token_id)
+    if needs & {"layers", "attention", "relations"}:
+        model.plan = plan_layers(recipe.objectives, weights, plan, cache.teacher)
+        model.beside = TracedTeacher(cache.teacher, model.plan)
+        few_rows = sample[: _RIDGE_ROWS // 16].tolist() if model.plan.hidden else []
+        model.layer_maps = layer_maps(encoder, model.beside, model.plan, prepared.student_ids.__getitem__, few_rows)
+    return model
+
+
+def _add_teachers(
+    model: DistillationModel, recipe: Recipe, prepared: Prepared, others: Sequence[TeacherCache],
+    sample: NDArray[np.int64], pad_token_id: int,
+) -> None:  # fmt: skip
+    """Gives `model` its map to each further teacher, started on the rows `sample`, and the teachers' shares."""
+    if not others:
+        return
+    weights = [1.0, *(other.weight for other in recipe.teachers)]
+    model.shares = [weight / sum(weights) for weight in weights]
+    ours = torch.from_numpy(encode_ids(model.encoder, [prepared.student_ids[r] for r in sample], pad_token_id))
+    for other in others:
+        model.others.append(ridge_linear(ours, torch.from_numpy(other.vectors(sample))))
 
 
 def _token_states(
@@ -106,11 +172,3 @@ def _token_states(
             ours.append(encoder(torch.from_numpy(input_ids), torch.from_numpy(mask)).last_hidden_state[0])
         theirs.append(torch.from_numpy(cache.states(row).astype(np.float32)))
     return torch.cat(ours).clone(), torch.cat(theirs)
-
-
-def _ridge_linear(features: Tensor, wanted: Tensor) -> nn.Linear:
-    """A linear layer without bias, started by ridge regression. Shape: features (rows, in), wanted (rows, out)."""
-    layer = nn.Linear(features.shape[1], wanted.shape[1], bias=False)
-    with torch.no_grad():
-        layer.weight.copy_(ridge(features, wanted))
-    return layer

@@ -1,10 +1,12 @@
-"""What the student learns from the teacher, as pure functions of tensors. Each returns a mean, a scalar tensor.
+"""What the student learns, as pure functions of vectors, last states and logits. Each returns a mean, a scalar tensor.
 
-A new objective is a function here, an entry in `edgebert.distill.recipe.Objectives` and a line in
-`edgebert.distill.model.DistillationModel.forward`.
+Those of single layers are in `edgebert.distill.layer_objectives`. A new objective is a function here or there and a
+field of `edgebert.distill.registry.Objectives`.
 """
 
 from __future__ import annotations
+
+import math
 
 import torch
 from torch import Tensor
@@ -19,6 +21,25 @@ def vector_loss(student: Tensor, teacher: Tensor) -> Tensor:
     dimension.
     """
     return (1 - functional.cosine_similarity(student, teacher, dim=-1)).mean()
+
+
+def mse_loss(student: Tensor, teacher: Tensor) -> Tensor:
+    """Mean squared difference of the two sentence vectors' components.
+
+    Shape: student (batch, dimension), teacher (batch, dimension).
+    Source: Reimers and Gurevych 2020, arXiv:2004.09813, equation 1.
+    """
+    return (student - teacher).pow(2).mean()
+
+
+def aligned_loss(student: Tensor, teacher: Tensor) -> Tensor:
+    """Mean squared distance of the student's own vector to the teacher's; on unit vectors twice `vector_loss`.
+
+    Shape: student (batch, dimension), teacher (batch, dimension).
+    Source: Vujanic and Rueckstiess 2025, LEAF, arXiv:2509.12539: the student ends in a linear layer of the teacher's
+    dimension, stays in its space, and searches an index that the teacher built.
+    """
+    return (student - teacher).pow(2).sum(dim=-1).mean()
 
 
 def similarity_loss(student: Tensor, teacher: Tensor) -> Tensor:
@@ -43,6 +64,51 @@ def hidden_loss(student: Tensor, teacher: Tensor, attention_mask: Tensor) -> Ten
     mask = attention_mask.unsqueeze(-1).to(student.dtype)
     error = ((student - teacher).pow(2) * mask).sum()
     return error / (teacher.pow(2) * mask).sum().clamp(min=1e-9)
+
+
+def token_cosine_loss(student: Tensor, teacher: Tensor, attention_mask: Tensor) -> Tensor:
+    """One minus the cosine of the last hidden states, the mean over all tokens.
+
+    Shape: student and teacher (batch, seq_len, width), attention_mask (batch, seq_len).
+    Source: Sanh et al. 2019, DistilBERT, arXiv:1910.01108, there beside the masked language model's losses.
+    """
+    mask = attention_mask.to(student.dtype)
+    error = 1 - functional.cosine_similarity(student, teacher, dim=-1)
+    return (error * mask).sum() / mask.sum()
+
+
+def contrastive_loss(anchor: Tensor, positive: Tensor, same: Tensor, *, temperature: float) -> Tensor:
+    """InfoNCE: the cross entropy of finding each anchor's positive among all positives of the batch, by cosine.
+
+    Shape: anchor and positive (pairs, dimension); same (pairs, pairs), bool: where j is no negative of i, as the two
+    share a text; the diagonal counts as the positive whatever it says. temperature: divides the cosines.
+    Source: van den Oord et al. 2018, arXiv:1807.03748; in-batch negatives of sentences, Henderson et al. 2017,
+    arXiv:1705.00652.
+    """
+    scores = functional.normalize(anchor, dim=-1) @ functional.normalize(positive, dim=-1).T / temperature
+    own = torch.arange(len(anchor), device=anchor.device)
+    left_out = same & (own[:, None] != own[None, :])
+    return functional.cross_entropy(scores.masked_fill(left_out, -math.inf), own)
+
+
+def logits_loss(student: Tensor, teacher: Tensor, *, temperature: float, mask: Tensor | None = None) -> Tensor:
+    """Kullback-Leibler divergence of the softened class distributions, times the temperature squared.
+
+    Shape: student and teacher (..., classes); mask (...), 1 where a row counts, such as on tokens of a masked-language
+    head; None counts all.
+    Source: Hinton et al. 2015, arXiv:1503.02531. No recipe uses it yet: encoders of sentences have no such head.
+    """
+    ours, theirs = (functional.log_softmax(logits / temperature, dim=-1) for logits in (student, teacher))
+    rows = functional.kl_div(ours, theirs, reduction="none", log_target=True).sum(dim=-1) * temperature**2
+    return rows.mean() if mask is None else (rows * mask).sum() / mask.sum()
+
+
+def shortened(vectors: Tensor, dimension: int) -> Tensor:
+    """The first components of `vectors`, at unit length again. Shape: (batch, any) -> (batch, dimension).
+
+    Source: Kusupati et al. 2022, Matryoshka representations, arXiv:2205.13147.
+    """
+    return functional.normalize(vectors[:, :dimension], dim=-1)
 
 
 def ridge(features: Tensor, wanted: Tensor, *, strength: float = 1e-2) -> Tensor:

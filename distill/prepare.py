@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from edgebert.distill.corpus import Corpus
 from edgebert.distill.encoder import load_tokenizer
 from edgebert.distill.ragged import Ragged, RaggedWriter
 from edgebert.distill.recipe import Recipe
+from edgebert.distill.select import select
 from edgebert.distill.students import StudentPlan, same_tokenizer
 from edgebert.errors import DataError
 from edgebert.progress import Progress
@@ -25,7 +28,8 @@ class Prepared:
     """The sampled text as tokens, one row a text.
 
     rows: rows to train on. held_out: rows kept back. truncated: texts that were cut at the maximum length. shared:
-    whether teacher and student read the same ids, so that their states can be compared token by token.
+    whether teacher and student read the same ids, so that their states can be compared token by token. left_out: how
+    many texts each rule of `recipe.data` left out. other_ids: what further teachers read.
     """
 
     rows: NDArray[np.int64]
@@ -34,39 +38,70 @@ class Prepared:
     teacher_ids: Ragged
     truncated: int
     shared: bool
+    left_out: dict[str, int]
+    other_ids: tuple[Ragged, ...] = ()
 
 
 def prepare(
-    text: Corpus, teacher: Bundle, plan: StudentPlan, recipe: Recipe, folder: Path, progress: Progress
+    text: Corpus,
+    teacher: Bundle,
+    plan: StudentPlan,
+    recipe: Recipe,
+    folder: Path,
+    progress: Progress,
+    others: Sequence[Bundle] = (),
 ) -> Prepared:
     """The text of `recipe.data`, drawn by the seed and tokenized into `folder`; what is there already is kept.
 
     A teacher with prompts ("query: ", "passage: ") sees the lines with each of its prompts in turn, so that the student
-    learns all of them.
+    learns all of them; so does each of the `others`, further teachers, with its own.
     Raises: DataError when there is too little text.
     """
     rng = np.random.default_rng(recipe.training.seed)
-    chosen = np.arange(len(text))
-    if recipe.data.max_sentences is not None and recipe.data.max_sentences < len(text):
-        chosen = np.sort(rng.choice(len(text), recipe.data.max_sentences, replace=False))
+    selected = select(text, recipe.data, teacher, progress)
+    chosen = selected.rows
+    if recipe.data.max_sentences is not None and recipe.data.max_sentences < len(chosen):
+        chosen = np.sort(rng.choice(chosen, recipe.data.max_sentences, replace=False))
     held = min(recipe.data.held_out, len(chosen) // 5)
     if held < 2 or len(chosen) - held < recipe.training.batch_size:
         raise DataError(
-            f"{len(chosen)} distinct sentences are too few: one in five is held out (at least 2), and the rest must "
-            f"fill a batch of {recipe.training.batch_size}; give more text or a smaller batch size"
+            f"{len(chosen)} distinct sentences{_told(selected.counts)} are too few: one in five is held out "
+            f"(at least 2), and the rest must fill a batch of {recipe.training.batch_size}; give more text or a "
+            "smaller batch size"
         )
     order = rng.permutation(len(chosen))
     length = min(plan.manifest.max_length, teacher.manifest.max_length)
     shared = same_tokenizer(plan.tokenizer_of, teacher) and plan.manifest.max_length == length
     folder.mkdir(parents=True, exist_ok=True)
-    prompts = tuple(dict.fromkeys(teacher.manifest.prompts.values())) or ("",)
-    writer = _Writer(text, chosen, prompts, progress)
+    writer = _Writer(text, chosen, _prompts(teacher), progress)
     truncated = writer.write(plan.tokenizer_of, plan.manifest.max_length, folder / "student")
     if not shared:
         writer.write(teacher, length, folder / "teacher")
     student_ids = Ragged(folder / "student")
     teacher_ids = student_ids if shared else Ragged(folder / "teacher")
-    return Prepared(np.sort(order[held:]), np.sort(order[:held]), student_ids, teacher_ids, truncated, shared)
+    for place, other in enumerate(others):
+        longest = min(plan.manifest.max_length, other.manifest.max_length)
+        dataclasses.replace(writer, prompts=_prompts(other)).write(other, longest, folder / f"teacher-{place}")
+    other_ids = tuple(Ragged(folder / f"teacher-{place}") for place in range(len(others)))
+    return Prepared(
+        np.sort(order[held:]),
+        np.sort(order[:held]),
+        student_ids,
+        teacher_ids,
+        truncated,
+        shared,
+        selected.counts,
+        other_ids,
+    )
+
+
+def _prompts(teacher: Bundle) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(teacher.manifest.prompts.values())) or ("",)
+
+
+def _told(counts: dict[str, int]) -> str:
+    left = sum(counts.values())
+    return f" ({left} were left out by the rules in [data])" if left else ""
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from edgebert.distill.registry import Objectives
 from edgebert.errors import RecipeError
 from edgebert.schema import parse, read_toml
 
@@ -20,6 +21,8 @@ class Student:
 
     start: "teacher" copies teacher layers, "fresh" draws weights at random, anything else is a folder or Hub id.
     take_layers: which layers of the start to keep, counted from 0; by default `layers` of them, evenly spread.
+    vocabulary, coverage: keep at most so many tokens, or so many that this share of the text's tokens is kept; see
+    `edgebert.distill.vocabulary`.
     projection: what becomes of the linear map into the teacher's space where the dimensions differ: "keep" makes it
     part of the student, whose vectors then lie in the teacher's space; "drop" uses it in training only.
     """
@@ -32,19 +35,9 @@ class Student:
     feed_forward: int | None = None
     activation: Literal["gelu", "relu", "silu", "gelu_new"] | None = None
     max_length: int | None = None
+    vocabulary: int | None = None
+    coverage: float | None = None
     projection: Literal["keep", "drop"] = "keep"
-
-
-@dataclass(frozen=True)
-class Objectives:
-    """Weights of the losses in `edgebert.distill.objectives`; 0 leaves one out.
-
-    hidden needs the teacher's tokenizer; None means 1 where the tokenizers are the same, else 0.
-    """
-
-    vector: float = 1.0
-    similarity: float = 1.0
-    hidden: float | None = None
 
 
 @dataclass(frozen=True)
@@ -54,7 +47,9 @@ class Training:
     learning_rate: peak, after `warmup` (a share of all steps), falling to 0 along a cosine. batch_size: sentences per
     process and step. precision: "auto" is bf16 where the processor computes it, else fp32. freeze_embeddings: keep the
     word vectors as they are; None means: when they come from the teacher. qat: the share of the steps, at the end, in
-    which the student computes as int8 will (see `edgebert.distill.fake_quant`); 0 is plain training.
+    which the student computes as int8 will (see `edgebert.distill.fake_quant`); 0 is plain training. accumulate:
+    batches whose gradients are added up for one step. patience: stop after so many measurements without a gain in
+    held-out agreement and keep the best student; 0 is never. tensorboard: a folder for its log.
     """
 
     epochs: float = 3.0
@@ -65,33 +60,77 @@ class Training:
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     freeze_embeddings: bool | None = None
     qat: float = 0.0
+    accumulate: int = 1
+    patience: int = 0
+    tensorboard: str | None = None
     seed: int = 0
 
 
 @dataclass(frozen=True)
 class Data:
-    """max_sentences: a random sample of that many, by the seed. held_out: sentences kept back to measure agreement."""
+    """max_sentences: a random sample of that many, by the seed. held_out: sentences kept back to measure agreement.
+
+    min_ and max_: texts of other lengths are left out; tokens are the teacher's. near_duplicates: what becomes of texts
+    that are nearly an earlier one; "normalised" leaves out those that differ in case, punctuation and blanks alone,
+    "minhash" those that share about nine in ten runs of five characters, too. exclude: files whose texts, and texts
+    that share eight words in a row with them, are left out: what the student will be evaluated with.
+    pair_columns: of anchor and positive, in the files of pairs.
+    """
 
     max_sentences: int | None = None
     held_out: int = 1000
+    pair_columns: tuple[str, ...] = ("anchor", "positive")
+    min_characters: int | None = None
+    max_characters: int | None = None
+    min_tokens: int | None = None
+    max_tokens: int | None = None
+    near_duplicates: Literal["keep", "normalised", "minhash"] = "keep"
+    exclude: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """Another teacher beside the first: a bundle, a Hugging Face folder or a Hub id.
+
+    weight: of its vectors and similarities in the teachers' average, in which the first teacher's is 1.
+    """
+
+    model: str
+    weight: float = 1.0
+    revision: str | None = None
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Student, objectives, training and data. Raises: RecipeError for values out of range."""
+    """Student, objectives, training, data and further teachers. Raises: RecipeError for values out of range."""
 
     student: Student = field(default_factory=Student)
     objectives: Objectives = field(default_factory=Objectives)
     training: Training = field(default_factory=Training)
     data: Data = field(default_factory=Data)
+    teachers: tuple[Teacher, ...] = ()
 
     def __post_init__(self) -> None:
-        t, s, o, d = self.training, self.student, self.objectives, self.data
+        t, s, d = self.training, self.student, self.data
         _at_least("training.epochs", t.epochs, 0)
         _at_least("training.learning_rate", t.learning_rate, 0)
         _at_least("training.batch_size", t.batch_size, 2)
         _at_least("training.weight_decay", t.weight_decay, 0)
+        _at_least("training.accumulate", t.accumulate, 1)
+        _at_least("training.patience", t.patience, 0)
+        if t.patience and t.qat:
+            raise RecipeError(
+                f"training.patience is {t.patience} and training.qat {t.qat}: the best student may come from before "
+                "the part that imitates int8, so use one of them"
+            )
         _at_least("data.held_out", d.held_out, 2)
+        for unit in ("characters", "tokens"):
+            low, high = getattr(d, f"min_{unit}"), getattr(d, f"max_{unit}")
+            for name, value in ((f"data.min_{unit}", low), (f"data.max_{unit}", high)):
+                if value is not None:
+                    _at_least(name, value, 1)
+            if low is not None and high is not None and low > high:
+                raise RecipeError(f"data.min_{unit} is {low} and data.max_{unit} {high}: no text is left")
         if d.max_sentences is not None:
             _at_least("data.max_sentences", d.max_sentences, 4)
         for name in ("layers", "width", "heads", "feed_forward", "max_length"):
@@ -103,10 +142,18 @@ class Recipe:
             raise RecipeError(f"training.warmup is {t.warmup}; it must be at least 0 and below 1")
         if not 0 <= t.qat <= 1:
             raise RecipeError(f"training.qat is {t.qat}; it must be within 0 (off) to 1 (all steps)")
-        for name in ("vector", "similarity", "hidden"):
-            _at_least(f"objectives.{name}", getattr(o, name) or 0, 0)
-        if not (o.vector or o.similarity or o.hidden is None or o.hidden):
-            raise RecipeError("all objectives have weight 0: give one of vector, similarity, hidden a weight above 0")
+        if s.vocabulary is not None:
+            _at_least("student.vocabulary", s.vocabulary, 1)
+        if s.coverage is not None and not 0 < s.coverage <= 1:
+            raise RecipeError(f"student.coverage is {s.coverage}; it must be above 0 and at most 1")
+        if s.vocabulary is not None and s.coverage is not None:
+            raise RecipeError(f"student.vocabulary is {s.vocabulary} and student.coverage {s.coverage}: give one")
+        for place, other in enumerate(self.teachers):
+            _at_least(f"teachers[{place}].weight", other.weight, 0)
+        if len(d.pair_columns) != 2:
+            raise RecipeError(
+                f"data.pair_columns is {list(d.pair_columns)}; two are wanted, the anchor's and the positive's"
+            )
         if s.take_layers == ():
             raise RecipeError("student.take_layers is empty: name at least one layer, or leave it out")
         if s.layers is not None and s.take_layers is not None and s.layers != len(s.take_layers):

@@ -22,16 +22,24 @@ from edgebert.card import model_card
 from edgebert.distill.agreement import Agreement, agreement
 from edgebert.distill.batches import Collator, LengthSampler, Rows
 from edgebert.distill.corpus import Corpus, open_corpus
+from edgebert.distill.decide import decide_weights
 from edgebert.distill.encoder import encode_ids
 from edgebert.distill.fake_quant import FakeQuant, schedule
 from edgebert.distill.folder import write_model
+from edgebert.distill.history import write_beside
+from edgebert.distill.lock import sole_user
 from edgebert.distill.model import DistillationModel, build_model
-from edgebert.distill.prepare import Prepared, prepare
+from edgebert.distill.pairs import pairs_fingerprint, prepare_pairs
+from edgebert.distill.prepare import prepare
 from edgebert.distill.recipe import Recipe
+from edgebert.distill.registry import needed
+from edgebert.distill.select import content_of
 from edgebert.distill.students import StudentPlan, build_student
 from edgebert.distill.teacher import SHARD_ROWS, TeacherCache, fingerprint
+from edgebert.distill.tensorboard import Board, require_tensorboard
 from edgebert.distill.training import TrainingRun, best_precision, count_steps, train
-from edgebert.errors import DataError, RecipeError
+from edgebert.distill.trim import trim_plan
+from edgebert.errors import DataError
 from edgebert.files import disk_errors, new_folder, require_writable
 from edgebert.manifest import Quality
 from edgebert.progress import Progress
@@ -45,15 +53,40 @@ def distill(
     recipe: Recipe,
     *,
     column: str | None = None,
+    pairs: Sequence[str | Path] = (),
     work: Path | None = None,
     progress: Progress | None = None,
 ) -> Bundle:
     """A student of `teacher`, trained on the text files `corpus`, as a new bundle in the folder `out`.
 
-    column: the text's column in JSONL, CSV, TSV and Parquet. work: where checkpoints lie, by default the cache: in a
-    folder named by teacher, text and recipe, so that the same call goes on after a break; it is removed at the end.
-    Raises: BundleError, DataError, RecipeError, BudgetError; see the functions called here.
+    column: the text's column in JSONL, CSV, TSV and Parquet. pairs: files of pairs, for the contrastive objective.
+    work: where checkpoints lie, by default the cache: in a folder named by teacher, text and recipe, so that the same
+    call goes on after a break; it is removed at the end. Figures of the training are written beside `out`, see
+    `edgebert.distill.history`.
+    Raises: BundleError, DataError, RecipeError, BudgetError; EdgeBertError when another process trains the same; see
+    the functions called here.
     """
+    log = recipe.training.tensorboard
+    if log is not None:
+        require_tensorboard()
+    # Where a log lies changes nothing in the student: it is no part of the run's key and of the lineage.
+    recipe = dataclasses.replace(recipe, training=dataclasses.replace(recipe.training, tensorboard=None))
+    with contextlib.ExitStack() as open_things:
+        return _distill(teacher, corpus, out, recipe, column, pairs, work, progress, log, open_things)
+
+
+def _distill(
+    teacher: Bundle,
+    corpus: Sequence[str | Path],
+    out: Path,
+    recipe: Recipe,
+    column: str | None,
+    pairs: Sequence[str | Path],
+    work: Path | None,
+    progress: Progress | None,
+    log: str | None,
+    open_things: contextlib.ExitStack,
+) -> Bundle:
     progress, began = progress or Progress(), time.monotonic()
     state = PartialState(cpu=not torch.cuda.is_available())
     if not state.is_main_process:
@@ -67,16 +100,33 @@ def distill(
         raise DataError("standard input (-) cannot be shared by several processes: write the text to a file first")
     with state.main_process_first():
         text = open_corpus(corpus, column=column)
-    folder = (work or cache_folder("runs")) / _run_key(teacher, text, recipe)
+    others = [Bundle.from_pretrained(other.model, revision=other.revision) for other in recipe.teachers]
+    further = [fingerprint(other) for other in others] + pairs_fingerprint(pairs)
+    folder = (work or cache_folder("runs")) / _run_key(teacher, text, recipe, further)
+    if state.is_main_process:
+        with disk_errors(folder):
+            open_things.enter_context(sole_user(folder))
     with state.main_process_first(), disk_errors(folder):
-        prepared = prepare(text, teacher, plan, recipe, folder, progress)
-    weights = _weights(recipe, prepared)
+        plan = trim_plan(plan, recipe.student, text, folder / "tokenizer", progress)
+        prepared = prepare(text, teacher, plan, recipe, folder, progress, others)
+        found_pairs = prepare_pairs(
+            pairs, recipe.data.pair_columns, plan.tokenizer_of, folder / "pairs", max_length=plan.manifest.max_length
+        ) if pairs else None  # fmt: skip
+    weights = decide_weights(recipe, plan, prepared, teacher, pairs=found_pairs is not None)
+    states = "states" in needed(weights)
     qat = schedule(recipe.training.qat, count_steps(recipe.training, len(prepared.rows), state.num_processes))
-    cache = TeacherCache(
-        teacher, prepared.teacher_ids, hidden=weights["hidden"] > 0, precision=best_precision(recipe.training.precision)
-    )
-    _fill(cache, state, progress)
-    model = build_model(plan, recipe, weights, prepared, cache)
+    precision = best_precision(recipe.training.precision)
+    cache = TeacherCache(teacher, prepared.teacher_ids, hidden=states, precision=precision)
+    other_caches = [
+        TeacherCache(other, ids, hidden=False, precision=precision)
+        for other, ids in zip(others, prepared.other_ids, strict=True)
+    ]
+    with state.main_process_first():
+        engine = cache.choice
+    progress.say(f"teacher: {engine.engine}{f' ({engine.why})' if engine.why else ''}")
+    for one in (cache, *other_caches):
+        _fill(one, state, progress)
+    model = build_model(plan, recipe, weights, prepared, cache, other_caches)
     if qat is not None:
         model.fake_quant = FakeQuant(model.encoder, qat)
     held_out_vectors = cache.vectors(prepared.held_out).astype(np.float32)
@@ -92,8 +142,9 @@ def distill(
         prepared.student_ids.lengths[prepared.rows], batch_size=recipe.training.batch_size, seed=recipe.training.seed
     )
     collator = Collator(
-        prepared.student_ids, cache, pad_token_id=plan.manifest.pad_token_id, hidden=weights["hidden"] > 0
-    )
+        prepared.student_ids, cache, pad_token_id=plan.manifest.pad_token_id, hidden=states, others=other_caches,
+        pairs=found_pairs,
+    )  # fmt: skip
     run = TrainingRun(
         model,
         Rows(prepared.rows),
@@ -106,7 +157,11 @@ def distill(
         progress,
         began,
     )
-    seconds = train(run, processes=state.num_processes)
+    if log is not None and state.is_main_process:
+        run = dataclasses.replace(run, board=open_things.enter_context(contextlib.closing(Board(Path(log)))))
+    trained = train(run, processes=state.num_processes)
+    if trained.stopped is not None and (best := trained.history.best) is not None:
+        progress.say(f"stopped at step {trained.stopped}: no gain since step {best.step}, whose student is kept")
     after = measure()
     progress.say(f"after training{', in float' if qat else ''}: {_words(after)}")
     if qat is not None:
@@ -117,37 +172,33 @@ def distill(
             "teacher": _name_of(teacher),
             "teacher_sha256": fingerprint(teacher),
             "student": plan.start,
-            "corpus": plain(text.counts) | {"truncated": prepared.truncated, "sha256": text.fingerprint},
+            "corpus": plain(text.counts)
+            | {"truncated": prepared.truncated, "left_out": prepared.left_out, "sha256": text.fingerprint},
             "objectives": weights,
-            "recipe": plain(recipe),
+            "recipe": plain(recipe) | {"data": _named(recipe)},
             "agreement_before_training": before.spearman,
-            "training_seconds": round(seconds, 1),
+            "teacher_engine": engine.engine,
+            "final_loss": trained.history.loss,
+            "training_seconds": round(trained.seconds, 1),
             "versions": {name: metadata.version(name) for name in ("edgebert", "torch", "transformers")},
         }
+        if plan.vocabulary is not None:
+            lineage["vocabulary"] = plan.vocabulary
+        if others:
+            lineage["teachers"] = [
+                {"teacher": _name_of(other), "teacher_sha256": fingerprint(other)} for other in others
+            ]
+        if found_pairs is not None:
+            lineage["pairs"] = {"count": len(found_pairs), "sha256": pairs_fingerprint(pairs)}
         if qat is not None:
             lineage["qat"] = {**plain(qat), "imitating_int8": plain(imitated)}
+        if recipe.training.patience and (best := trained.history.best) is not None:
+            lineage["early_stop"] = {"stopped_at": trained.stopped, "kept_step": best.step}
         _write(plan, model, out, lineage, after)
+        write_beside(out, trained.history, title=f"{out.name}: training")
         shutil.rmtree(folder, ignore_errors=True)
     state.wait_for_everyone()
     return Bundle.open(out)
-
-
-def _weights(recipe: Recipe, prepared: Prepared) -> dict[str, float]:
-    """The objectives' weights, the one of hidden states decided.
-
-    Raises: RecipeError when hidden states are asked for and teacher and student do not read the same tokens.
-    """
-    hidden = recipe.objectives.hidden
-    if hidden and not prepared.shared:
-        raise RecipeError(
-            "objectives.hidden compares token by token, and the student's tokenizer or maximum length differs from the "
-            "teacher's: set it to 0, or keep the teacher's tokenizer and length"
-        )
-    return {
-        "vector": recipe.objectives.vector,
-        "similarity": recipe.objectives.similarity,
-        "hidden": float(prepared.shared) if hidden is None else hidden,
-    }
 
 
 def _fill(cache: TeacherCache, state: PartialState, progress: Progress) -> None:
@@ -181,9 +232,16 @@ def _name_of(teacher: Bundle) -> str:
     return teacher.root.name if teacher.is_sealed else str(teacher.manifest.lineage["source"])
 
 
-def _run_key(teacher: Bundle, text: Corpus, recipe: Recipe) -> str:
-    facts = [fingerprint(teacher), text.fingerprint, plain(recipe)]
+def _run_key(teacher: Bundle, text: Corpus, recipe: Recipe, further: Sequence[str]) -> str:
+    data = _named(recipe) | {"exclude": content_of(recipe.data.exclude)}
+    facts = [fingerprint(teacher), text.fingerprint, plain(recipe) | {"data": data}, *further]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _named(recipe: Recipe) -> dict[str, object]:
+    """The recipe's part about data, its files by their names: where they lie here is nobody's business."""
+    names = [Path(name).name for name in recipe.data.exclude]
+    return {**plain(recipe.data), "exclude": names}
 
 
 def _words(found: Agreement) -> str:

@@ -24,7 +24,7 @@ class StudentPlan:
     """An untrained student.
 
     tokenizer_of: the model whose tokenizer it reads. start: words for lineage and screen. copied_embeddings: whether
-    the word vectors are the teacher's.
+    the word vectors are the teacher's. vocabulary: what was trimmed of it (`edgebert.distill.trim`), None for nothing.
     """
 
     encoder: SentenceEncoder
@@ -32,6 +32,7 @@ class StudentPlan:
     tokenizer_of: Bundle
     start: str
     copied_embeddings: bool
+    vocabulary: dict[str, Any] | None = None
 
 
 def build_student(teacher: Bundle, shape: Student, *, seed: int) -> StudentPlan:

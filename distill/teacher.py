@@ -1,7 +1,8 @@
 """The teacher's answers, computed once: float16 shards on disk, named by what they hold.
 
-A shard's name is a hash of its texts, in a folder named by a hash of the teacher's weights and settings. So a broken
-run goes on where it stopped, a corpus that shares a stretch of text shares its shards, and nothing can be mixed up.
+A shard's name is a hash of its texts, in a folder named by a hash of the teacher's weights, the engine that answered
+and its precision. So a broken run goes on where it stopped, a corpus that shares a stretch of text shares its shards,
+and nothing can be mixed up.
 """
 
 from __future__ import annotations
@@ -9,18 +10,18 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from edgebert.batching import length_batches, pad
 from edgebert.bundle import Bundle
 from edgebert.cache import cache_folder
 from edgebert.distill.corpus import require_disk
-from edgebert.distill.encoder import load_encoder
+from edgebert.distill.fast_teacher import Choice, TeacherEngine, choose, open_teacher
 from edgebert.distill.ragged import Ragged
 from edgebert.files import new_file, sha256
 from edgebert.pretrained import hidden_size, read_config
@@ -37,13 +38,22 @@ class TeacherCache:
 
     def __init__(self, teacher: Bundle, ids: Ragged, *, hidden: bool, precision: str) -> None:
         self.teacher, self.ids, self.hidden, self.precision = teacher, ids, hidden, precision
-        settings = {"weights": fingerprint(teacher), "precision": precision, "format": 1}
-        name = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:24]
-        self.folder = cache_folder("teachers") / name
+        self.weights = fingerprint(teacher)
         self.width = hidden_size(read_config(teacher.root))
         self._names = [self._shard_name(s) for s in range(self.shards)]
         self._vectors: list[NDArray[np.float16] | None] = [None] * self.shards
         self._states: list[NDArray[np.float16] | None] = [None] * self.shards
+
+    @cached_property
+    def choice(self) -> Choice:
+        """The engine that answers here; finding it out loads the teacher, once on a machine."""
+        return choose(self.teacher, self.precision, self.weights)
+
+    @cached_property
+    def folder(self) -> Path:
+        settings = {"weights": self.weights, "engine": self.choice.engine, "format": 2}
+        name = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:24]
+        return cache_folder("teachers") / name
 
     @property
     def shards(self) -> int:
@@ -64,10 +74,9 @@ class TeacherCache:
         rows = sum(len(range(*self._rows(s).indices(len(self.ids)))) for s in shards)
         size = 2 * (rows * self.teacher.manifest.dimension + (tokens * self.width if self.hidden else 0))
         require_disk(self.folder, size, "the cache of the teacher's vectors")
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        encoder = load_encoder(self.teacher, fused_attention=True).to(device)
+        engine = open_teacher(self.teacher, self.precision, self.choice)
         for shard in shards:
-            self._compute(encoder, shard, progress)
+            self._compute(engine, shard, progress)
 
     def vectors(self, rows: NDArray[np.int64]) -> NDArray[np.float16]:
         """The sentence vectors of texts `rows`. Shape: (len(rows), dimension)."""
@@ -85,8 +94,7 @@ class TeacherCache:
         shard_array: NDArray[np.float16] = kept[shard]
         return shard_array
 
-    def _compute(self, encoder: Any, shard: int, progress: Callable[[int], None]) -> None:
-        device = next(encoder.parameters()).device
+    def _compute(self, engine: TeacherEngine, shard: int, progress: Callable[[int], None]) -> None:
         first, last, _ = self._rows(shard).indices(len(self.ids))
         ids = [self.ids[r] for r in range(first, last)]
         offsets = self.ids.offsets[first : last + 1] - self.ids.offsets[first]
@@ -94,13 +102,11 @@ class TeacherCache:
         states = np.empty((offsets[-1] if self.hidden else 0, self.width), np.float16)
         for rows in length_batches([len(i) for i in ids], _BATCH):
             input_ids, mask = pad([ids[r] for r in rows], self.teacher.manifest.pad_token_id)
-            with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-                encoded = encoder(torch.from_numpy(input_ids).to(device), torch.from_numpy(mask).to(device))
-            vectors[rows] = encoded.sentence_embedding.float().cpu().numpy()
+            answers = engine.answer(input_ids, mask)
+            vectors[rows] = answers.vectors
             if self.hidden:
-                hidden = encoded.last_hidden_state.float().cpu().numpy()
                 for place, row in enumerate(rows):
-                    states[offsets[row] : offsets[row + 1]] = hidden[place, : len(ids[row])]
+                    states[offsets[row] : offsets[row + 1]] = answers.states[place, : len(ids[row])]
             progress(len(rows))
         for path, array in zip(self._paths(shard), (vectors, states), strict=False):
             with new_file(path, replace=True) as partial, partial.open("wb") as stream:

@@ -22,9 +22,12 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerContr
 
 from edgebert.distill.agreement import Agreement
 from edgebert.distill.batches import Collator, LengthSampler, Rows
+from edgebert.distill.early_stop import agreed, keep_best, prune_best, take_best
 from edgebert.distill.fake_quant import QatSwitch
+from edgebert.distill.history import History, Point
 from edgebert.distill.model import DistillationModel
 from edgebert.distill.recipe import Training
+from edgebert.distill.tensorboard import Board
 from edgebert.errors import EdgeBertError
 from edgebert.progress import Progress
 
@@ -46,7 +49,8 @@ class TrainingRun:
     """What `train` needs: the model, its data, the recipe's part, a folder for checkpoints and a measure of success.
 
     measure: the held-out agreement of the float student, or with `int8=True` of the student imitating int8.
-    began: when the work began, by the monotonic clock, for the seconds it took in all.
+    began: when the work began, by the monotonic clock, for the seconds it took in all. board: a log.
+    callbacks: more of the Trainer's.
     """
 
     model: DistillationModel
@@ -59,12 +63,21 @@ class TrainingRun:
     measure: Measure
     progress: Progress
     began: float = field(default_factory=time.monotonic)
+    board: Board | None = None
+    callbacks: tuple[TrainerCallback, ...] = ()
 
 
-def train(run: TrainingRun, *, processes: int = 1) -> float:
+@dataclass(frozen=True)
+class Trained:
+    """seconds: since `TrainingRun.began`, and those that led to the checkpoint. stopped: the step of an early stop."""
+
+    seconds: float
+    history: History
+    stopped: int | None = None
+
+
+def train(run: TrainingRun, *, processes: int = 1) -> Trained:
     """Trains `run.model` in place, from the newest complete checkpoint in `run.folder` if there is one.
-
-    Returns the seconds since `run.began`, and those that led to the checkpoint.
 
     Raises: DivergedError when the loss becomes NaN or infinite; KeyboardInterrupt, after a last checkpoint, when the
     user interrupts.
@@ -76,7 +89,7 @@ def train(run: TrainingRun, *, processes: int = 1) -> float:
         args=_arguments(run, steps),
         train_dataset=run.rows,
         data_collator=run.collator,
-        callbacks=[figures],
+        callbacks=[figures, *run.callbacks],
         sampler=run.sampler,
         figures=figures,
     )
@@ -86,17 +99,24 @@ def train(run: TrainingRun, *, processes: int = 1) -> float:
     checkpoint = newest_checkpoint(run.folder)
     if checkpoint is not None:
         figures.seconds_before = float((checkpoint / _COMPLETE).read_text(encoding="ascii") or 0)
+        figures.history = History.read(checkpoint)
     with interrupts(figures):
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     if figures.interrupted:
         raise KeyboardInterrupt
-    return figures.seconds
+    if run.settings.patience:
+        take_best(run.folder, run.model, figures.history)
+    return Trained(figures.seconds, figures.history, figures.stopped)
 
 
 def count_steps(settings: Training, rows: int, processes: int) -> int:
     """How many steps training takes."""
-    steps_per_epoch = math.ceil(math.ceil(rows / settings.batch_size) / processes)
-    return max(1, round(settings.epochs * steps_per_epoch))
+    return max(1, round(settings.epochs * steps_per_epoch(settings, rows, processes)))
+
+
+def steps_per_epoch(settings: Training, rows: int, processes: int) -> int:
+    """How many steps one pass over the text takes."""
+    return math.ceil(math.ceil(math.ceil(rows / settings.batch_size) / processes) / settings.accumulate)
 
 
 def newest_checkpoint(folder: Path) -> Path | None:
@@ -122,12 +142,14 @@ class Figures(TrainerCallback):
     """Keeps count for the screen, marks complete checkpoints, and stops on NaN or on an interrupt."""
 
     def __init__(self, run: TrainingRun, steps: int, processes: int) -> None:
-        self.run, self.steps, self.sentences = run, steps, run.settings.batch_size * processes
-        self.loss, self.agreement, self.interrupted = math.nan, "", False
+        self.run, self.steps = run, steps
+        self.sentences = run.settings.batch_size * run.settings.accumulate * processes
+        self.history, self.agreement, self.interrupted = History(), "", False
+        self.stopped: int | None = None
         self.begun = time.monotonic()
         self.first_step = 0
         self.seconds_before = 0.0
-        self.measure_every = max(1, steps // 8)
+        self.measure_every, self.note_every = max(1, steps // 8), max(1, steps // 200)
 
     @property
     def seconds(self) -> float:
@@ -148,31 +170,67 @@ class Figures(TrainerCallback):
         value = float(loss.detach())
         if not math.isfinite(value):
             kept = newest_checkpoint(self.run.folder)
-            raise DivergedError(
-                f"the loss became {value}: try a lower learning rate than {self.run.settings.learning_rate} or "
-                f"precision fp32; the last good checkpoint is {kept or 'none, it was too early'}"
-            )
-        self.loss = value if math.isnan(self.loss) else 0.95 * self.loss + 0.05 * value
+            raise self._diverged(f"the loss became {value}", kept)
+        before = self.history.loss
+        self.history.loss = value if before is None else 0.95 * before + 0.05 * value
+
+    def _diverged(self, what: str, kept: Path | None) -> DivergedError:
+        return DivergedError(
+            f"{what}: try a lower learning rate than {self.run.settings.learning_rate} or precision fp32; the last "
+            f"good checkpoint is {kept or 'none, it was too early'}"
+        )
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Shows the figures; asks for a checkpoint at the end and on an interrupt."""
         done = state.global_step - self.first_step
-        if state.global_step % self.measure_every == 0 and state.is_world_process_zero:
-            self.agreement = f"agreement {self.run.measure().spearman:.4f}"
-            fake_quant = self.run.model.fake_quant
-            if fake_quant is not None and fake_quant.quantizes:
-                self.agreement += f", imitating int8 {self.run.measure(int8=True).spearman:.4f}"
+        patience, last = self.run.settings.patience, state.global_step == self.steps
+        due = state.global_step % self.measure_every == 0 or (patience > 0 and last)
+        if due or last or state.global_step % self.note_every == 0:
+            self._note(state, measured=due, **_)
+        if due and patience and agreed(self.history.without_gain >= patience):
+            self.stopped, control.should_training_stop, control.should_save = state.global_step, True, True
         speed = done * self.sentences / max(time.monotonic() - self.begun, 1e-9)
-        self.run.progress.advance(1, note=f"{speed:.0f} sentences/s, loss {self.loss:.4f} {self.agreement}")
+        loss = self.history.loss or 0.0
+        self.run.progress.advance(1, note=f"{speed:.0f} sentences/s, loss {loss:.4f} {self.agreement}")
         if self.interrupted:
             control.should_training_stop = True
-        control.should_save |= self.interrupted or state.global_step == self.steps
+        control.should_save |= self.interrupted or last
+
+    def _note(self, state: TrainerState, *, measured: bool, **more: Any) -> None:
+        """Puts a point into the history and the log; the first process measures, for all."""
+        if not state.is_world_process_zero or self.history.loss is None:
+            return
+        agreement = int8 = None
+        if measured:
+            agreement = self.run.measure().spearman
+            self.agreement = f"agreement {agreement:.4f}"
+            fake_quant = self.run.model.fake_quant
+            if fake_quant is not None and fake_quant.quantizes:
+                int8 = self.run.measure(int8=True).spearman
+                self.agreement += f", imitating int8 {int8:.4f}"
+        point = Point(state.global_step, self.history.loss, agreement, int8)
+        self.history.points.append(point)
+        if measured and self.run.settings.patience and self.history.best == point:
+            keep_best(self.run.folder, self.run.model, point)
+        if self.run.board is not None:
+            rates = more["lr_scheduler"].get_last_lr() if more.get("lr_scheduler") else []
+            self.run.board.write(point, learning_rate=max(rates, default=None))
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Marks the checkpoint that was just written as complete."""
-        if state.is_world_process_zero:
-            done = self.run.folder / f"checkpoint-{state.global_step}" / _COMPLETE
-            done.write_text(f"{self.seconds:.1f}", encoding="ascii")
+        """Marks the checkpoint that was just written as complete.
+
+        Raises: DivergedError, and removes it, when a weight is not finite: a gradient may be so while its loss is.
+        """
+        if not state.is_world_process_zero:
+            return
+        written = self.run.folder / f"checkpoint-{state.global_step}"
+        for name, weight in self.run.model.named_parameters():
+            if not bool(torch.isfinite(weight).all()):
+                shutil.rmtree(written, ignore_errors=True)
+                raise self._diverged(f"the weight {name} became NaN or infinite", newest_checkpoint(self.run.folder))
+        self.history.write(written)
+        (written / _COMPLETE).write_text(f"{self.seconds:.1f}", encoding="ascii")
+        prune_best(self.run.folder, self.history)
 
 
 class DistillationTrainer(Trainer):
@@ -226,6 +284,7 @@ def _arguments(run: TrainingRun, steps: int) -> TrainingArguments:
         output_dir=str(run.folder),
         max_steps=steps,
         per_device_train_batch_size=settings.batch_size,
+        gradient_accumulation_steps=settings.accumulate,
         learning_rate=settings.learning_rate,
         lr_scheduler_type="cosine",
         warmup_steps=round(settings.warmup * steps),

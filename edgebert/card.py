@@ -61,6 +61,9 @@ def _facts(manifest: Manifest) -> str:
         facts.append("- Its licence is its teacher's; say here which, and name the text it was trained on.")
     elif "source" in lineage:
         facts.append(f"- Made from {lineage['source']} by EdgeBERT; its licence is that model's.")
+    if "vocabulary" in lineage:
+        kept = lineage["vocabulary"]
+        facts.append(f"- Its vocabulary was trimmed to {kept['tokens']} of {kept['tokens_before']} tokens.")
     facts += [f"- Assumed, because the source did not say: {text}." for text in lineage.get("assumed", ())]
     return "\n".join(facts) + "\n"
 

@@ -94,7 +94,7 @@ def _is_whole(folder: Path) -> bool:
     """Whether it is as it was unpacked; files are hashed when their times are no longer those of then."""
     try:
         bundle = Bundle.open(folder)
-        if _remembered(folder) != list(bundle.times()):
+        if _remembered(folder) != [list(written) for written in bundle.times()]:
             bundle.check()
             with contextlib.suppress(OSError):  # else it is hashed again the next time
                 _remember(bundle)

@@ -57,6 +57,11 @@ def read_rows(path: str | Path, *, column: str | None = None) -> Iterator[dict[s
         yield from _json_rows(name, lines) if kind == "jsonl" else _table_rows(name, lines, kind)
 
 
+def has_columns(path: str | Path) -> bool:
+    """Whether a file's name says that it has columns, which `read_rows` needs."""
+    return _format(str(path)) != "lines"
+
+
 def _texts(name: str, column: str | None) -> Iterator[str]:
     if _format(name) == "lines":
         yield from _lines(name)

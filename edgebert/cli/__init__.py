@@ -22,6 +22,7 @@ COMMANDS = {
     "export": "Write a bundle as a plain Hugging Face folder.",
     "package": "Build the archive that one device loads.",
     "quantize": "Export a model to ONNX and OpenVINO, in fp32 and verified int8.",
+    "trim": "Drop the tokens that a text does not use.",
     "verify": "Check a bundle or package on this machine.",
 }
 

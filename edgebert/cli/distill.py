@@ -21,6 +21,18 @@ def _numbers(ctx: click.Context, param: click.Parameter, value: str | None) -> t
         raise click.BadParameter(f"{value!r} is not a list of layer numbers such as 0,3,5") from None
 
 
+def _weights(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -> dict[str, float]:
+    """Objective -> weight."""
+    found = {}
+    for part in value:
+        name, _, weight = part.partition("=")
+        try:
+            found[name] = float(weight)
+        except ValueError:
+            raise click.BadParameter(f"{part!r} is not an objective and its weight such as layers=1") from None
+    return found
+
+
 @click.command("distill")
 @click.argument("teacher")
 @click.option("--corpus", multiple=True, required=True, metavar="FILE", help="Training text: lines, JSONL, CSV, TSV or "
@@ -28,7 +40,10 @@ def _numbers(ctx: click.Context, param: click.Parameter, value: str | None) -> t
 @click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="The student's folder, a new one.")
 @click.option("--column", help="The text's column in JSONL, CSV, TSV and Parquet.")
 @click.option("--revision", help="The teacher's revision on the Hub.")
-@click.option("--recipe", "recipe_file", type=click.Path(path_type=Path), help="A TOML recipe; options override it.")
+@click.option("--pairs", multiple=True, metavar="FILE", help="Pairs for the contrastive objective: JSONL, CSV, TSV or "
+              "Parquet with the columns anchor and positive.")  # fmt: skip
+@click.option("--recipe", "recipe_name", metavar="NAME|FILE", help="A recipe by name (distilbert, edgebert, leaf, "
+              "minilmv2, tinybert) or a TOML file; options override it.")  # fmt: skip
 @click.option("--preset", help="The student's shape by name: 2-layer, 3-layer, ...; see docs/distillation.md.")
 @click.option("--start", help="The student's start: teacher, fresh, or another model's folder or Hub id.")
 @click.option("--layers", type=int, help="Depth.")
@@ -38,13 +53,21 @@ def _numbers(ctx: click.Context, param: click.Parameter, value: str | None) -> t
 @click.option("--feed-forward", type=int, help="Width of the feed-forward layers (fresh students).")
 @click.option("--activation", type=click.Choice(["gelu", "relu", "silu", "gelu_new"]), help="Activation.")
 @click.option("--max-length", type=int, help="Longest input in tokens.")
+@click.option("--vocabulary", type=int, help="Keep at most so many tokens, the ones the text uses most.")
+@click.option("--coverage", type=float, help="Keep so many tokens that this share of the text's tokens is kept.")
 @click.option("--projection", type=click.Choice(["keep", "drop"]), help="Where the dimensions differ: keep the "
               "map into the teacher's space, or use it in training only.")  # fmt: skip
 @click.option("--vector", type=float, help="Weight of the sentence vector objective.")
 @click.option("--similarity", type=float, help="Weight of the similarity structure objective.")
 @click.option("--hidden", type=float, help="Weight of the last hidden state objective.")
+@click.option("--objective", "more", multiple=True, callback=_weights, metavar="NAME=WEIGHT", help="Weight of any "
+              "objective; see docs/distillation.md.")  # fmt: skip
 @click.option("--epochs", type=float, help="Passes over the text.")
 @click.option("--batch-size", type=int, help="Sentences per process and step.")
+@click.option("--accumulate", type=int, help="Batches whose gradients are added up for one step.")
+@click.option("--patience", type=int, help="Stop after so many measurements of agreement without a gain, and keep the "
+              "best student; training is measured 8 times.")  # fmt: skip
+@click.option("--tensorboard", metavar="DIR", help="Write a TensorBoard log there (edgebert[tensorboard]).")
 @click.option("--learning-rate", type=float, help="Peak learning rate.")
 @click.option("--precision", type=click.Choice(["auto", "fp32", "bf16"]), help="Of training and teacher.")
 @click.option("--freeze-embeddings/--train-embeddings", default=None, help="Keep the word vectors as they are.")
@@ -52,19 +75,27 @@ def _numbers(ctx: click.Context, param: click.Parameter, value: str | None) -> t
               "steps, or the recipe's share.")  # fmt: skip
 @click.option("--max-sentences", type=int, help="Train on a random sample of that many.")
 @click.option("--held-out", type=int, help="Sentences kept back to measure agreement.")
+@click.option("--min-tokens", type=int, help="Leave out shorter texts (the teacher's tokens).")
+@click.option("--max-tokens", type=int, help="Leave out longer texts.")
+@click.option("--near-duplicates", type=click.Choice(["keep", "normalised", "minhash"]),
+              help="Leave out texts that are nearly an earlier one.")  # fmt: skip
+@click.option("--exclude", multiple=True, metavar="FILE", help="Leave out the texts of an evaluation file, and those "
+              "that share eight words in a row with one. Several times for several files.")  # fmt: skip
 @click.option("--seed", type=int, help="Of sample, order and fresh weights.")
 @click.option("--work", type=click.Path(path_type=Path), help="Folder for checkpoints instead of the cache's.")
 @click.option("--threads", type=click.IntRange(min=1), help="Processor threads.")
 @click.option("--json", "as_json", is_flag=True, help="Print the student's manifest as JSON.")
 def command(
     teacher: str, corpus: tuple[str, ...], out: Path, column: str | None, revision: str | None,
-    recipe_file: Path | None, preset: str | None, start: str | None, layers: int | None,
+    pairs: tuple[str, ...], recipe_name: str | None, preset: str | None, start: str | None, layers: int | None,
     take_layers: tuple[int, ...] | None, width: int | None, heads: int | None, feed_forward: int | None,
-    activation: str | None, max_length: int | None, projection: str | None, vector: float | None,
-    similarity: float | None, hidden: float | None, epochs: float | None, batch_size: int | None,
-    learning_rate: float | None, precision: str | None, freeze_embeddings: bool | None, qat: bool | None,
-    max_sentences: int | None, held_out: int | None, seed: int | None, work: Path | None, threads: int | None,
-    as_json: bool,
+    activation: str | None, max_length: int | None, vocabulary: int | None, coverage: float | None,
+    projection: str | None, vector: float | None, similarity: float | None, hidden: float | None,
+    more: dict[str, float], epochs: float | None, batch_size: int | None, learning_rate: float | None,
+    precision: str | None, freeze_embeddings: bool | None, qat: bool | None, accumulate: int | None,
+    patience: int | None, tensorboard: str | None, min_tokens: int | None, max_tokens: int | None,
+    near_duplicates: str | None, exclude: tuple[str, ...], max_sentences: int | None, held_out: int | None,
+    seed: int | None, work: Path | None, threads: int | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Train a compact student encoder from TEACHER: a bundle, a Hugging Face folder or a Hub id.
 
@@ -78,35 +109,43 @@ def command(
         raise MissingExtraError(problem.name or "torch", "workshop", "edgebert distill") from None
     from edgebert import bundle as bundles
     from edgebert.distill.fake_quant import QAT_SHARE
-    from edgebert.distill.recipe import DEFAULT_PRESET, Recipe, override, read_recipe
+    from edgebert.distill.named import find_recipe, shipped_recipes
+    from edgebert.distill.recipe import DEFAULT_PRESET, Recipe, override
     from edgebert.distill.recipe import preset as preset_named
+    from edgebert.distill.registry import named_weights
     from edgebert.distill.stage import distill
     from edgebert.files import refuse_existing
     from edgebert.progress import TerminalProgress
 
-    if preset is not None and recipe_file is not None:
-        raise RecipeError(f"--preset {preset} and --recipe {recipe_file} both give the student's shape: use one")
+    if preset is not None and recipe_name is not None and recipe_name not in shipped_recipes():
+        raise RecipeError(f"--preset {preset} and --recipe {recipe_name} both give the student's shape: use one")
     if threads:
         torch.set_num_threads(threads)
     shaped = any(v is not None for v in (start, layers, take_layers))
-    recipe = read_recipe(recipe_file) if recipe_file else Recipe()
-    if preset is not None or not (recipe_file or shaped):
+    recipe = find_recipe(recipe_name) if recipe_name else Recipe()
+    if preset is not None or not (recipe_name or shaped):
         recipe = override(recipe, "student", **vars(preset_named(preset or DEFAULT_PRESET)))
     recipe = override(
         recipe, "student", start=start, layers=layers, take_layers=take_layers, width=width, heads=heads,
-        feed_forward=feed_forward, activation=activation, max_length=max_length, projection=projection,
+        feed_forward=feed_forward, activation=activation, max_length=max_length, vocabulary=vocabulary,
+        coverage=coverage, projection=projection,
     )  # fmt: skip
-    recipe = override(recipe, "objectives", vector=vector, similarity=similarity, hidden=hidden)
+    recipe = override(
+        recipe, "objectives", **{"vector": vector, "similarity": similarity, "hidden": hidden, **named_weights(more)}
+    )
     recipe = override(
         recipe, "training", epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, precision=precision,
         freeze_embeddings=freeze_embeddings, qat=None if qat is None else qat * (recipe.training.qat or QAT_SHARE),
-        seed=seed,
+        accumulate=accumulate, patience=patience, tensorboard=tensorboard, seed=seed,
     )  # fmt: skip
-    recipe = override(recipe, "data", max_sentences=max_sentences, held_out=held_out)
+    recipe = override(
+        recipe, "data", max_sentences=max_sentences, held_out=held_out, min_tokens=min_tokens, max_tokens=max_tokens,
+        near_duplicates=near_duplicates, exclude=exclude or None,
+    )  # fmt: skip
     refuse_existing(out)
     with TerminalProgress() as progress:
         bundle = bundles.Bundle.from_pretrained(teacher, revision=revision)
-        student = distill(bundle, corpus, out, recipe, column=column, work=work, progress=progress)
+        student = distill(bundle, corpus, out, recipe, column=column, pairs=pairs, work=work, progress=progress)
     _show(student, as_json)
 
 

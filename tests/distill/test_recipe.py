@@ -42,8 +42,8 @@ def test_a_recipe_survives_the_way_through_json() -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("[training]\nepoch = 3\n", "unknown key 'epoch'; known are batch_size, epochs, freeze_embeddings"),
-        ("[trainig]\nepochs = 3\n", "unknown key 'trainig'; known are data, objectives, student, training"),
+        ("[training]\nepoch = 3\n", "unknown key 'epoch'; known are accumulate, batch_size, epochs"),
+        ("[trainig]\nepochs = 3\n", "unknown key 'trainig'; known are data, objectives, student, teachers, training"),
         ("[training\n", "is not TOML"),
         ('[training]\nepochs = "three"\n', "epochs: float is wanted, not 'three'"),
         ("[training]\nbatch_size = 8.5\n", "batch_size: int is wanted, not 8.5"),
@@ -157,3 +157,17 @@ def test_every_preset_is_a_valid_recipe_with_its_depth() -> None:
 def test_an_unknown_preset_lists_the_known_ones() -> None:
     with pytest.raises(RecipeError, match="unknown preset '5-layer'; known are 2-layer, 3-layer"):
         preset("5-layer")
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"vocabulary": 0}, "student.vocabulary is 0; it must be a finite number of at least 1"),
+        ({"coverage": 0.0}, "student.coverage is 0.0; it must be above 0 and at most 1"),
+        ({"coverage": 1.01}, "student.coverage is 1.01; it must be above 0 and at most 1"),
+        ({"vocabulary": 9, "coverage": 0.9}, "student.vocabulary is 9 and student.coverage 0.9: give one"),
+    ],
+)
+def test_a_vocabulary_that_cannot_be_is_refused(values: dict[str, float], message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        Recipe(student=Student(**values))  # type: ignore[arg-type]

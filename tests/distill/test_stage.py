@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from collections.abc import Callable
@@ -361,15 +362,17 @@ def test_a_list_of_layers_that_is_none_is_wrong_usage(
 def test_a_loss_that_is_no_number_ends_the_run_with_advice(
     tiny_teacher: Path, corpus_file: Path, tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from edgebert.distill import model
+    from edgebert.distill import registry
 
-    loss, calls = model.vector_loss, []
+    known = registry.OBJECTIVES["vector"]
+    calls: list[int] = []
 
-    def broken(student: Any, teacher: Any) -> Any:
+    def broken(step: Any) -> Any:
         calls.append(1)
-        return loss(student, teacher) * (float("nan") if len(calls) > 12 else 1.0)
+        return known.loss(step) * (float("nan") if len(calls) > 12 else 1.0)
 
-    monkeypatch.setattr(model, "vector_loss", broken)
+    changed = dataclasses.replace(known, loss=broken)
+    monkeypatch.setitem(registry.OBJECTIVES, "vector", changed)  # type: ignore[arg-type]
     out, work = tmp_path / "student", tmp_path / "work"
     result = cli("distill", tiny_teacher, "--corpus", corpus_file, "-o", out, "--layers", "1", *QUICK, "--work", work)
     assert_refused(result, out, "the loss became nan", "0.001", "precision fp32", "checkpoint-10")

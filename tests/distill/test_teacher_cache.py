@@ -79,7 +79,7 @@ def test_a_whole_cache_misses_nothing_and_is_not_computed_again(
     filled(teacher, ids)
     again = TeacherCache(teacher, ids, hidden=True, precision="fp32")
     assert again.missing() == []
-    monkeypatch.setattr(module, "load_encoder", lambda *_, **__: pytest.fail("the teacher was loaded"))
+    monkeypatch.setattr(module, "open_teacher", lambda *_, **__: pytest.fail("the teacher was loaded"))
     again.fill(again.missing())
 
 
@@ -161,9 +161,9 @@ def test_a_disk_too_small_for_the_cache_is_told_before_anything_is_computed(
 ) -> None:
     tokens = int(ids.lengths.sum())
     needed = 2 * 64 * (ROWS + tokens)
-    monkeypatch.setattr(module, "load_encoder", lambda *_, **__: pytest.fail("the teacher was loaded"))
+    monkeypatch.setattr(module, "open_teacher", lambda *_, **__: pytest.fail("the teacher was loaded"))
     monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(0, 0, needed))
     cache = TeacherCache(teacher, ids, hidden=True, precision="fp32")
     with pytest.raises(BudgetError, match="the cache of the teacher's vectors needs"):
-        cache.fill(cache.missing())
+        cache.fill([0, 1, 2])
     assert not cache.folder.exists()

@@ -89,7 +89,7 @@ def test_the_help_imports_nothing_but_click(arguments: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["bench", "distill", "embed", "evaluate", "export", "package", "quantize", "verify"]
+    "command", ["bench", "distill", "embed", "evaluate", "export", "package", "quantize", "trim", "verify"]
 )
 def test_the_help_of_a_command_imports_nothing_heavy(command: str) -> None:
     code = (

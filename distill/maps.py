@@ -1,0 +1,53 @@
+"""Linear maps from the student's spaces into the teachers', started by ridge regression."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from edgebert.batching import pad
+from edgebert.distill.encoder import SentenceEncoder
+from edgebert.distill.layer_map import LayerPlan
+from edgebert.distill.objectives import ridge
+from edgebert.distill.traces import TracedTeacher, traced
+
+
+def ridge_linear(features: Tensor, wanted: Tensor) -> nn.Linear:
+    """A linear layer without bias, started by ridge regression. Shape: features (rows, in), wanted (rows, out)."""
+    layer = nn.Linear(features.shape[1], wanted.shape[1], bias=False)
+    with torch.no_grad():
+        layer.weight.copy_(ridge(features, wanted))
+    return layer
+
+
+def layer_maps(
+    encoder: SentenceEncoder,
+    teacher: TracedTeacher,
+    plan: LayerPlan,
+    ids: Callable[[int], NDArray[Any]],
+    rows: list[int],
+) -> nn.ModuleDict:
+    """The maps of hidden states, one for the embedding layer and one for all others, as TinyBERT has them.
+
+    Nothing is mapped where the widths are the same. ids: row -> its token ids; rows: the texts the maps are started on.
+    Source: Jiao et al. 2020, arXiv:1909.10351, equations 8 and 9.
+    """
+    maps = nn.ModuleDict({"embeddings": nn.Identity(), "layers": nn.Identity()})
+    if encoder.backbone.config.hidden_size == teacher.encoder.backbone.config.hidden_size:
+        return maps
+    found: dict[str, list[tuple[Tensor, Tensor]]] = {"embeddings": [], "layers": []}
+    for row in rows:
+        input_ids, mask = (torch.from_numpy(array) for array in pad([ids(row)], 0))
+        with torch.no_grad(), traced(encoder, hidden={a for a, _ in plan.hidden}, projections=()) as ours:
+            encoder(input_ids, mask)
+        theirs = teacher(input_ids, mask)
+        for a, b in plan.hidden:
+            found["layers" if a else "embeddings"].append((ours.hidden[a][0], theirs.hidden[b][0]))
+    for name, tokens in found.items():
+        if tokens:
+            maps[name] = ridge_linear(*(torch.cat(side) for side in zip(*tokens, strict=True)))
+    return maps
