@@ -11,7 +11,6 @@ import re
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ import tokenizers
 
 from edgebert.bundle import Bundle
 from edgebert.errors import BudgetError, BundleError
+from edgebert.once import once
 from edgebert.threads import started
 
 _CHARACTERS = 64  # a token, at the most that running text holds
@@ -114,7 +114,7 @@ class Tokenizer:
         head = "".join(parts)
         return self._cut(head, limit), at >= len(text) and length <= limit
 
-    @cached_property
+    @once
     def _drops_blanks(self) -> bool:
         """Whether one blank is as good as many: words are split at them, and nothing before keeps or counts them."""
         # Only what is known to do so; others, such as Metaspace and ByteLevel, make tokens of blanks.
