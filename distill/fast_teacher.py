@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from edgebert.bundle import Bundle
 from edgebert.cache import cache_folder
 from edgebert.distill.encoder import SentenceEncoder, load_encoder, load_tokenizer
-from edgebert.engines.quiet import quiet_import
+from edgebert.engines.openvino import core
 from edgebert.errors import EdgeBertError
 from edgebert.files import new_file
 from edgebert.processor import processor
@@ -77,15 +77,14 @@ class OpenVinoTeacher:
     def __init__(self, encoder: SentenceEncoder, architecture: str, precision: str) -> None:
         from edgebert.quantize.export import OUTPUTS, export_onnx
 
-        ov = quiet_import("openvino")
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "onnx" / "model.onnx"
             self._inputs = export_onnx(encoder, architecture, path).inputs
-            model = ov.Core().read_model(path, config={"ENABLE_MMAP": False})
-        hint = {"bf16": "bf16"}.get(precision, "f32")
+            model = core().read_model(path, config={"ENABLE_MMAP": False})
+        hint = "bf16" if precision == "bf16" else "f32"
         config = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": hint, "ENABLE_CPU_PINNING": False,
                   "INFERENCE_NUM_THREADS": torch.get_num_threads()}  # fmt: skip
-        self._request: Any = ov.Core().compile_model(model, "CPU", config).create_infer_request()
+        self._request: Any = core().compile_model(model, "CPU", config).create_infer_request()
         self._outputs = OUTPUTS
         self.name = f"openvino {precision}"
 

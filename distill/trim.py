@@ -26,6 +26,7 @@ from edgebert.distill.vocabulary import choose, rebuild, token_ids, unknown_id
 from edgebert.errors import BundleError, DataError
 from edgebert.files import new_folder, require_writable
 from edgebert.manifest import OFFSET_POSITIONS
+from edgebert.pretrained import read_config
 from edgebert.progress import Progress
 from edgebert.schema import plain
 
@@ -145,7 +146,7 @@ def write_tokenizer(model: Bundle, content: dict[str, Any], kept: NDArray[np.int
             str(place[int(i)]): token for i, token in settings["added_tokens_decoder"].items()
         }
         _write_json(folder / "tokenizer_config.json", settings)
-    config = json.loads((model.root / "config.json").read_text(encoding="utf-8"))
+    config = read_config(model.root)
     ids = {k: place[v] for k, v in config.items() if k.endswith("_token_id") and isinstance(v, int)}
     _write_json(folder / "config.json", config | ids | {"vocab_size": len(kept)})
 
@@ -153,7 +154,7 @@ def write_tokenizer(model: Bundle, content: dict[str, Any], kept: NDArray[np.int
 def _protected(model: Bundle, content: dict[str, Any]) -> set[int]:
     """Ids that the model's other files name, and the tokens of its prompts."""
     ids = token_ids(content)
-    config = json.loads((model.root / "config.json").read_text(encoding="utf-8"))
+    config = read_config(model.root)
     found = {v for k, v in config.items() if k.endswith("_token_id") and isinstance(v, int)}
     found.add(model.manifest.pad_token_id)
     for name in ("tokenizer_config.json", "special_tokens_map.json"):
@@ -187,7 +188,7 @@ def _as_bundle(model: Bundle, folder: Path, kept: NDArray[np.int64]) -> Bundle:
 
 
 def _table_rows(model: Bundle) -> int:
-    return int(json.loads((model.root / "config.json").read_text(encoding="utf-8"))["vocab_size"])
+    return int(read_config(model.root)["vocab_size"])
 
 
 def _write_json(path: Path, data: object) -> None:

@@ -54,7 +54,7 @@ class FakeNpu:
         self.runs_on = ["NPU"]
         self.shapes: list[tuple[int, ...]] = []
         self.configs: list[dict[str, Any]] = []
-        self._core = openvino._core()
+        self._core = openvino.core()
 
     @property
     def available_devices(self) -> list[str]:

@@ -11,7 +11,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from edgebert.engines.openvino import _core
+from edgebert.engines.openvino import core
 from edgebert.quantize.context import Context
 from edgebert.quantize.graph import Graph
 
@@ -124,7 +124,7 @@ def run_openvino(model: onnx.ModelProto, inputs: dict[str, Any], folder: Path, *
     path = folder / "for_openvino.onnx"
     onnx.save(model, path)
     hints = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1, **more}
-    compiled = _core().compile_model(ov.convert_model(path), "CPU", hints)
+    compiled = core().compile_model(ov.convert_model(path), "CPU", hints)
     found = compiled(inputs)
     return [found[output.name] for output in model.graph.output]
 

@@ -25,7 +25,7 @@ _FAULTS = (RuntimeError, ValueError, TypeError)  # all that its bindings raise
 
 
 @cache
-def _core() -> Any:
+def core() -> Any:
     """One for the whole process, never freed.
 
     Its processor plugin registers a signal stack for the thread that loads it. Of two cores that are freed in the order
@@ -41,7 +41,7 @@ def offered_hints() -> tuple[Hint, ...]:
     Raises: EngineError when OpenVINO cannot be imported.
     """
     with engine_errors((ImportError, OSError, *_FAULTS), "OpenVINO cannot say what this processor computes in"):
-        capabilities = _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        capabilities = core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     return ("f32", *(hint for name, hint in _CAPABILITIES.items() if name in capabilities))
 
 
@@ -102,20 +102,20 @@ class OpenVinoEngine:
         def load(_: Path) -> Any:
             if beside is not None:
                 beside()
-            return _core().import_model(kept.data, "CPU", config)
+            return core().import_model(kept.data, "CPU", config)
 
         return kept.opened(load, make, _FAULTS)
 
     def _compile(self, device: str, config: dict[str, Any]) -> Any:
         # Not mapped: a file that is written over would change the vectors, one that is cut short end the process.
-        model = _core().read_model(self._path, config={"ENABLE_MMAP": False})
+        model = core().read_model(self._path, config={"ENABLE_MMAP": False})
         output = self._settled(model).output
         for result in model.get_results():
             if output not in result.output(0).get_tensor().get_names():
                 model.remove_result(result)
         if self._width is not None:
             model.reshape({i.get_any_name(): [1, self._width] for i in model.inputs})
-        return _core().compile_model(model, device, config)
+        return core().compile_model(model, device, config)
 
     def _settled(self, model: Any) -> Signature:
         inputs = {i.get_any_name(): i.get_element_type().get_type_name() for i in model.inputs}

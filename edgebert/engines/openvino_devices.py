@@ -26,7 +26,7 @@ def places() -> list[Place]:
     from edgebert.engines import openvino
 
     with engine_errors(_FAULTS, "OpenVINO cannot list its devices"):
-        core = openvino._core()
+        core = openvino.core()
         named = [name for name in core.available_devices if name.partition(".")[0] in _KINDS]
         found = [_place(core, name) for name in named]
     return sorted(found, key=lambda place: (place.kind != "npu", place.name))

@@ -31,7 +31,7 @@ TEXTS = ["", "a dog.", *sentences(12, seed=4), "cat " * 90]
 def npu(monkeypatch: pytest.MonkeyPatch) -> FakeNpu:
     """OpenVINO with an NPU, on any machine."""
     pretended = FakeNpu()
-    monkeypatch.setattr(openvino, "_core", lambda: pretended)
+    monkeypatch.setattr(openvino, "core", lambda: pretended)
     return pretended
 
 
@@ -48,7 +48,7 @@ def timed(bundle: Bundle, cpu: float | None, elsewhere: float | None, **facts: A
 
 
 def test_the_devices_of_this_machine_are_those_that_openvino_lists() -> None:
-    listed = [name for name in openvino._core().available_devices if name.partition(".")[0] in ("NPU", "GPU")]
+    listed = [name for name in openvino.core().available_devices if name.partition(".")[0] in ("NPU", "GPU")]
     assert sorted(place.name for place in places("openvino")) == sorted(listed)
     assert devices.present(("openvino",)).startswith(f"openvino has CPU ({processor_name()})")
 
@@ -293,7 +293,7 @@ def test_an_engine_that_cannot_list_its_devices_has_none_and_warns(
     def broken() -> None:
         raise RuntimeError("no plugins.xml")
 
-    monkeypatch.setattr(openvino, "_core", broken)
+    monkeypatch.setattr(openvino, "core", broken)
     assert places("openvino") == []
     assert "no accelerators of openvino: OpenVINO cannot list its devices: no plugins.xml" in caplog.text
 

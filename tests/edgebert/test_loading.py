@@ -489,7 +489,7 @@ def test_what_openvino_offers_is_what_it_says_of_the_processor(monkeypatch: pyte
 
     from edgebert.engines import openvino
 
-    monkeypatch.setattr(openvino, "_core", Core)
+    monkeypatch.setattr(openvino, "core", Core)
     assert openvino.offered_hints.__wrapped__() == ("f32", "bf16", "f16")
     monkeypatch.setattr(Core, "get_property", lambda *_: ["FP32", "INT8"])
     assert openvino.offered_hints.__wrapped__() == ("f32",)

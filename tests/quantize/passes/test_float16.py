@@ -10,7 +10,7 @@ import pytest
 from graphs import constant, graph_of, lookup_model, run, run_openvino, surroundings
 
 from edgebert.engines.base import feed
-from edgebert.engines.openvino import _core
+from edgebert.engines.openvino import core
 from edgebert.errors import RecipeError
 from edgebert.quantize.context import Context
 from edgebert.quantize.export import export_openvino
@@ -43,7 +43,7 @@ def test_the_weights_are_half_as_large_and_the_answers_within_a_thousandth(expor
         sizes.append((tmp_path / f"{name}.bin").stat().st_size)
     assert sizes[1] < 0.55 * sizes[0]
     hints = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
-    answered = _core().compile_model(tmp_path / "half.xml", "CPU", hints)(inputs)["sentence_embedding"]
+    answered = core().compile_model(tmp_path / "half.xml", "CPU", hints)(inputs)["sentence_embedding"]
     assert np.abs(answered - wanted).max() < 1e-3
 
 
