@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgebert.cache import cache_folder
+from edgebert.distill.mix import Mix, mixed
 from edgebert.distill.ragged import Ragged, RaggedWriter
 from edgebert.errors import BudgetError, BundleError, DataError
 from edgebert.files import disk_errors, new_folder, sha256
@@ -50,18 +51,19 @@ class Corpus:
         return self._bytes[row].tobytes().decode("utf-8")
 
 
-def open_corpus(paths: Sequence[str | Path], *, column: str | None = None) -> Corpus:
+def open_corpus(paths: Sequence[str | Path], *, column: str | None = None, mix: Mix | None = None) -> Corpus:
     """The corpus of `paths`, read now or taken from the cache when the same files were read before.
 
+    mix: which texts of each source; None takes all.
     Raises: DataError when a file cannot be read as text or no usable line is found; BudgetError when the disk is too
     small for a copy.
     """
     require_disk(cache_folder("corpora"), _unpacked_size(paths), "the corpus")
-    lines = read_texts(paths, column=column, keep_blank=True)
+    lines = read_texts(paths, column=column, keep_blank=True) if mix is None else mixed(paths, mix, column=column)
     source = ", ".join(map(str, paths))
     if any(str(p) == "-" or _is_stream(Path(p)) for p in paths):
         return Corpus(_keep_stream(lines, source))
-    folder = cache_folder("corpora") / _key(paths, column)
+    folder = cache_folder("corpora") / _key(paths, column, mix)
     if folder.exists() and not _is_whole(folder):
         shutil.rmtree(folder)
     if not folder.exists():
@@ -174,7 +176,7 @@ def _is_whole(folder: Path) -> bool:
     return True
 
 
-def _key(paths: Sequence[str | Path], column: str | None) -> str:
+def _key(paths: Sequence[str | Path], column: str | None, mix: Mix | None) -> str:
     """A key that changes with the files' names, sizes and times: reading gigabytes again only to hash them is dear."""
     facts = []
     for path in map(Path, paths):
@@ -184,7 +186,8 @@ def _key(paths: Sequence[str | Path], column: str | None) -> str:
             raise DataError(f"no such file: {path}")
         status = path.stat()
         facts.append([str(path.resolve()), status.st_size, status.st_mtime_ns])
-    return hashlib.sha256(json.dumps([facts, column]).encode()).hexdigest()[:32]
+    drawn = [] if mix is None else [dataclasses.asdict(mix)]
+    return hashlib.sha256(json.dumps([facts, column, *drawn], sort_keys=True).encode()).hexdigest()[:32]
 
 
 def _unpacked_size(paths: Sequence[str | Path]) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -12,10 +13,11 @@ from numpy.typing import NDArray
 from edgebert.bundle import Bundle
 from edgebert.distill.corpus import Corpus
 from edgebert.distill.encoder import load_tokenizer
+from edgebert.distill.vocabulary import token_ids, unknown_id
 from edgebert.progress import Progress
 
 STRANGE = 0.01  # a larger share of [UNK] than this is a warning
-_MEASURED, _CHUNK = 50_000, 8192
+_MEASURED, _CHUNK, _GLANCED = 50_000, 8192, 2000
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,35 @@ class Trimming:
             f"{100 * self.corpus.unknown:.1f} % with the trimmed one; there are {self.per_character:.2f} tokens a "
             "character: is the text in a language of the model?"
         )
+
+
+@dataclass(frozen=True)
+class Foreign:
+    """How a model reads a corpus. unknown: the share of [UNK] among the tokens. per_character: see `Trimming`."""
+
+    unknown: float
+    per_character: float
+
+    @property
+    def warning(self) -> str:
+        """What is strange about the text, "" when nothing."""
+        if self.unknown <= STRANGE and self.per_character <= 1:
+            return ""
+        return (
+            f"{100 * self.unknown:.1f} % of the text's tokens are [UNK] to the teacher, and there are "
+            f"{self.per_character:.2f} tokens a character: is the text in a language of the model?"
+        )
+
+
+def foreign(model: Bundle, text: Corpus) -> Foreign:
+    """How `model` reads an even choice of the corpus' texts."""
+    content = json.loads((model.root / "tokenizer.json").read_text(encoding="utf-8"))
+    rows = np.unique(np.linspace(0, len(text) - 1, min(len(text), _GLANCED)).astype(np.int64))
+    size = 1 + max(token_ids(content).values())
+    counts, characters = count_tokens(model, text, rows, size=size, progress=Progress())
+    unknown = unknown_id(content)
+    lost = 0 if unknown is None else int(counts[unknown])
+    return Foreign(lost / max(int(counts.sum()), 1), int(counts.sum()) / max(characters, 1))
 
 
 def count_tokens(

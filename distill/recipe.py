@@ -74,7 +74,9 @@ class Data:
     that are nearly an earlier one; "normalised" leaves out those that differ in case, punctuation and blanks alone,
     "minhash" those that share about nine in ten runs of five characters, too. exclude: files whose texts, and texts
     that share eight words in a row with them, are left out: what the student will be evaluated with.
-    pair_columns: of anchor and positive, in the files of pairs.
+    pair_columns: of anchor and positive, in the files of pairs. mix: at most so many texts of each source, drawn by the
+    seed, the other sources left out; mix_column: where the source stands. hardest: train on this share of the texts,
+    those on which the student is farthest from the teacher before training (`edgebert.distill.hardest`); None is all.
     """
 
     max_sentences: int | None = None
@@ -86,6 +88,9 @@ class Data:
     max_tokens: int | None = None
     near_duplicates: Literal["keep", "normalised", "minhash"] = "keep"
     exclude: tuple[str, ...] = ()
+    mix: dict[str, int] = field(default_factory=dict)
+    mix_column: str = "source"
+    hardest: float | None = None
 
 
 @dataclass(frozen=True)
@@ -131,6 +136,10 @@ class Recipe:
                     _at_least(name, value, 1)
             if low is not None and high is not None and low > high:
                 raise RecipeError(f"data.min_{unit} is {low} and data.max_{unit} {high}: no text is left")
+        if d.hardest is not None and not 0 < d.hardest <= 1:
+            raise RecipeError(f"data.hardest is {d.hardest}; it must be above 0 and at most 1")
+        for source, most in d.mix.items():
+            _at_least(f"data.mix.{source}", most, 0)
         if d.max_sentences is not None:
             _at_least("data.max_sentences", d.max_sentences, 4)
         for name in ("layers", "width", "heads", "feed_forward", "max_length"):

@@ -26,11 +26,14 @@ from edgebert.distill.decide import decide_weights
 from edgebert.distill.encoder import encode_ids
 from edgebert.distill.fake_quant import FakeQuant, schedule
 from edgebert.distill.folder import write_model
+from edgebert.distill.hardest import count_hardest, hardest
 from edgebert.distill.history import write_beside
 from edgebert.distill.lock import sole_user
+from edgebert.distill.mix import Mix
 from edgebert.distill.model import DistillationModel, build_model
 from edgebert.distill.pairs import pairs_fingerprint, prepare_pairs
 from edgebert.distill.prepare import prepare
+from edgebert.distill.readings import foreign
 from edgebert.distill.recipe import Recipe
 from edgebert.distill.registry import needed
 from edgebert.distill.select import content_of
@@ -99,7 +102,7 @@ def _distill(
     if state.num_processes > 1 and any(str(path) == "-" for path in corpus):
         raise DataError("standard input (-) cannot be shared by several processes: write the text to a file first")
     with state.main_process_first():
-        text = open_corpus(corpus, column=column)
+        text = open_corpus(corpus, column=column, mix=_mix(recipe))
     others = [Bundle.from_pretrained(other.model, revision=other.revision) for other in recipe.teachers]
     further = [fingerprint(other) for other in others] + pairs_fingerprint(pairs)
     folder = (work or cache_folder("runs")) / _run_key(teacher, text, recipe, further)
@@ -112,9 +115,14 @@ def _distill(
         found_pairs = prepare_pairs(
             pairs, recipe.data.pair_columns, plan.tokenizer_of, folder / "pairs", max_length=plan.manifest.max_length
         ) if pairs else None  # fmt: skip
+    reading = foreign(teacher, text)
+    if reading.warning:
+        progress.say(f"warning: {reading.warning}")
     weights = decide_weights(recipe, plan, prepared, teacher, pairs=found_pairs is not None)
     states = "states" in needed(weights)
-    qat = schedule(recipe.training.qat, count_steps(recipe.training, len(prepared.rows), state.num_processes))
+    share = recipe.data.hardest or 1.0
+    steps = count_steps(recipe.training, count_hardest(len(prepared.rows), share), state.num_processes)
+    qat = schedule(recipe.training.qat, steps)
     precision = best_precision(recipe.training.precision)
     cache = TeacherCache(teacher, prepared.teacher_ids, hidden=states, precision=precision)
     other_caches = [
@@ -138,8 +146,15 @@ def _distill(
 
     before = measure()
     progress.say(f"before training: {_words(before)}")
+    rows = prepared.rows
+    if share < 1:
+        with state.main_process_first():
+            rows = hardest(
+                model, prepared, cache, share, pad_token_id=plan.manifest.pad_token_id, path=folder / "hardest.npy",
+                progress=progress,
+            )  # fmt: skip
     sampler = LengthSampler(
-        prepared.student_ids.lengths[prepared.rows], batch_size=recipe.training.batch_size, seed=recipe.training.seed
+        prepared.student_ids.lengths[rows], batch_size=recipe.training.batch_size, seed=recipe.training.seed
     )
     collator = Collator(
         prepared.student_ids, cache, pad_token_id=plan.manifest.pad_token_id, hidden=states, others=other_caches,
@@ -147,7 +162,7 @@ def _distill(
     )  # fmt: skip
     run = TrainingRun(
         model,
-        Rows(prepared.rows),
+        Rows(rows),
         sampler,
         collator,
         recipe.training,
@@ -173,7 +188,8 @@ def _distill(
             "teacher_sha256": fingerprint(teacher),
             "student": plan.start,
             "corpus": plain(text.counts)
-            | {"truncated": prepared.truncated, "left_out": prepared.left_out, "sha256": text.fingerprint},
+            | {"truncated": prepared.truncated, "left_out": prepared.left_out, "sha256": text.fingerprint}
+            | {"unknown_tokens": round(reading.unknown, 6)},
             "objectives": weights,
             "recipe": plain(recipe) | {"data": _named(recipe)},
             "agreement_before_training": before.spearman,
@@ -199,6 +215,10 @@ def _distill(
         shutil.rmtree(folder, ignore_errors=True)
     state.wait_for_everyone()
     return Bundle.open(out)
+
+
+def _mix(recipe: Recipe) -> Mix | None:
+    return Mix(recipe.data.mix, recipe.data.mix_column, recipe.training.seed) if recipe.data.mix else None
 
 
 def _fill(cache: TeacherCache, state: PartialState, progress: Progress) -> None:

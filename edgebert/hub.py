@@ -1,4 +1,4 @@
-"""Where a model comes from: a folder, a file, or the Hugging Face Hub.
+"""Where a model comes from: a folder, a file, EdgeBERT itself, or the Hugging Face Hub.
 
 The Hub's own variables (HF_HOME, HF_HUB_OFFLINE, HF_TOKEN, HF_ENDPOINT) mean what they mean elsewhere.
 """
@@ -12,7 +12,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from edgebert.errors import BundleError
-from edgebert.manifest import MANIFEST_NAME
+from edgebert.manifest import MANIFEST_NAME, PACKAGE_SUFFIX
+
+DEFAULT_MODEL = "edgebert-mini-en"
+_SHIPPED = Path(__file__).parent / "default_models"
 
 _REPO_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _DESCRIPTION = ("*.json", "*.txt", "*.model", "*.md")
@@ -26,7 +29,8 @@ Pick = Callable[[Path, Sequence[str]], tuple[str, ...]]
 
 
 def resolve(name_or_path: str | Path, *, revision: str | None = None, pick: Pick | None = None) -> Path:
-    """The local path of a model: `name_or_path` itself when it exists, else a snapshot of that Hub id.
+    """The local path of a model: `name_or_path` itself when it exists, else the package of the shipped model of that
+    name (see `shipped_models`), else a snapshot of that Hub id.
 
     pick: chooses the files of a repository that is no bundle; where it chooses none, the weights are downloaded.
 
@@ -44,9 +48,18 @@ def resolve(name_or_path: str | Path, *, revision: str | None = None, pick: Pick
             raise BundleError(f"revision {revision!r} goes with a Hub id, and {name_or_path} is a local path")
         return path
     name = str(name_or_path)
-    if not _REPO_ID.fullmatch(name) or name.startswith(".") or name.endswith(".edgebert"):
+    if name in shipped_models():
+        if revision is not None:
+            raise BundleError(f"revision {revision!r} goes with a Hub id, and {name} comes with EdgeBERT")
+        return _SHIPPED / f"{name}{PACKAGE_SUFFIX}"
+    if not _REPO_ID.fullmatch(name) or name.startswith(".") or name.endswith(PACKAGE_SUFFIX):
         raise BundleError(f"no such file or folder: {name}")
     return _snapshot(name, revision, pick)
+
+
+def shipped_models() -> list[str]:
+    """The names of the models that come with EdgeBERT and open without a download, sorted."""
+    return sorted(path.stem for path in _SHIPPED.glob(f"*{PACKAGE_SUFFIX}"))
 
 
 def _snapshot(repo_id: str, revision: str | None, pick: Pick | None) -> Path:

@@ -18,6 +18,7 @@ from edgebert.once import once
 from edgebert.schema import parse, plain
 
 MANIFEST_NAME = "edgebert.json"
+PACKAGE_SUFFIX = ".edgebert"
 SCHEMA_VERSION = 1
 OUTPUT = "sentence_embedding"  # as sentence-transformers calls a text's vector, in graphs too
 # Architectures that number positions from the padding id + 1, so two of their positions are never used.

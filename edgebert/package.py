@@ -20,7 +20,6 @@ from edgebert.errors import BudgetError, BundleError, EdgeBertError
 from edgebert.files import new_file, new_folder, sha256
 from edgebert.manifest import MANIFEST_NAME
 
-SUFFIX = ".edgebert"
 _TIMES = ".times.json"  # hidden, so no file of the bundle
 _ENCRYPTED = 0x1
 _TIME = (1980, 1, 1, 0, 0, 0)  # the earliest a zip archive can tell

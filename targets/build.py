@@ -10,8 +10,8 @@ from pathlib import Path
 from edgebert.bundle import Bundle, seal
 from edgebert.errors import TargetError
 from edgebert.files import disk_errors, make_parent, refuse_existing
-from edgebert.manifest import Artifact
-from edgebert.package import SUFFIX, pack
+from edgebert.manifest import PACKAGE_SUFFIX, Artifact
+from edgebert.package import pack
 from edgebert.targets.profile import Profile
 
 _COMMON = ("config.json", "tokenizer.json", "README.md")
@@ -24,8 +24,8 @@ def build_package(bundle: Bundle, out: Path, profile: Profile | None = None) -> 
     Raises: TargetError when the bundle lacks an artifact or the package is too large; BundleError when a file of the
     bundle is damaged or `out` exists.
     """
-    if out.suffix != SUFFIX:
-        raise TargetError(f"the output {out} must end in {SUFFIX}")
+    if out.suffix != PACKAGE_SUFFIX:
+        raise TargetError(f"the output {out} must end in {PACKAGE_SUFFIX}")
     refuse_existing(out)
     names = _artifact_names(bundle, profile)
     bundle.check()
@@ -60,6 +60,8 @@ def _gather(bundle: Bundle, names: tuple[str, ...], folder: Path, profile: Profi
     artifacts: dict[str, Artifact] = {}
     for name in names:
         artifact = manifest.artifacts[name]
+        if profile is not None and profile.one_file:
+            artifact = dataclasses.replace(artifact, files=_onnx(bundle, names, artifact, profile).files)
         if profile is not None and profile.static:
             # The same file, weights once: the device gives it each shape of the ladder when it loads it.
             name, artifact = f"{name}-static", dataclasses.replace(artifact, shapes="static")
@@ -72,6 +74,21 @@ def _gather(bundle: Bundle, names: tuple[str, ...], folder: Path, profile: Profi
     return seal(
         folder,
         dataclasses.replace(manifest, artifacts=artifacts, quality=quality, target=profile.name if profile else None),
+    )
+
+
+def _onnx(bundle: Bundle, names: tuple[str, ...], artifact: Artifact, profile: Profile) -> Artifact:
+    """The artifact whose file `artifact` can be read from: its own, or the one that it was converted from.
+
+    Raises: TargetError when there is none among `names`.
+    """
+    for other in (bundle.manifest.artifacts[name] for name in names):
+        same = (other.precision, other.recipe, other.inputs) == (artifact.precision, artifact.recipe, artifact.inputs)
+        if other.engine == "onnxruntime" and same:
+            return other
+    raise TargetError(
+        f"target {profile.name} has one_file, and {bundle.source} has no artifact of onnxruntime with the precision "
+        f"{artifact.precision} and the recipe of {artifact.engine}'s among {', '.join(names)}"
     )
 
 

@@ -17,13 +17,15 @@ class Profile:
 
     description: the devices in words. artifacts: names of the bundle's artifacts to take; the device uses the first
     one that proves right there. static: run graphs at the fixed shapes of a ladder, as NPU compilers ask for, wherever
-    they run; the weights are there once. max_size_mb: largest package, in millions of bytes.
+    they run; the weights are there once. one_file: OpenVINO reads ONNX Runtime's file, from which its own was
+    converted, so that the weights are there once for both. max_size_mb: largest package, in millions of bytes.
     """
 
     name: str
     description: str
     artifacts: tuple[str, ...]
     static: bool = False
+    one_file: bool = False
     max_size_mb: float | None = None
 
 

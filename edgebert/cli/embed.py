@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, cast
 import click
 import numpy as np
 
+from edgebert.manifest import PACKAGE_SUFFIX
 from edgebert.vectors import Vectors
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ _CHUNK = 8192  # texts read, encoded and written at a time
 
 
 @click.command("embed")
-@click.argument("model")
+@click.argument("model", required=False, metavar="[MODEL|TEXT]")
 @click.argument("files", nargs=-1, metavar="[FILES|-]...")
 @click.option(
     "-o", "--out", type=click.Path(path_type=Path), help="A new file: .npy, .jsonl or .parquet; .npz for --vectors."
@@ -49,17 +50,26 @@ _CHUNK = 8192  # texts read, encoded and written at a time
               show_default=True, help="How vectors are coded; int8 and binary go to -o OUT.npz.")  # fmt: skip
 @click.option("--progress", is_flag=True, help="Show how far it is.")
 def command(
-    model: str, files: tuple[str, ...], out: Path | None, texts: tuple[str, ...], column: str | None,
+    model: str | None, files: tuple[str, ...], out: Path | None, texts: tuple[str, ...], column: str | None,
     revision: str | None, engine: str, precision: str, artifact: str | None, threads: int | None, device: str,
     fallback: bool | None, batch_size: int | None, prompt: str | None, prompt_name: str | None,
     truncate_dim: int | None, normalize: bool, coding: VectorPrecision,
     progress: bool,
 ) -> None:  # fmt: skip
-    """Turn texts into vectors with MODEL: a bundle, a package, a folder with ONNX or OpenVINO files or a Hub id.
+    """Turn texts into vectors with MODEL: a bundle, a package, a folder with ONNX or OpenVINO files, a Hub id, or the
+    name of a model that comes with EdgeBERT.
+
+    `edgebert embed "some text"` prints that text's vector by edgebert-mini-en, as `--text` without MODEL does.
 
     FILES hold one text a line, or are JSONL, CSV, TSV or Parquet, gzip or not; - or nothing is standard input. Every
     text gets a vector, blank lines too, so that line and row numbers agree.
     """
+    from edgebert.hub import DEFAULT_MODEL
+
+    if model is None or (not texts and not files and out is None and _is_text(model)):
+        if model is None and not texts:
+            raise click.UsageError("give a text, a MODEL and FILES, or --text TEXT")
+        texts, model = (model,) if model is not None else texts, DEFAULT_MODEL
     if texts and (files or out):
         raise click.UsageError("--text prints to the screen; it does not go with FILES or --out")
     if not texts and out is None:
@@ -93,6 +103,17 @@ def command(
         else:
             nothing = encode([])  # the options are checked even where there is no text
             _write(encoder, encode, files or ("-",), column, out, nothing, progress)
+
+
+def _is_text(argument: str) -> bool:
+    """Whether a lone argument is a text, and no model that only lacks something to embed."""
+    from edgebert.hub import shipped_models
+
+    with contextlib.suppress(OSError, ValueError):  # a name that no file can have
+        if Path(argument).exists():
+            return False
+    looks_like_a_path = "/" in argument and not any(map(str.isspace, argument))
+    return argument not in shipped_models() and not looks_like_a_path and not argument.endswith(PACKAGE_SUFFIX)
 
 
 def _print(vectors: Vectors) -> None:

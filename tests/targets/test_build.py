@@ -16,6 +16,7 @@ from helpers import assert_refused, sentences
 
 import edgebert
 from edgebert.bundle import Bundle
+from edgebert.errors import TargetError
 from edgebert.targets import build
 from edgebert.targets.build import build_package
 from edgebert.targets.profile import Profile, read_profile, shipped_profiles
@@ -211,3 +212,30 @@ def test_the_bundle_itself_is_not_changed(copied_bundle: Path, tiny_bundle: Path
     assert names[0] == names[1]
     shutil.rmtree(copied_bundle)
     assert edgebert.load(tmp_path / "p.edgebert").encode(["a dog"]).shape == (1, 64)
+
+
+def test_one_file_serves_both_engines_with_the_vectors_of_their_own(tiny_bundle: Path, tmp_path: Path) -> None:
+    out = tmp_path / "one.edgebert"
+    build_package(Bundle.open(tiny_bundle), out, read_profile("any-cpu"))
+    with zipfile.ZipFile(out) as archive:
+        assert [n for n in archive.namelist() if n.startswith(("onnx/", "openvino/"))] == ["onnx/model_qint8.onnx"]
+    texts = sentences(20, seed=5)
+    for engine in ("onnxruntime", "openvino"):
+        with (
+            edgebert.load(out, engine=engine) as one,
+            edgebert.load(tiny_bundle, engine=engine, precision="int8") as own,
+        ):
+            assert one.runs == own.runs
+            np.testing.assert_allclose(one.encode(texts), own.encode(texts), atol=1e-6)
+
+
+def test_one_file_wants_the_artifact_that_the_other_was_converted_from(tiny_bundle: Path, tmp_path: Path) -> None:
+    profile = Profile("mine", "a box", ("openvino-int8", "onnxruntime-fp32"), one_file=True)
+    out = tmp_path / "one.edgebert"
+    with pytest.raises(TargetError) as refused:
+        build_package(Bundle.open(tiny_bundle), out, profile)
+    assert str(refused.value) == (
+        f"target mine has one_file, and {tiny_bundle} has no artifact of onnxruntime with the precision int8 and the "
+        "recipe of openvino's among openvino-int8, onnxruntime-fp32"
+    )
+    assert not out.exists()
