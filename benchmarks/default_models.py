@@ -150,29 +150,27 @@ def static(work: Path, progress: Progress) -> Kept:
     return Kept(STATIC, work / "vectors" / STATIC, compute, progress)
 
 
-def scores(language: str, model: Kept, data: Path, work: Path, on: str) -> dict[str, float]:
-    """Each set's score, times 100."""
+SETS = {"en": ("STS-B", "banking77", "clinc150", "SciFact"), "zh": ("STS-B zh", "drcd", "cmrc2018")}
 
-    def value(found: list[Any]) -> float:
-        return 100 * float(found[0].value)
 
-    seen: Any = model
+def score(name: str, model: Any, data: Path, work: Path, on: str) -> float:
+    """The model's score on the set called `name`, times 100. on: "test" or "dev"."""
     test, questions = ("test", "test") if on == "test" else ("dev", "train")
-    if language == "zh":
-        found = {"STS-B zh": value(similarity_scores(seen, data_file(data, f"stsb_zh/{test}.jsonl.gz")))}
-        for name, split in (("drcd", test), ("cmrc2018", "dev" if on == "test" else "trial")):
-            found[name] = value(retrieval_scores(seen, paragraphs(data_file(data, f"{name}/{split}.jsonl.gz"), work)))
-        return found
-    found = {"STS-B": value(similarity_scores(seen, data_file(data, f"stsb_en/{test}.jsonl.gz")))}
-    for name in ("banking77", "clinc150"):
-        train, held = (
-            (known(data_file(data, f"{name}/{split}.jsonl.gz"), work) for split in ("train", test))
-            if name == "clinc150" or on == "test"
-            else halves(data_file(data, f"{name}/train.jsonl.gz"), work)
+    if name.startswith("STS-B"):
+        folder = "stsb_zh" if name.endswith("zh") else "stsb_en"
+        found = similarity_scores(model, data_file(data, f"{folder}/{test}.jsonl.gz"))
+    elif name == "SciFact":
+        found = retrieval_scores(model, data_file(data, "scifact/corpus.jsonl.gz").parent, questions)
+    elif name in SETS["zh"]:
+        split = "dev" if name == "cmrc2018" and on == "test" else "trial" if name == "cmrc2018" else test
+        found = retrieval_scores(model, paragraphs(data_file(data, f"{name}/{split}.jsonl.gz"), work))
+    elif name == "banking77" and on == "dev":
+        found = classification_scores(model, *halves(data_file(data, f"{name}/train.jsonl.gz"), work))
+    else:
+        found = classification_scores(
+            model, *(known(data_file(data, f"{name}/{s}.jsonl.gz"), work) for s in ("train", test))
         )
-        found[name] = value(classification_scores(seen, train, held))
-    found["SciFact"] = value(retrieval_scores(seen, data_file(data, "scifact/corpus.jsonl.gz").parent, questions))
-    return found
+    return 100 * float(found[0].value)
 
 
 def known(path: Path, work: Path) -> Path:
@@ -260,6 +258,7 @@ def main() -> None:
     options.add_argument("--engine", action="append", help="openvino or onnxruntime; default: both")
     options.add_argument("--against", action="append", default=[], help="another model, computed by torch")
     options.add_argument("--wordllama", action="store_true", help="the static model of the package wordllama, too")
+    options.add_argument("--only", action="append", choices=[name for sets in SETS.values() for name in sets])
     options.add_argument("--on", choices=["test", "dev"], default="test")
     options.add_argument("--speed", action="store_true")
     options.add_argument("--rounds", type=int, default=5)
@@ -278,14 +277,12 @@ def main() -> None:
         models = [(given.teacher, teacher), *judged, *others]
         if given.wordllama:
             models.append((STATIC, static(given.work, progress)))
-        found = [scores(given.language, model, given.data, given.work, given.on) for _, model in models]
-        if given.language == "en":
-            questions = "test" if given.on == "test" else "train"
-            folder = data_file(given.data, "scifact/corpus.jsonl.gz").parent
+        sets = given.only or SETS[given.language]
+        found = [{name: score(name, m, given.data, given.work, given.on) for name in sets} for _, m in models]
+        if "SciFact" in sets:
             for (_, model), one in list(zip(models, found, strict=True))[1 : 1 + len(judged)]:
-                both: Any = Asymmetric(teacher, model)
-                one["asymmetric"] = 100 * retrieval_scores(both, folder, questions)[0].value
-    whole = found[0] | ({"asymmetric": found[0]["SciFact"]} if given.language == "en" else {})
+                one["asymmetric"] = score("SciFact", Asymmetric(teacher, model), given.data, given.work, given.on)
+    whole = found[0] | ({"asymmetric": found[0]["SciFact"]} if "SciFact" in sets else {})
     rows, shares = [], []
     for (name, model), one in zip(models, found, strict=True):
         kept = {key: value / whole[key] for key, value in one.items()}
