@@ -113,6 +113,9 @@ def _distill(
             pairs, recipe.data.pair_columns, plan.tokenizer_of, folder / "pairs", max_length=plan.manifest.max_length
         ) if pairs else None  # fmt: skip
     weights = decide_weights(recipe, plan, prepared, teacher, pairs=found_pairs is not None)
+    if prepared.aligned is not None:
+        share = f"{100 * prepared.aligned_share:.1f} % of the texts are read into the teacher's own tokens"
+        progress.say(f"{share}; only those are compared token by token" if "tokens" in needed(weights) else share)
     states = "states" in needed(weights)
     qat = schedule(recipe.training.qat, count_steps(recipe.training, len(prepared.rows), state.num_processes))
     precision = best_precision(recipe.training.precision)
@@ -143,7 +146,7 @@ def _distill(
     )
     collator = Collator(
         prepared.student_ids, cache, pad_token_id=plan.manifest.pad_token_id, hidden=states, others=other_caches,
-        pairs=found_pairs,
+        pairs=found_pairs, aligned=prepared.aligned,
     )  # fmt: skip
     run = TrainingRun(
         model,
@@ -182,6 +185,8 @@ def _distill(
             "training_seconds": round(trained.seconds, 1),
             "versions": {name: metadata.version(name) for name in ("edgebert", "torch", "transformers")},
         }
+        if prepared.aligned is not None:
+            lineage["aligned_share"] = round(prepared.aligned_share, 4)
         if plan.vocabulary is not None:
             lineage["vocabulary"] = plan.vocabulary
         if others:
