@@ -61,7 +61,7 @@ class LengthSampler(Sampler[int]):
 
 
 class Collator:
-    """Row numbers to the tensors that `DistillationModel.forward` takes."""
+    """Row numbers to the tensors that `DistillationModel.forward` takes. aligned: see `Prepared`."""
 
     def __init__(
         self,
@@ -72,9 +72,10 @@ class Collator:
         hidden: bool,
         others: Sequence[TeacherCache] = (),
         pairs: Pairs | None = None,
+        aligned: NDArray[np.bool_] | None = None,
     ) -> None:
         self.ids, self.cache, self.pad_token_id, self.hidden = ids, cache, pad_token_id, hidden
-        self.others, self.pairs = others, pairs
+        self.others, self.pairs, self.aligned = others, pairs, aligned
 
     def __call__(self, rows: Sequence[int]) -> dict[str, Any]:
         """Shapes: see `DistillationModel.forward`."""
@@ -84,10 +85,18 @@ class Collator:
             "attention_mask": torch.from_numpy(mask),
             "teacher_vector": torch.from_numpy(self.cache.vectors(np.asarray(rows)).astype(np.float32)),
         }
+        same = np.ones(len(rows), np.bool_) if self.aligned is None else self.aligned[np.asarray(rows)]
+        if self.aligned is not None:
+            # Where tokens differ the teacher's stand for nothing; padding keeps what is computed of them finite.
+            theirs = np.full_like(input_ids, self.cache.teacher.manifest.pad_token_id)
+            for place in np.flatnonzero(same).tolist():
+                known = self.cache.ids[rows[place]]
+                theirs[place, : len(known)] = known
+            batch |= {"aligned": torch.from_numpy(same), "teacher_ids": torch.from_numpy(theirs)}
         if self.hidden:
             states = np.zeros((*input_ids.shape, self.cache.width), np.float32)
-            for place, row in enumerate(rows):
-                known = self.cache.states(row)
+            for place in np.flatnonzero(same).tolist():
+                known = self.cache.states(rows[place])
                 states[place, : len(known)] = known
             batch["teacher_states"] = torch.from_numpy(states)
         if self.others:

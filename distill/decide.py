@@ -11,6 +11,8 @@ from edgebert.distill.students import StudentPlan
 from edgebert.errors import RecipeError
 from edgebert.pretrained import read_config
 
+LEAST_ALIGNED = 0.1  # of the texts: below it hidden states are compared only where the recipe asks for it
+
 
 def decide_weights(
     recipe: Recipe, plan: StudentPlan, prepared: Prepared, teacher: Bundle, *, pairs: bool
@@ -19,12 +21,14 @@ def decide_weights(
 
     Raises: RecipeError when an objective does not fit teacher, student or text.
     """
-    weights = recipe.objectives.weights(shared=prepared.shared)
+    share = prepared.aligned_share
+    weights = recipe.objectives.weights(aligned=share >= LEAST_ALIGNED)
     on = [name for name, weight in weights.items() if weight]
-    if alone := [name for name in on if "tokens" in OBJECTIVES[name].needs and not prepared.shared]:
+    if alone := [name for name in on if "tokens" in OBJECTIVES[name].needs and not share]:
         raise RecipeError(
             f"objectives.{alone[0]} compares token by token, and the student's tokenizer or maximum length differs "
-            "from the teacher's: set it to 0, or keep the teacher's tokenizer and length"
+            "from the teacher's: none of the texts is read into the same tokens; set it to 0, or keep the teacher's "
+            "tokenizer and length"
         )
     needs, ours, theirs = needed(weights), plan.manifest.dimension, teacher.manifest.dimension
     if "space" in needs and ours != theirs and recipe.student.projection == "drop":

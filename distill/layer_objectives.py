@@ -23,7 +23,7 @@ def attention_loss(
     """
     ours, theirs = scores(student_query, student_key, heads), scores(teacher_query, teacher_key, heads)
     pairs = (attention_mask[:, None, :, None] * attention_mask[:, None, None, :]).to(ours.dtype)
-    return ((ours - theirs).pow(2) * pairs).sum() / (heads * pairs.sum())
+    return ((ours - theirs).pow(2) * pairs).sum() / (heads * pairs.sum().clamp(min=1))
 
 
 def relation_loss(student: Tensor, teacher: Tensor, attention_mask: Tensor, *, heads: int) -> Tensor:
@@ -43,7 +43,7 @@ def relation_loss(student: Tensor, teacher: Tensor, attention_mask: Tensor, *, h
     ours, theirs = logs
     rows = (theirs.exp() * (theirs - ours)).masked_fill(hidden, 0.0).sum(dim=-1)
     mask = attention_mask[:, None, :].to(rows.dtype)
-    return (rows * mask).sum() / (heads * mask.sum())
+    return (rows * mask).sum() / (heads * mask.sum().clamp(min=1))
 
 
 def scores(query: Tensor, key: Tensor, heads: int) -> Tensor:

@@ -28,12 +28,13 @@ def layer_maps(
     encoder: SentenceEncoder,
     teacher: TracedTeacher,
     plan: LayerPlan,
-    ids: Callable[[int], NDArray[Any]],
+    ids: Callable[[int], tuple[NDArray[Any], NDArray[Any]]],
     rows: list[int],
 ) -> nn.ModuleDict:
     """The maps of hidden states, one for the embedding layer and one for all others, as TinyBERT has them.
 
-    Nothing is mapped where the widths are the same. ids: row -> its token ids; rows: the texts the maps are started on.
+    Nothing is mapped where the widths are the same. ids: row -> its token ids, those of the student and those of the
+    teacher; rows: the texts the maps are started on.
     Source: Jiao et al. 2020, arXiv:1909.10351, equations 8 and 9.
     """
     maps = nn.ModuleDict({"embeddings": nn.Identity(), "layers": nn.Identity()})
@@ -41,10 +42,10 @@ def layer_maps(
         return maps
     found: dict[str, list[tuple[Tensor, Tensor]]] = {"embeddings": [], "layers": []}
     for row in rows:
-        input_ids, mask = (torch.from_numpy(array) for array in pad([ids(row)], 0))
+        (input_ids, mask), (their_ids, _) = ([torch.from_numpy(array) for array in pad([one], 0)] for one in ids(row))
         with torch.no_grad(), traced(encoder, hidden={a for a, _ in plan.hidden}, projections=()) as ours:
             encoder(input_ids, mask)
-        theirs = teacher(input_ids, mask)
+        theirs = teacher(their_ids, mask)
         for a, b in plan.hidden:
             found["layers" if a else "embeddings"].append((ours.hidden[a][0], theirs.hidden[b][0]))
     for name, tokens in found.items():

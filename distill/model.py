@@ -70,16 +70,22 @@ class DistillationModel(nn.Module):
         pair_ids: Tensor | None = None,
         pair_mask: Tensor | None = None,
         pair_same: Tensor | None = None,
+        aligned: Tensor | None = None,
+        teacher_ids: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """The total under "loss" and each unweighted objective under its name, scalars.
 
         Shape: input_ids and attention_mask (batch, seq_len), teacher_vector (batch, dimension), teacher_states (batch,
-        seq_len, width), other_vectors a (batch, dimension) for each further teacher; of pairs, see `Pairs.draw`.
+        seq_len, width), other_vectors a (batch, dimension) for each further teacher; of pairs, see `Pairs.draw`;
+        aligned (batch,), bool: which texts are compared token by token, None for all; teacher_ids (batch, seq_len): the
+        teacher's ids of those, None where they are the student's.
         """
         hidden_layers, projections = wanted(self.plan, 0)
         with traced(self.encoder, hidden=hidden_layers, projections=projections) as ours:
             hidden, vector = self._encode(input_ids, attention_mask)
-        theirs = self.beside(input_ids, attention_mask) if self.beside else Trace()
+        their_ids = input_ids if teacher_ids is None else teacher_ids
+        theirs = self.beside(their_ids, attention_mask) if self.beside else Trace()
+        tokens = attention_mask if aligned is None else attention_mask * aligned[:, None]
         pairs = None
         if pair_ids is not None and pair_mask is not None and pair_same is not None:
             anchor, positive = self._encode(pair_ids, pair_mask).sentence_embedding.float().chunk(2)
@@ -88,7 +94,7 @@ class DistillationModel(nn.Module):
         with torch.autocast(vector.device.type, enabled=False):
             maps, vectors = [self.to_teacher, *self.others], [teacher_vector, *other_vectors]
             step = Step(
-                vector=vector.float(), hidden=hidden, attention_mask=attention_mask,
+                vector=vector.float(), hidden=hidden, token_mask=tokens,
                 aims=tuple(Aim(v, share, to) for v, share, to in zip(vectors, self.shares, maps, strict=True)),
                 states=teacher_states, to_states=self.hidden_to_teacher, plan=self.plan, layer_maps=self.layer_maps,
                 ours=ours, theirs=theirs, pairs=pairs, matryoshka=self.matryoshka, temperature=self.temperature,
@@ -121,12 +127,13 @@ def build_model(
     for module in encoder.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0  # the target is the teacher's answer to the whole text: noise only blurs it
-    few = min(_RIDGE_ROWS, len(prepared.rows))
-    sample = np.sort(np.random.default_rng(0).choice(prepared.rows, few, replace=False))
+    sample = _sample(prepared.rows, _RIDGE_ROWS)
+    comparable = sample if prepared.aligned is None else _sample(prepared.comparable(), _RIDGE_ROWS)
+    comparable = comparable[: _RIDGE_ROWS // 16]
     to_teacher = hidden_to_teacher = None
     needs = needed(weights)
     if "states" in needs and encoder.backbone.config.hidden_size != cache.width:
-        hidden_to_teacher = ridge_linear(*_token_states(encoder, prepared, cache, sample[: _RIDGE_ROWS // 16]))
+        hidden_to_teacher = ridge_linear(*_token_states(encoder, prepared, cache, comparable))
     if plan.manifest.dimension != cache.teacher.manifest.dimension:
         keep = recipe.student.projection == "keep"
         normalize, encoder.normalize = encoder.normalize, encoder.normalize and not keep
@@ -142,9 +149,15 @@ def build_model(
     if needs & {"layers", "attention", "relations"}:
         model.plan = plan_layers(recipe.objectives, weights, plan, cache.teacher)
         model.beside = TracedTeacher(cache.teacher, model.plan)
-        few_rows = sample[: _RIDGE_ROWS // 16].tolist() if model.plan.hidden else []
-        model.layer_maps = layer_maps(encoder, model.beside, model.plan, prepared.student_ids.__getitem__, few_rows)
+        few_rows = comparable.tolist() if model.plan.hidden else []
+        model.layer_maps = layer_maps(
+            encoder, model.beside, model.plan, lambda r: (prepared.student_ids[r], prepared.teacher_ids[r]), few_rows
+        )
     return model
+
+
+def _sample(rows: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    return np.sort(np.random.default_rng(0).choice(rows, min(count, len(rows)), replace=False))
 
 
 def _add_teachers(

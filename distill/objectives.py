@@ -74,7 +74,7 @@ def token_cosine_loss(student: Tensor, teacher: Tensor, attention_mask: Tensor) 
     """
     mask = attention_mask.to(student.dtype)
     error = 1 - functional.cosine_similarity(student, teacher, dim=-1)
-    return (error * mask).sum() / mask.sum()
+    return (error * mask).sum() / mask.sum().clamp(min=1)
 
 
 def contrastive_loss(anchor: Tensor, positive: Tensor, same: Tensor, *, temperature: float) -> Tensor:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgebert.bundle import Bundle
+from edgebert.distill.alignment import aligned_rows, same_tokens
 from edgebert.distill.corpus import Corpus
 from edgebert.distill.encoder import load_tokenizer
 from edgebert.distill.ragged import Ragged, RaggedWriter
@@ -27,9 +28,10 @@ _CHUNK = 8192
 class Prepared:
     """The sampled text as tokens, one row a text.
 
-    rows: rows to train on. held_out: rows kept back. truncated: texts that were cut at the maximum length. shared:
-    whether teacher and student read the same ids, so that their states can be compared token by token. left_out: how
-    many texts each rule of `recipe.data` left out. other_ids: what further teachers read.
+    rows: rows to train on. held_out: rows kept back. truncated: texts that were cut at the maximum length. aligned: for
+    each row whether teacher and student read it into the same tokens, so that their states can be compared token by
+    token; None where they read the same ids in all. left_out: how many texts each rule of `recipe.data` left out.
+    other_ids: what further teachers read.
     """
 
     rows: NDArray[np.int64]
@@ -37,9 +39,18 @@ class Prepared:
     student_ids: Ragged
     teacher_ids: Ragged
     truncated: int
-    shared: bool
+    aligned: NDArray[np.bool_] | None
     left_out: dict[str, int]
     other_ids: tuple[Ragged, ...] = ()
+
+    @property
+    def aligned_share(self) -> float:
+        """The share of the rows to train on that can be compared token by token."""
+        return 1.0 if self.aligned is None else float(self.aligned[self.rows].mean())
+
+    def comparable(self) -> NDArray[np.int64]:
+        """Those of the rows to train on that can be compared token by token."""
+        return self.rows if self.aligned is None else self.rows[self.aligned[self.rows]]
 
 
 def prepare(
@@ -79,6 +90,7 @@ def prepare(
         writer.write(teacher, length, folder / "teacher")
     student_ids = Ragged(folder / "student")
     teacher_ids = student_ids if shared else Ragged(folder / "teacher")
+    aligned = None if shared else aligned_rows(student_ids, teacher_ids, same_tokens(plan.tokenizer_of, teacher))
     for place, other in enumerate(others):
         longest = min(plan.manifest.max_length, other.manifest.max_length)
         dataclasses.replace(writer, prompts=_prompts(other)).write(other, longest, folder / f"teacher-{place}")
@@ -89,7 +101,7 @@ def prepare(
         student_ids,
         teacher_ids,
         truncated,
-        shared,
+        aligned,
         selected.counts,
         other_ids,
     )

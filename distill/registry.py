@@ -20,8 +20,9 @@ from edgebert.distill.layer_map import Strategy
 from edgebert.distill.step import Step
 from edgebert.errors import RecipeError
 
-# tokens: teacher and student read the same ids; states: the teacher's last hidden states, cached; layers, attention and
-# relations: the teacher beside the student; space: the student's vectors lie in the teacher's space; pairs: text pairs.
+# tokens: teacher and student read texts into the same tokens; states: the teacher's last hidden states, cached; layers,
+# attention and relations: the teacher beside the student; space: the student's vectors lie in the teacher's space;
+# pairs: text pairs.
 Need = Literal["tokens", "states", "layers", "attention", "relations", "space", "pairs"]
 
 
@@ -41,7 +42,7 @@ def _learns(weight: float | None, loss: Callable[[Step], Tensor], *needs: Need) 
 class Objectives:
     """The weights of the objectives, 0 leaves one out, and their options.
 
-    hidden: None means 1 where teacher and student read the same tokens, else 0.
+    hidden: None means 1 where teacher and student read at least a tenth of the texts into the same tokens, else 0.
     layer_map: see `edgebert.distill.layer_map.map_layers`; layer_pairs: pairs [student, teacher] instead of it.
     relation_layer: the teacher's layer, from 1, whose relations the student's last one learns; None is the last.
     relation_heads: into how many parts relations are split; None: as many as the teacher has heads.
@@ -90,11 +91,11 @@ class Objectives:
                 "teacher] is wanted"
             )
 
-    def weights(self, *, shared: bool) -> dict[str, float]:
-        """The objectives that are on, or would be by default, with their weights; shared: as Prepared.shared."""
+    def weights(self, *, aligned: bool) -> dict[str, float]:
+        """The objectives that are on, or would be by default, with their weights; aligned: whether tokens match."""
         default = {f.name: f.default for f in dataclasses.fields(self)}
         decided = {name: getattr(self, name) for name in OBJECTIVES}
-        decided = {name: float(shared) if weight is None else float(weight) for name, weight in decided.items()}
+        decided = {name: float(aligned) if weight is None else float(weight) for name, weight in decided.items()}
         return {name: weight for name, weight in decided.items() if weight or default[name] != 0}
 
 

@@ -119,6 +119,9 @@ def _distill(
     if reading.warning:
         progress.say(f"warning: {reading.warning}")
     weights = decide_weights(recipe, plan, prepared, teacher, pairs=found_pairs is not None)
+    if prepared.aligned is not None:
+        share = f"{100 * prepared.aligned_share:.1f} % of the texts are read into the teacher's own tokens"
+        progress.say(f"{share}; only those are compared token by token" if "tokens" in needed(weights) else share)
     states = "states" in needed(weights)
     share = recipe.data.hardest or 1.0
     steps = count_steps(recipe.training, count_hardest(len(prepared.rows), share), state.num_processes)
@@ -158,7 +161,7 @@ def _distill(
     )
     collator = Collator(
         prepared.student_ids, cache, pad_token_id=plan.manifest.pad_token_id, hidden=states, others=other_caches,
-        pairs=found_pairs,
+        pairs=found_pairs, aligned=prepared.aligned,
     )  # fmt: skip
     run = TrainingRun(
         model,
@@ -198,6 +201,8 @@ def _distill(
             "training_seconds": round(trained.seconds, 1),
             "versions": {name: metadata.version(name) for name in ("edgebert", "torch", "transformers")},
         }
+        if prepared.aligned is not None:
+            lineage["aligned_share"] = round(prepared.aligned_share, 4)
         if plan.vocabulary is not None:
             lineage["vocabulary"] = plan.vocabulary
         if others:

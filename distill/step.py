@@ -37,13 +37,14 @@ class PairVectors:
 
 @dataclass(frozen=True)
 class Step:
-    """Shape: vector (batch, dimension), hidden (batch, seq_len, width), attention_mask (batch, seq_len), states (batch,
-    seq_len, teacher width). matryoshka: shorter dimensions at which vectors are compared, too.
+    """Shape: vector (batch, dimension), hidden (batch, seq_len, width), token_mask (batch, seq_len), states (batch,
+    seq_len, teacher width). token_mask: 1 on the tokens that are compared one by one. matryoshka: shorter dimensions at
+    which vectors are compared, too.
     """
 
     vector: Tensor
     hidden: Tensor
-    attention_mask: Tensor
+    token_mask: Tensor
     aims: tuple[Aim, ...]
     states: Tensor | None
     to_states: nn.Module
@@ -71,14 +72,14 @@ class Step:
     def over_states(self, loss: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Tensor:
         """`loss` between the last hidden states."""
         assert self.states is not None
-        return loss(self.to_states(self.hidden.float()), self.states, self.attention_mask)
+        return loss(self.to_states(self.hidden.float()), self.states, self.token_mask)
 
     def over_layers(self) -> Tensor:
         """The mean of `hidden_loss` over the pairs of layers."""
         found = []
         for ours, theirs in self.plan.hidden:
             mapped = self.layer_maps["layers" if ours else "embeddings"](self.ours.hidden[ours])
-            found.append(hidden_loss(mapped, self.theirs.hidden[theirs], self.attention_mask))
+            found.append(hidden_loss(mapped, self.theirs.hidden[theirs], self.token_mask))
         return _mean(found)
 
     def over_attention(self) -> Tensor:
@@ -86,7 +87,7 @@ class Step:
         found = []
         for ours, theirs in self.plan.attention:
             (query, key, _), (their_query, their_key, _) = self.ours.projections[ours], self.theirs.projections[theirs]
-            mask, heads = self.attention_mask, self.plan.heads
+            mask, heads = self.token_mask, self.plan.heads
             found.append(attention_loss(query, key, their_query, their_key, mask, heads=heads))
         return _mean(found)
 
@@ -95,7 +96,7 @@ class Step:
         found = []
         for ours, theirs in self.plan.relations:
             for a, b in zip(self.ours.projections[ours], self.theirs.projections[theirs], strict=True):
-                found.append(relation_loss(a, b, self.attention_mask, heads=self.plan.relation_heads))
+                found.append(relation_loss(a, b, self.token_mask, heads=self.plan.relation_heads))
         return _mean(found)
 
     def over_pairs(self) -> Tensor:

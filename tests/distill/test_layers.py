@@ -11,7 +11,7 @@ import pytest
 import torch
 from architectures import ARCHITECTURES, make_architecture
 from conftest import Result
-from helpers import make_teacher, sentences
+from helpers import make_teacher, reframed, sentences
 
 from edgebert.bundle import Bundle
 from edgebert.distill.encoder import load_encoder, torch_embedder
@@ -118,7 +118,7 @@ def test_attention_wants_the_teachers_heads_and_alignment_its_space(
 def test_what_compares_tokens_wants_the_teachers_tokenizer(
     name: str, tiny_teacher: Path, corpus_file: Path, tmp_path: Path, cli: Cli
 ) -> None:
-    other = make_architecture(tmp_path / "other", "roberta", layers=2)
+    other = reframed(make_architecture(tmp_path / "other", "roberta", layers=2))
     result = cli("distill", tiny_teacher, "--corpus", corpus_file, "-o", tmp_path / "student", "--start", other, *QUICK,
                  "--objective", f"{name}=1")  # fmt: skip
     assert result.code == 1
@@ -126,8 +126,8 @@ def test_what_compares_tokens_wants_the_teachers_tokenizer(
 
 
 def test_weights_list_what_is_on_or_is_by_default() -> None:
-    assert Objectives().weights(shared=False) == {"vector": 1.0, "similarity": 1.0, "hidden": 0.0}
-    assert Objectives(vector=0, relations=2).weights(shared=True) == {
+    assert Objectives().weights(aligned=False) == {"vector": 1.0, "similarity": 1.0, "hidden": 0.0}
+    assert Objectives(vector=0, relations=2).weights(aligned=True) == {
         "vector": 0.0, "similarity": 1.0, "hidden": 1.0, "relations": 2.0,
     }  # fmt: skip
 
