@@ -53,6 +53,17 @@ class Prepared:
         return self.rows if self.aligned is None else self.rows[self.aligned[self.rows]]
 
 
+@dataclass(frozen=True)
+class Drawn:
+    """The sample: `chosen` rows of the corpus, ascending; `rows` and `held_out` are places in it, to train on and kept
+    back. left_out: how many texts each rule left out."""
+
+    chosen: NDArray[np.int64]
+    rows: NDArray[np.int64]
+    held_out: NDArray[np.int64]
+    left_out: dict[str, int]
+
+
 def prepare(
     text: Corpus,
     teacher: Bundle,
@@ -68,6 +79,38 @@ def prepare(
     learns all of them; so does each of the `others`, further teachers, with its own.
     Raises: DataError when there is too little text.
     """
+    drawn = draw(text, teacher, recipe, progress)
+    length = min(plan.manifest.max_length, teacher.manifest.max_length)
+    shared = same_tokenizer(plan.tokenizer_of, teacher) and plan.manifest.max_length == length
+    folder.mkdir(parents=True, exist_ok=True)
+    writer = _Writer(text, drawn.chosen, prompts_of(teacher), progress)
+    truncated = writer.write(plan.tokenizer_of, plan.manifest.max_length, folder / "student")
+    if not shared:
+        writer.write(teacher, length, folder / "teacher")
+    student_ids = Ragged(folder / "student")
+    teacher_ids = student_ids if shared else Ragged(folder / "teacher")
+    aligned = None if shared else aligned_rows(student_ids, teacher_ids, same_tokens(plan.tokenizer_of, teacher))
+    for place, other in enumerate(others):
+        longest = min(plan.manifest.max_length, other.manifest.max_length)
+        dataclasses.replace(writer, prompts=prompts_of(other)).write(other, longest, folder / f"teacher-{place}")
+    other_ids = tuple(Ragged(folder / f"teacher-{place}") for place in range(len(others)))
+    return Prepared(
+        drawn.rows,
+        drawn.held_out,
+        student_ids,
+        teacher_ids,
+        truncated,
+        aligned,
+        drawn.left_out,
+        other_ids,
+    )
+
+
+def draw(text: Corpus, teacher: Bundle, recipe: Recipe, progress: Progress) -> Drawn:
+    """The sample of `recipe.data` and what of it is held out, by the seed.
+
+    Raises: DataError when there is too little text.
+    """
     rng = np.random.default_rng(recipe.training.seed)
     selected = select(text, recipe.data, teacher, progress)
     chosen = selected.rows
@@ -81,33 +124,16 @@ def prepare(
             "smaller batch size"
         )
     order = rng.permutation(len(chosen))
-    length = min(plan.manifest.max_length, teacher.manifest.max_length)
-    shared = same_tokenizer(plan.tokenizer_of, teacher) and plan.manifest.max_length == length
-    folder.mkdir(parents=True, exist_ok=True)
-    writer = _Writer(text, chosen, _prompts(teacher), progress)
-    truncated = writer.write(plan.tokenizer_of, plan.manifest.max_length, folder / "student")
-    if not shared:
-        writer.write(teacher, length, folder / "teacher")
-    student_ids = Ragged(folder / "student")
-    teacher_ids = student_ids if shared else Ragged(folder / "teacher")
-    aligned = None if shared else aligned_rows(student_ids, teacher_ids, same_tokens(plan.tokenizer_of, teacher))
-    for place, other in enumerate(others):
-        longest = min(plan.manifest.max_length, other.manifest.max_length)
-        dataclasses.replace(writer, prompts=_prompts(other)).write(other, longest, folder / f"teacher-{place}")
-    other_ids = tuple(Ragged(folder / f"teacher-{place}") for place in range(len(others)))
-    return Prepared(
-        np.sort(order[held:]),
-        np.sort(order[:held]),
-        student_ids,
-        teacher_ids,
-        truncated,
-        aligned,
-        selected.counts,
-        other_ids,
-    )
+    return Drawn(chosen, np.sort(order[held:]), np.sort(order[:held]), selected.counts)
 
 
-def _prompts(teacher: Bundle) -> tuple[str, ...]:
+def prompted(text: Corpus, row: int, prompts: tuple[str, ...]) -> str:
+    """Text `row` as a model with those prompts reads it: with each of them in turn."""
+    return prompts[row % len(prompts)] + text[row]
+
+
+def prompts_of(teacher: Bundle) -> tuple[str, ...]:
+    """The prompts of `teacher`, or the empty one."""
     return tuple(dict.fromkeys(teacher.manifest.prompts.values())) or ("",)
 
 
@@ -133,7 +159,7 @@ class _Writer:
         with RaggedWriter(path, np.int32) as ids:
             for start in range(0, len(self.rows), _CHUNK):
                 chunk = self.rows[start : start + _CHUNK].tolist()
-                for tokens in tokenizer([self.prompts[r % len(self.prompts)] + self.text[r] for r in chunk]):
+                for tokens in tokenizer([prompted(self.text, r, self.prompts) for r in chunk]):
                     ids.append(tokens.ids)
                     truncated += tokens.truncated
                 self.progress.advance(len(chunk))

@@ -6,7 +6,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
@@ -62,9 +62,11 @@ def bench(
     rounds: int = 5,
     singles: int = 100,
     progress: Progress | None = None,
+    environment: Mapping[str, str] | None = None,
 ) -> list[Measured]:
     """The figures of every subject on `texts`: the first `singles` of them alone, all of them in batches of 32.
 
+    environment: the processes' variables, by default this one's.
     Raises: EngineError when a model's process fails, with its message.
     """
     progress, threads = progress or Progress(), checked_threads(threads)
@@ -74,8 +76,8 @@ def bench(
     try:
         for subject in subjects:
             # The first load on a machine proves the engine and fills the system's file cache; the second is timed.
-            _worker(subject, task).close()
-            workers.append(_worker(subject, task))
+            _worker(subject, task, environment).close()
+            workers.append(_worker(subject, task, environment))
             progress.advance()
         for turn in range(rounds):
             for place in range(len(workers)):
@@ -87,10 +89,11 @@ def bench(
             worker.close()
 
 
-def _worker(subject: Subject, task: dict[str, Any]) -> Worker:
+def _worker(subject: Subject, task: dict[str, Any], environment: Mapping[str, str] | None) -> Worker:
     """A process that has loaded one model."""
     command = [sys.executable, "-c", "from edgebert.bench import serve; serve()"]
-    return Worker(command, {**vars(subject), **task}, failed=f"timing {subject.model} failed")
+    failed = f"timing {subject.model} failed"
+    return Worker(command, {**vars(subject), **task}, failed=failed, environment=environment)
 
 
 def _finish(worker: Worker, subject: Subject, threads: int) -> Measured:

@@ -40,7 +40,7 @@ def test_an_unknown_target_lists_the_known_ones(name: str) -> None:
     ("content", "message"),
     [
         ('name = "x"\ndescription = "y"\nartifacts = ["a"]\nsize = 3\n',
-         "unknown key 'size'; known are artifacts, description, max_size_mb, name, static"),
+         "unknown key 'size'; known are artifacts, description, max_size_mb, measured, name, static"),
         ('description = "y"\nartifacts = ["a"]\n', "the key 'name' is missing"),
         ('name = "x"\ndescription = "y"\n', "the key 'artifacts' is missing"),
         ('name = "x"\ndescription = "y"\nartifacts = []\n', "artifacts is empty; name at least one"),

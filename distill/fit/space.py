@@ -1,0 +1,206 @@
+"""The space of student shapes that a fit looks through. To add an axis: a field of `Space`, one of `Candidate`, a line
+in `Space.candidates`, and what it does to the student in `Candidate.student`."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgebert.bundle import Bundle
+from edgebert.distill.layer_map import shape_of
+from edgebert.distill.recipe import Student
+from edgebert.distill.students import spread
+from edgebert.distill.vocabulary import DEFAULT_COVERAGE
+from edgebert.errors import RecipeError
+from edgebert.pretrained import read_config
+from edgebert.quantize.recipe import TableBits
+from edgebert.schema import parse, read_toml
+from edgebert.targets.profile import Profile
+
+_LAYERS = (2, 3, 4, 6)  # of the default space, as many as the teacher has
+
+
+@dataclass(frozen=True)
+class Space:
+    """What each axis may be; every combination is a candidate. None means the default.
+
+    layers: depths, the teacher's layers evenly spread; by default 2, 3, 4 and 6. take_layers: lists of layers, counted
+    from 0. vocabulary: numbers of tokens to keep, 0 for all. coverage: shares of the text's tokens to keep. By default
+    the vocabulary is whole, or keeps 0.9995 of the text's tokens. tables: bits of the word table; by default 8 and 4.
+    """
+
+    layers: tuple[int, ...] | None = None
+    take_layers: tuple[tuple[int, ...], ...] = ()
+    vocabulary: tuple[int, ...] | None = None
+    coverage: tuple[float, ...] | None = None
+    tables: tuple[int, ...] = (8, 4)
+
+    def candidates(self, teacher: Bundle) -> tuple[Candidate, ...]:
+        """The candidates for students of `teacher`, each once, those with the teacher's own tokenizer first.
+
+        Raises: RecipeError for an empty axis, or a value that the teacher does not allow.
+        """
+        config = read_config(teacher.root)
+        axes = (
+            self._vocabularies(int(config["vocab_size"])),
+            self._layers(shape_of(config).layers),
+            tuple(_bits(bits) for bits in self.tables),
+        )
+        found = tuple(
+            dict.fromkeys(
+                Candidate(layers, *vocabulary, tables) for vocabulary, layers, tables in itertools.product(*axes)
+            )
+        )
+        if not found:
+            raise RecipeError("the space is empty: each of layers or take_layers, vocabulary or coverage, and tables "
+                              "needs at least one value")  # fmt: skip
+        return found
+
+    def _layers(self, there: int) -> tuple[tuple[int, ...], ...]:
+        depths = self.layers
+        if depths is None:
+            depths = () if self.take_layers else tuple(n for n in _LAYERS if n <= there) or (there,)
+        for depth in depths:
+            if not 1 <= depth <= there:
+                raise RecipeError(f"space.layers has {depth}; the teacher has 1 to {there} layers to copy")
+        for take in self.take_layers:
+            if not take:
+                raise RecipeError("space.take_layers has an empty list: name at least one layer")
+            if wrong := [layer for layer in take if not 0 <= layer < there]:
+                raise RecipeError(f"space.take_layers names layer {wrong[0]}; the teacher has 0 to {there - 1}")
+        return (*(spread(there, depth) for depth in depths), *self.take_layers)
+
+    def _vocabularies(self, there: int) -> tuple[tuple[int, float | None], ...]:
+        given = self.vocabulary is not None or self.coverage is not None
+        counts = (self.vocabulary or ()) if given else (0,)
+        shares = (self.coverage or ()) if given else (DEFAULT_COVERAGE,)
+        for count in counts:
+            if not 0 <= count < there:
+                raise RecipeError(
+                    f"space.vocabulary has {count}; it must be at least 1 and below the teacher's {there} tokens, or 0 "
+                    "to keep all"
+                )
+        for share in shares:
+            if not 0 < share <= 1:
+                raise RecipeError(f"space.coverage has {share}; it must be above 0 and at most 1")
+        return (*((count, None) for count in sorted(counts, key=bool)), *((0, share) for share in shares))
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One student shape: the teacher's layers it copies, tokens to keep (0 for all) or the share of the text's tokens
+    to cover, and the bits of its word table on the device."""
+
+    layers: tuple[int, ...]
+    vocabulary: int = 0
+    coverage: float | None = None
+    tables: TableBits = 8
+
+    @property
+    def id(self) -> str:
+        """A name for files."""
+        return f"{self.unit}-t{self.tables}"
+
+    @property
+    def unit(self) -> str:
+        """What is trained: candidates of one unit share their training and differ in how they are quantized."""
+        tokens = f"c{self.coverage}" if self.coverage is not None else f"v{self.vocabulary or 'all'}"
+        return f"l{'.'.join(map(str, self.layers))}-{tokens}"
+
+    @property
+    def trims(self) -> bool:
+        """Whether its tokenizer differs from the teacher's."""
+        return self.vocabulary > 0 or self.coverage is not None
+
+    def student(self, base: Student) -> Student:
+        """`base` in this shape."""
+        return dataclasses.replace(
+            base, layers=None, take_layers=self.layers, vocabulary=self.vocabulary or None, coverage=self.coverage
+        )
+
+    def words(self, tokens: int | None = None) -> str:
+        """For a screen; tokens: how many it has, where that is known."""
+        count = len(self.layers)
+        kept = f"{self.coverage:.4%} of the text's" if self.coverage is not None else f"{self.vocabulary or 'all'}"
+        depth = f"{count} layer{'s' if count > 1 else ''} ({', '.join(map(str, self.layers))})"
+        return f"{depth}, {tokens if tokens is not None else kept} tokens, {self.tables}-bit table"
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What the device allows; None for no limit. max_mb: largest package in millions of bytes, by the option or key
+    `size_option`. p99_ms: the slowest but one in a hundred of single texts. min_retention: least share kept.
+
+    Raises: RecipeError for a limit that is not above 0, or a share that is not within 0 to 1.
+    """
+
+    max_mb: float | None = None
+    p99_ms: float | None = None
+    min_retention: float | None = None
+    size_option: str = "--max-mb"
+
+    def __post_init__(self) -> None:
+        for option, value in ((self.size_option, self.max_mb), ("--p99-ms", self.p99_ms)):
+            if value is not None and not 0 < value < math.inf:
+                raise RecipeError(f"{option} is {value}; it must be a finite number above 0")
+        if self.min_retention is not None and not 0 <= self.min_retention <= 1:
+            raise RecipeError(f"--min-retention is {self.min_retention}; it must be within 0 to 1")
+
+    def within(self, profile: Profile) -> Budget:
+        """With the profile's own largest size, where that is smaller."""
+        limit = profile.max_size_mb
+        if limit is None or (self.max_mb is not None and self.max_mb <= limit):
+            return self
+        return dataclasses.replace(self, max_mb=limit, size_option=f"max_size_mb of {profile.name}")
+
+    def misses(self, size_mb: float, p99_ms: float | None, retention: float | None) -> tuple[Miss, ...]:
+        """The limits that those figures miss; what is None is not known yet and misses nothing."""
+        found = []
+        if self.max_mb is not None and not size_mb <= self.max_mb:
+            found.append(Miss(self.size_option, f"{size_mb:.2f} MB", self.max_mb, _up(size_mb), size_mb / self.max_mb))
+        if self.p99_ms is not None and p99_ms is not None and not p99_ms <= self.p99_ms:
+            found.append(Miss("--p99-ms", f"p99 {p99_ms:.2f} ms", self.p99_ms, _up(p99_ms), p99_ms / self.p99_ms))
+        if self.min_retention is not None and retention is not None and not retention >= self.min_retention:
+            far = self.min_retention / max(retention, 1e-9)
+            found.append(Miss("--min-retention", f"retention {retention:.4f}", self.min_retention,
+                              math.floor(max(retention, 0.0) * 1e4) / 1e4, far))  # fmt: skip
+        return tuple(found)
+
+
+@dataclass(frozen=True)
+class Miss:
+    """A limit that was missed: option, figure in words, limit, the value at which it would be met, and how many times
+    the limit the figure is."""
+
+    option: str
+    got: str
+    limit: float
+    enough: float
+    far: float
+
+    @property
+    def words(self) -> str:
+        return f"{self.got} ({self.option} {self.limit:g})"
+
+
+def read_space(path: Path) -> Space:
+    """The space in the TOML file `path`.
+
+    Raises: RecipeError when it is missing, is not TOML, or has an unknown key or a wrong value.
+    """
+    return parse(Space, read_toml(path, what="space", error=RecipeError), where=str(path), error=RecipeError)
+
+
+def _bits(bits: int) -> TableBits:
+    if bits == 4:
+        return 4
+    if bits == 8:
+        return 8
+    raise RecipeError(f"space.tables has {bits}; it must be 4 or 8")
+
+
+def _up(value: float) -> float:
+    return math.ceil(value * 100) / 100

@@ -1,0 +1,38 @@
+"""The table that a device profile takes: speeds measured on the machine at hand, as TOML."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from edgebert.distill.fit.device import THIS, Device
+from edgebert.files import new_file
+from edgebert.targets.profile import MeasuredShape
+
+
+def write_table(out: Path, rows: Sequence[MeasuredShape], device: Device) -> None:
+    """Writes a whole profile with the table, a TOML file for `--device` and for `edgebert package --target`.
+
+    Raises: BundleError when `out` exists.
+    """
+    profile = device.profile
+    lines = [
+        f"name = {_text(out.stem if profile.name == THIS else profile.name)}",
+        f"description = {_text(profile.description)}",
+        f"artifacts = [{', '.join(map(_text, profile.artifacts))}]",
+    ]
+    lines += ["static = true"] if profile.static else []
+    lines += [] if profile.max_size_mb is None else [f"max_size_mb = {profile.max_size_mb:g}"]
+    for row in rows:
+        lines += ["", "[[measured]]"]
+        lines += [
+            f"{name} = {value if isinstance(value, int) else format(value, '.6g')}" for name, value in vars(row).items()
+        ]
+    with new_file(out) as partial:
+        partial.write_text("\n".join([*lines, ""]), encoding="utf-8")
+
+
+def _text(value: str) -> str:
+    """A TOML string: JSON's escapes are among TOML's."""
+    return json.dumps(value)
