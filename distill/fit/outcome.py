@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from edgebert.bundle import Bundle
+from edgebert.distill.fit.budget import Budget
 from edgebert.distill.fit.pareto import pareto
-from edgebert.distill.fit.space import Budget
 from edgebert.files import new_file
 
 Status = Literal["chosen", "pareto", "beaten", "missed", "over budget"]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from xml.sax.saxutils import escape
 
+from edgebert.distill.fit.budget import Budget
 from edgebert.distill.fit.outcome import Row
-from edgebert.distill.fit.space import Budget
 
 _WIDTH, _HEIGHT, _LEFT, _TOP, _PLOT_W, _PLOT_H = 760, 420, 80, 50, 620, 290
 _CHOSEN, _FRONT, _BEATEN, _LIMIT = "#c8560a", "#1f5fbf", "#999999", "#b00020"

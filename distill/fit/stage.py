@@ -2,61 +2,28 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import hashlib
-import json
-import os
 import shutil
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from edgebert.bundle import Bundle, seal
-from edgebert.cache import cache_folder
 from edgebert.card import model_card
-from edgebert.distill.corpus import Corpus, open_corpus
-from edgebert.distill.fit.costs import Built, Costs, Speed
+from edgebert.distill.fit.budget import Budget
+from edgebert.distill.fit.costs import Built, Speed
 from edgebert.distill.fit.device import Device
 from edgebert.distill.fit.halving import halve, schedule
-from edgebert.distill.fit.judge import Judge
+from edgebert.distill.fit.opening import Found, Options, opened
 from edgebert.distill.fit.outcome import Outcome, Row, as_csv, nearest_miss, ranked, write_beside
 from edgebert.distill.fit.plot import as_svg
-from edgebert.distill.fit.rungs import Chain, Rungs
-from edgebert.distill.fit.space import Budget, Candidate, Space
-from edgebert.distill.lock import sole_user
-from edgebert.distill.prepare import draw, prompted, prompts_of
-from edgebert.distill.recipe import Recipe
-from edgebert.distill.select import content_of
-from edgebert.distill.teacher import fingerprint
-from edgebert.errors import BudgetError, DataError, RecipeError
-from edgebert.files import disk_errors, new_folder, require_writable, sha256
+from edgebert.distill.fit.rungs import Chain
+from edgebert.distill.fit.space import Candidate
+from edgebert.errors import BudgetError
+from edgebert.files import new_folder, require_writable
 from edgebert.manifest import Quality
 from edgebert.processor import processor_name
 from edgebert.progress import Progress
 from edgebert.schema import plain
-from edgebert.targets.profile import MeasuredShape
-
-_CALIBRATION, _TIMED = 5000, 256
-_LEAST = 40  # texts to train on: quantizing takes 16 and more to calibrate and to compare
-
-
-@dataclass(frozen=True)
-class Options:
-    """space: of candidates. recipe: how they are trained; its student is the candidates' start, its epochs those of
-    the last rung. column: the text's in JSONL, CSV, TSV and Parquet. dev: text pairs with scores to judge by. threads:
-    of the timed models. work: where all is kept, by default the cache.
-    """
-
-    space: Space = dataclasses.field(default_factory=Space)
-    recipe: Recipe = dataclasses.field(default_factory=Recipe)
-    column: str | None = None
-    dev: Path | None = None
-    threads: int | None = None
-    work: Path | None = None
 
 
 def fit(
@@ -73,70 +40,8 @@ def fit(
     """
     options = options or Options()
     require_writable(out)
-    with _opened(teacher, corpus, device, options, progress or Progress()) as found:
+    with opened(teacher, corpus, device, options, progress or Progress()) as found:
         return _Fit(found, budget, device, out).run()
-
-
-def measure(
-    teacher: Bundle, corpus: Sequence[str | Path], device: Device, options: Options | None = None, *,
-    progress: Progress | None = None,
-) -> tuple[MeasuredShape, ...]:  # fmt: skip
-    """The speeds of all shapes of the space on this machine, each once: what a profile's table holds.
-
-    Raises: as `fit`.
-    """
-    options = options or Options()
-    with _opened(teacher, corpus, device, options, progress or Progress()) as (rungs, candidates):
-        shapes: dict[tuple[int, ...], Candidate] = {}
-        for candidate in candidates:
-            shapes.setdefault(rungs.costs.built(candidate).shape, candidate)
-        speeds = rungs.costs.speeds(list(shapes.values()))
-        rungs.costs.tidy()
-        return tuple(
-            MeasuredShape(*rungs.costs.built(candidate).shape, **vars(speeds[candidate]))
-            for candidate in shapes.values()
-        )
-
-
-Found = tuple[Rungs, tuple[Candidate, ...]]
-
-
-@contextlib.contextmanager
-def _opened(
-    teacher: Bundle, corpus: Sequence[str | Path], device: Device, options: Options, progress: Progress
-) -> Iterator[Found]:
-    """All that a fit works with, in its folder, which is locked while it works."""
-    recipe = options.recipe
-    if recipe.student.start != "teacher":
-        raise RecipeError(
-            f"student.start is {recipe.student.start!r}; edgebert fit copies the teacher's layers: leave it out"
-        )
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise RecipeError("edgebert fit times models and runs in one process: start it without torchrun")
-    if any(str(path) == "-" for path in corpus):
-        raise DataError("standard input (-) can be read once, and a fit reads the text again and again: write the "
-                        "text to a file first")  # fmt: skip
-    candidates = options.space.candidates(teacher)
-    if teacher.is_sealed:
-        teacher.check()
-    text = open_corpus(corpus, column=options.column)
-    drawn = draw(text, teacher, recipe, progress)
-    rows = drawn.chosen[drawn.rows]
-    if len(rows) < _LEAST:
-        raise DataError(f"{len(rows)} sentences to train on are too few to fit a budget: at least {_LEAST} are needed")
-    folder = (options.work or cache_folder("fits")) / _key(teacher, text.fingerprint, recipe, options.dev)
-    with contextlib.ExitStack() as open_things:
-        with disk_errors(folder):
-            open_things.enter_context(sole_user(folder))
-        costs = Costs(
-            teacher, text, recipe, device, folder, _evenly(text, rows, _CALIBRATION), _evenly(text, rows, _TIMED),
-            options.threads, progress,
-        )  # fmt: skip
-        shutil.rmtree(folder / "scratch", ignore_errors=True)
-        for left in folder.rglob(".*.partial"):
-            shutil.rmtree(left, ignore_errors=True)  # of a run that was killed
-        held_out = [prompted(text, int(row), prompts_of(teacher)) for row in drawn.chosen[drawn.held_out]]
-        yield Rungs(costs, Judge(teacher, held_out, options.dev, folder), corpus, options.column), candidates
 
 
 class _Fit:
@@ -274,20 +179,3 @@ class _Fit:
             shutil.copytree(bundle.root, partial, dirs_exist_ok=True)
             (partial / "README.md").write_text(model_card(manifest, self.out.name, partial), encoding="utf-8")
             seal(partial, manifest)
-
-
-def _evenly(text: Corpus, rows: NDArray[np.int64], count: int) -> list[str]:
-    """At most `count` of those texts, evenly spread."""
-    places = np.unique(np.linspace(0, len(rows) - 1, min(count, len(rows))).astype(int))
-    return [text[int(rows[place])] for place in places]
-
-
-def _key(teacher: Bundle, text: str, recipe: Recipe, dev: Path | None) -> str:
-    """A name for all that is the same in fits that share what they measure and train: not their budgets, spaces and
-    epochs, which name the parts of the folder."""
-    if dev is not None and not dev.is_file():
-        raise DataError(f"no such file: {dev}")
-    training = dataclasses.replace(recipe.training, epochs=0.0, tensorboard=None)
-    data = plain(recipe.data) | {"exclude": content_of(recipe.data.exclude)}
-    facts = [fingerprint(teacher), text, plain(dataclasses.replace(recipe, training=training)) | {"data": data}]
-    return hashlib.sha256(json.dumps([*facts, dev and sha256(dev)], sort_keys=True).encode()).hexdigest()[:32]

@@ -6,9 +6,34 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from edgebert.bundle import Bundle
 from edgebert.distill.fit.device import THIS, Device
+from edgebert.distill.fit.opening import Options, opened
+from edgebert.distill.fit.space import Candidate
 from edgebert.files import new_file
+from edgebert.progress import Progress
 from edgebert.targets.profile import MeasuredShape
+
+
+def measure(
+    teacher: Bundle, corpus: Sequence[str | Path], device: Device, options: Options | None = None, *,
+    progress: Progress | None = None,
+) -> tuple[MeasuredShape, ...]:  # fmt: skip
+    """The speeds of all shapes of the space on this machine, each once: what a profile's table holds.
+
+    Raises: as `fit`.
+    """
+    options = options or Options()
+    with opened(teacher, corpus, device, options, progress or Progress()) as (rungs, candidates):
+        shapes: dict[tuple[int, ...], Candidate] = {}
+        for candidate in candidates:
+            shapes.setdefault(rungs.costs.built(candidate).shape, candidate)
+        speeds = rungs.costs.speeds(list(shapes.values()))
+        rungs.costs.tidy()
+        return tuple(
+            MeasuredShape(*rungs.costs.built(candidate).shape, **vars(speeds[candidate]))
+            for candidate in shapes.values()
+        )
 
 
 def write_table(out: Path, rows: Sequence[MeasuredShape], device: Device) -> None:

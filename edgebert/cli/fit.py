@@ -73,10 +73,12 @@ def command(
     except ImportError as problem:
         raise MissingExtraError(problem.name or "torch", "workshop", "edgebert fit") from None
     from edgebert import bundle as bundles
+    from edgebert.distill.fit.budget import Budget
     from edgebert.distill.fit.device import find_device
-    from edgebert.distill.fit.space import Budget, Space, read_space
-    from edgebert.distill.fit.stage import Options, fit, measure
-    from edgebert.distill.fit.table import write_table
+    from edgebert.distill.fit.opening import Options
+    from edgebert.distill.fit.space import Space, read_space
+    from edgebert.distill.fit.stage import fit
+    from edgebert.distill.fit.table import measure, write_table
     from edgebert.distill.named import find_recipe
     from edgebert.distill.recipe import Recipe, override
     from edgebert.files import refuse_existing
