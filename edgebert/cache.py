@@ -17,7 +17,7 @@ def switched_off(variable: str) -> bool:
 
 
 def cache_folder(part: str) -> Path:
-    """The cache's folder for `part` ("stamps", "packages", "teachers", "runs"); it is not created."""
+    """The cache's folder for `part` ("stamps", "packages", "teachers", "runs", "fits"); it is not created."""
     return _root() / part
 
 

@@ -47,6 +47,10 @@ def test_an_unknown_target_lists_the_known_ones(name: str) -> None:
         ('name = "x"\ndescription = "y"\nartifacts = "openvino-int8"\n', "a list is wanted, not 'openvino-int8'"),
         ('name = "x"\ndescription = "y"\nartifacts = ["a"]\nstatic = 1\n', "static: bool is wanted, not 1"),
         ('name = "x"\ndescription = "y"\nartifacts = ["a"]\nmax_size_mb = "9"\n', "float is wanted, not '9'"),
+        ('name = "x"\ndescription = "y"\nartifacts = ["a"]\n[[measured]]\nlayers = 2\n', "the key 'width' is missing"),
+        ('name = "x"\ndescription = "y"\nartifacts = ["a"]\n[[measured]]\nlayers = 2\nwidth = 9\nheads = 3\n'
+         "feed_forward = 9\np50_ms = 1\np99_ms = 0\ntexts_per_second = 3\n",
+         "measured[0]: p99_ms is 0.0; it must be above 0"),
         ("name = \n", "is not TOML"),
     ],
 )  # fmt: skip
