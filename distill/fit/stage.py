@@ -170,9 +170,7 @@ class _Fit:
             "tried": plain(list(rows)),
             "rungs": list(self.chains[candidate.unit]),
         }
-        kept = Quality(
-            f"{self.judge.metric}_of_the_teacher", round(row.retention or 0.0, 6), self.judge.data, self.device.artifact
-        )
+        kept = Quality(self.judge.metric, round(row.retention or 0.0, 6), self.judge.data, self.device.artifact)
         lineage = self.rungs.lineage(candidate, self.chains[candidate.unit], of.lineage) | {"fit": facts}
         manifest = dataclasses.replace(of, quality=(*of.quality, kept), lineage=lineage, files={})
         with new_folder(self.out) as partial:

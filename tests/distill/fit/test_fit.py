@@ -22,6 +22,7 @@ from edgebert.distill.fit.budget import Budget
 from edgebert.distill.fit.device import THIS, find_device
 from edgebert.distill.fit.opening import Options
 from edgebert.distill.fit.outcome import Outcome
+from edgebert.distill.fit.quick import quick_int8
 from edgebert.distill.fit.space import Space
 from edgebert.distill.fit.stage import fit
 from edgebert.distill.lock import sole_user
@@ -51,10 +52,19 @@ def made_up(subjects: list[Subject], texts: list[str], **_: Any) -> list[Measure
     return found
 
 
+real_quantize = rungs.quantize
+
+
+def unproven(model: Bundle, texts: list[str], out: Path, options: Any, **_: Any) -> tuple[Bundle, None]:
+    """`quantize` without its proofs, which start processes; one test has the real one."""
+    return quick_int8(model, texts, out, tables=options.tables), None
+
+
 @pytest.fixture(autouse=True)
 def speeds(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No process is started to time a model."""
+    """No process is started to time or to prove a model."""
     monkeypatch.setattr(costs, "bench", made_up)
+    monkeypatch.setattr(rungs, "quantize", unproven)
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +75,7 @@ def done(tmp_path_factory: pytest.TempPathFactory, tiny_teacher: Path) -> Iterat
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("EDGEBERT_CACHE", str(folder / "cache"))
         patched.setattr(costs, "bench", made_up)
+        patched.setattr(rungs, "quantize", unproven)
         options = dataclasses.replace(OPTIONS, work=folder / "work")
         teacher = Bundle.from_pretrained(tiny_teacher)
         yield folder, fit(teacher, [folder / "corpus.txt"], folder / "out", BUDGET, find_device(THIS), options)
@@ -138,12 +149,22 @@ def test_the_bundle_is_sealed_and_says_what_was_asked_tried_and_measured(
     assert lineage["student"] == "layers 0, 3 of the teacher"
     assert lineage["recipe"]["student"]["take_layers"] == [0, 3]
     assert lineage["recipe"]["student"]["start"] == "teacher"
-    assert "quantize" in lineage
-    quality = {q.metric: q for q in bundle.manifest.quality}["agreement_spearman_of_the_teacher"]
-    assert quality.value == pytest.approx(outcome.chosen.retention, abs=1e-6)
-    assert quality.artifact == "openvino-int8"
+    quality = {(q.metric, q.artifact): q.value for q in bundle.manifest.quality}
+    assert quality["agreement_spearman", "openvino-int8"] == pytest.approx(outcome.chosen.retention, abs=1e-6)
     for place in (folder, tiny_teacher.parent):
         assert str(place) not in (folder / "out" / "edgebert.json").read_text(encoding="utf-8")
+
+
+def test_the_chosen_student_is_quantized_with_all_proofs(
+    tiny_teacher: Path, again: Callable[..., Outcome], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for proven in (tmp_path / "work").glob("*/rungs/*/*-t8"):
+        shutil.rmtree(proven)
+    monkeypatch.setattr(rungs, "quantize", real_quantize)
+    outcome = again(tiny_teacher, BUDGET)
+    artifact = outcome.bundle.manifest.artifacts["openvino-int8"]
+    assert artifact.parity is not None and artifact.min_cosine["ordinary"] == 0.97
+    assert outcome.bundle.manifest.lineage["quantize"]["recipe"].startswith("outliers")
 
 
 def test_the_size_is_that_of_the_package(done: tuple[Path, Outcome], tmp_path: Path) -> None:
@@ -293,7 +314,7 @@ def test_an_interrupted_fit_goes_on_after_the_last_rung(
     lines = result.out.splitlines()
     assert lines[0].split() == "candidate MB p50 ms p99 ms texts/s epochs retention".split()
     assert "over budget: p99 5.00 ms (--p99-ms 4.5)" in lines[3]
-    assert lines[2].endswith("chosen")
+    assert lines[2].rstrip().endswith("chosen")
     assert lines[4] == (
         "retention: agreement_spearman in int8 (40 held-out sentences of the training text); device: this"
     )
