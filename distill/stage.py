@@ -102,7 +102,7 @@ def _distill(
     if state.num_processes > 1 and any(str(path) == "-" for path in corpus):
         raise DataError("standard input (-) cannot be shared by several processes: write the text to a file first")
     with state.main_process_first():
-        text = open_corpus(corpus, column=column, mix=_mix(recipe))
+        text = open_corpus(corpus, column=column, mix=mix_of(recipe))
     others = [Bundle.from_pretrained(other.model, revision=other.revision) for other in recipe.teachers]
     further = [fingerprint(other) for other in others] + pairs_fingerprint(pairs)
     folder = (work or cache_folder("runs")) / _run_key(teacher, text, recipe, further)
@@ -222,7 +222,8 @@ def _distill(
     return Bundle.open(out)
 
 
-def _mix(recipe: Recipe) -> Mix | None:
+def mix_of(recipe: Recipe) -> Mix | None:
+    """How many texts of each source the recipe takes, None for all."""
     return Mix(recipe.data.mix, recipe.data.mix_column, recipe.training.seed) if recipe.data.mix else None
 
 

@@ -27,6 +27,7 @@ from edgebert.distill.lock import sole_user
 from edgebert.distill.prepare import draw, prompted, prompts_of
 from edgebert.distill.recipe import Recipe
 from edgebert.distill.select import content_of
+from edgebert.distill.stage import mix_of
 from edgebert.distill.teacher import fingerprint
 from edgebert.errors import DataError, RecipeError
 from edgebert.files import disk_errors, sha256
@@ -73,7 +74,7 @@ def opened(
     candidates = options.space.candidates(teacher)
     if teacher.is_sealed:
         teacher.check()
-    text = open_corpus(corpus, column=options.column)
+    text = open_corpus(corpus, column=options.column, mix=mix_of(recipe))
     drawn = draw(text, teacher, recipe, progress)
     rows = drawn.chosen[drawn.rows]
     if len(rows) < _LEAST:

@@ -106,7 +106,7 @@ class _Fit:
 
     def _train(self, fitting: Sequence[Candidate]) -> None:
         """Successive halving over what is trained; candidates that differ in their table's bits alone train once."""
-        # Those with the teacher's tokenizer first: they need its states, and what the others need is kept beside.
+        # Those with the teacher's tokenizer first: with its vectors they keep its states, which others may not need.
         units = {candidate.unit: candidate for candidate in sorted(fitting, key=lambda c: c.trims)}
         rungs = schedule(len(units), self.costs.recipe.training.epochs)
 

@@ -47,7 +47,7 @@ def write_table(out: Path, rows: Sequence[MeasuredShape], device: Device) -> Non
         f"description = {_text(profile.description)}",
         f"artifacts = [{', '.join(map(_text, profile.artifacts))}]",
     ]
-    lines += ["static = true"] if profile.static else []
+    lines += [f"{name} = true" for name in ("static", "one_file") if getattr(profile, name)]
     lines += [] if profile.max_size_mb is None else [f"max_size_mb = {profile.max_size_mb:g}"]
     for row in rows:
         lines += ["", "[[measured]]"]

@@ -11,7 +11,7 @@ from edgebert.targets.profile import Profile, read_profile, shipped_profiles
 
 
 def test_the_shipped_profiles_are_called_as_their_files() -> None:
-    assert shipped_profiles() == ["intel-npu", "linux-arm64", "linux-x86-avx2", "linux-x86-vnni"]
+    assert shipped_profiles() == ["any-cpu", "intel-npu", "linux-arm64", "linux-x86-avx2", "linux-x86-vnni"]
     for name in shipped_profiles():
         profile = read_profile(name)
         assert profile.name == name
@@ -33,14 +33,14 @@ def test_a_users_own_profile_is_a_file(tmp_path: Path) -> None:
 def test_an_unknown_target_lists_the_known_ones(name: str) -> None:
     with pytest.raises(TargetError) as raised:
         read_profile(name)
-    assert str(raised.value).startswith(f"no target {name!r}; known are intel-npu, linux-arm64, linux-x86-avx2, ")
+    assert str(raised.value).startswith(f"no target {name!r}; known are any-cpu, intel-npu, linux-arm64, ")
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
         ('name = "x"\ndescription = "y"\nartifacts = ["a"]\nsize = 3\n',
-         "unknown key 'size'; known are artifacts, description, max_size_mb, measured, name, static"),
+         "unknown key 'size'; known are artifacts, description, max_size_mb, measured, name, one_file, static"),
         ('description = "y"\nartifacts = ["a"]\n', "the key 'name' is missing"),
         ('name = "x"\ndescription = "y"\n', "the key 'artifacts' is missing"),
         ('name = "x"\ndescription = "y"\nartifacts = []\n', "artifacts is empty; name at least one"),
