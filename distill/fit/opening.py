@@ -83,6 +83,7 @@ def opened(
     with contextlib.ExitStack() as open_things:
         with disk_errors(folder):
             open_things.enter_context(sole_user(folder))
+        open_things.callback(_leave, folder)
         costs = Costs(
             teacher, text, recipe, device, folder, _evenly(text, rows, _CALIBRATION), _evenly(text, rows, _TIMED),
             options.threads, progress,
@@ -90,6 +91,13 @@ def opened(
         _sweep(folder)
         held_out = [prompted(text, int(row), prompts_of(teacher)) for row in drawn.chosen[drawn.held_out]]
         yield Rungs(costs, Judge(teacher, held_out, options.dev, folder), corpus, options.column), candidates
+
+
+def _leave(folder: Path) -> None:
+    """Removes what is empty after a fit that was not interrupted."""
+    for name in ("runs", "scratch"):
+        with contextlib.suppress(OSError):
+            (folder / name).rmdir()
 
 
 def _sweep(folder: Path) -> None:
