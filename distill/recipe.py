@@ -21,6 +21,7 @@ class Student:
 
     start: "teacher" copies teacher layers, "fresh" draws weights at random, anything else is a folder or Hub id.
     take_layers: which layers of the start to keep, counted from 0; by default `layers` of them, evenly spread.
+    width, feed_forward: where layers are copied, at most theirs; less is made of them by `edgebert.distill.narrow`.
     vocabulary, coverage: keep at most so many tokens, or so many that this share of the text's tokens is kept; see
     `edgebert.distill.vocabulary`.
     projection: what becomes of the linear map into the teacher's space where the dimensions differ: "keep" makes it

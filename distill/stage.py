@@ -31,6 +31,7 @@ from edgebert.distill.history import write_beside
 from edgebert.distill.lock import sole_user
 from edgebert.distill.mix import Mix
 from edgebert.distill.model import DistillationModel, build_model
+from edgebert.distill.narrow import narrow_plan
 from edgebert.distill.pairs import pairs_fingerprint, prepare_pairs
 from edgebert.distill.prepare import prepare
 from edgebert.distill.readings import foreign
@@ -118,10 +119,11 @@ def _distill(
     reading = foreign(teacher, text)
     if reading.warning:
         progress.say(f"warning: {reading.warning}")
+    plan = narrow_plan(plan, recipe.student, prepared, seed=recipe.training.seed, progress=progress)
     weights = decide_weights(recipe, plan, prepared, teacher, pairs=found_pairs is not None)
     if prepared.aligned is not None:
-        share = f"{100 * prepared.aligned_share:.1f} % of the texts are read into the teacher's own tokens"
-        progress.say(f"{share}; only those are compared token by token" if "tokens" in needed(weights) else share)
+        alike = f"{100 * prepared.aligned_share:.1f} % of the texts are read into the teacher's own tokens"
+        progress.say(f"{alike}; only those are compared token by token" if "tokens" in needed(weights) else alike)
     states = "states" in needed(weights)
     share = recipe.data.hardest or 1.0
     steps = count_steps(recipe.training, count_hardest(len(prepared.rows), share), state.num_processes)

@@ -14,6 +14,7 @@ from torch import nn
 from edgebert.bundle import Bundle
 from edgebert.distill.encoder import SentenceEncoder, load_encoder, load_tokenizer, without_pooler
 from edgebert.distill.recipe import Student
+from edgebert.distill.sizes import check_sizes, sizes_of
 from edgebert.errors import RecipeError
 from edgebert.manifest import Manifest
 from edgebert.pretrained import position_limit
@@ -131,21 +132,12 @@ def _reshaped(source: Any, shape: Student, origin: Bundle) -> Any:
     """A copy of the transformers configuration `source` with the heads and activation of `shape`.
 
     Heads and activation may differ from the copied layers': the same weights, read in another way. Width and
-    feed-forward may not.
+    feed-forward may be less: that is made of the copied layers later, in `edgebert.distill.narrow`.
     """
-    from optimum.utils import NormalizedConfigManager
-
-    config = copy.deepcopy(source)
-    width = int(NormalizedConfigManager.get_normalized_config_class(config.model_type)(config).hidden_size)
-    feed_forward = getattr(config, "intermediate_size", None) or config.hidden_dim
-    for field, has in (("width", width), ("feed_forward", feed_forward)):
-        if getattr(shape, field) not in (None, has):
-            raise RecipeError(
-                f"student.{field} is {getattr(shape, field)}, and the layers copied from {origin.source} have {has}: "
-                "start fresh, or leave it out"
-            )
-    if shape.heads is not None:
-        _check_heads(width, shape.heads)
+    config, has = copy.deepcopy(source), sizes_of(source)
+    check_sizes(has, shape, origin)
+    if shape.heads is not None and shape.width in (None, has.width):
+        _check_heads(has.width, shape.heads)
         config.num_attention_heads = shape.heads
     if shape.activation is not None:
         setattr(config, "activation" if hasattr(config, "activation") else "hidden_act", shape.activation)
