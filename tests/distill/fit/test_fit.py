@@ -36,7 +36,7 @@ SPACE = "layers = [1, 2, 4]\nvocabulary = [0]\ntables = [8]\n"
 RECIPE = Recipe(
     training=Training(epochs=1.0, batch_size=16, precision="fp32", learning_rate=1e-3), data=Data(held_out=40)
 )
-OPTIONS = Options(Space(layers=(1, 2, 4), vocabulary=(0,), tables=(8,)), RECIPE)
+OPTIONS = Options(Space(layers=(1, 2, 4), vocabulary=(0,), tables=(8,)), RECIPE, threads=1)
 BUDGET = Budget(max_mb=1.0, p99_ms=4.5, min_retention=0.5)
 QUICK = ("--epochs", 1, "--batch-size", 16, "--learning-rate", 1e-3, "--held-out", 40)
 
@@ -47,7 +47,7 @@ def made_up(subjects: list[Subject], texts: list[str], **_: Any) -> list[Measure
     for subject in subjects:
         assert subject.artifact is not None
         depth = json.loads((Path(subject.model) / "config.json").read_text(encoding="utf-8"))["num_hidden_layers"]
-        timing = Timing(depth, depth, depth + 1.0, 1000.0 / depth)
+        timing = Timing(float(depth), float(depth), depth + 1.0, 1000.0 / depth)
         found.append(Measured(subject.model, "openvino", "int8", 1, timing, 0.1, 100))
     return found
 
