@@ -38,7 +38,7 @@ from edgebert.distill.readings import foreign
 from edgebert.distill.recipe import Recipe
 from edgebert.distill.registry import needed
 from edgebert.distill.select import content_of
-from edgebert.distill.students import StudentPlan, build_student
+from edgebert.distill.students import StudentPlan, build_student, name_of
 from edgebert.distill.teacher import SHARD_ROWS, TeacherCache, fingerprint
 from edgebert.distill.tensorboard import Board, require_tensorboard
 from edgebert.distill.training import TrainingRun, best_precision, count_steps, train
@@ -106,6 +106,9 @@ def _distill(
         text = open_corpus(corpus, column=column, mix=mix_of(recipe))
     others = [Bundle.from_pretrained(other.model, revision=other.revision) for other in recipe.teachers]
     further = [fingerprint(other) for other in others] + pairs_fingerprint(pairs)
+    start = None if recipe.student.start in ("teacher", "fresh") else plan.tokenizer_of
+    if start is not None:
+        further.append(fingerprint(start))  # another model may lie at that path one day
     folder = (work or cache_folder("runs")) / _run_key(teacher, text, recipe, further)
     if state.is_main_process:
         with disk_errors(folder):
@@ -189,14 +192,14 @@ def _distill(
         progress.say(f"after training, imitating int8: {_words(imitated)}")
     if state.is_main_process:
         lineage = {
-            "teacher": _name_of(teacher),
+            "teacher": name_of(teacher),
             "teacher_sha256": fingerprint(teacher),
             "student": plan.start,
             "corpus": plain(text.counts)
             | {"truncated": prepared.truncated, "left_out": prepared.left_out, "sha256": text.fingerprint}
             | {"unknown_tokens": round(reading.unknown, 6)},
             "objectives": weights,
-            "recipe": plain(recipe) | {"data": _named(recipe)},
+            "recipe": _told(recipe),
             "agreement_before_training": before.spearman,
             "teacher_engine": engine.engine,
             "final_loss": trained.history.loss,
@@ -205,11 +208,13 @@ def _distill(
         }
         if prepared.aligned is not None:
             lineage["aligned_share"] = round(prepared.aligned_share, 4)
+        if start is not None and start.is_sealed:
+            lineage["start"] = dict(start.manifest.lineage)
         if plan.vocabulary is not None:
             lineage["vocabulary"] = plan.vocabulary
         if others:
             lineage["teachers"] = [
-                {"teacher": _name_of(other), "teacher_sha256": fingerprint(other)} for other in others
+                {"teacher": name_of(other), "teacher_sha256": fingerprint(other)} for other in others
             ]
         if found_pairs is not None:
             lineage["pairs"] = {"count": len(found_pairs), "sha256": pairs_fingerprint(pairs)}
@@ -255,19 +260,23 @@ def _write(
         seal(partial, manifest)
 
 
-def _name_of(teacher: Bundle) -> str:
-    """A Hub id, or a local folder's own name."""
-    return teacher.root.name if teacher.is_sealed else str(teacher.manifest.lineage["source"])
-
-
 def _run_key(teacher: Bundle, text: Corpus, recipe: Recipe, further: Sequence[str]) -> str:
     data = _named(recipe) | {"exclude": content_of(recipe.data.exclude)}
     facts = [fingerprint(teacher), text.fingerprint, plain(recipe) | {"data": data}, *further]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
 
 
+def _told(recipe: Recipe) -> dict[str, object]:
+    """The recipe with files and local models by their own names: where they lie here is nobody's business."""
+    student, teachers = plain(recipe.student), [plain(other) for other in recipe.teachers]
+    for facts, key in ((student, "start"), *((other, "model") for other in teachers)):
+        if Path(facts[key]).exists():
+            facts[key] = Path(facts[key]).resolve().name
+    return plain(recipe) | {"student": student, "teachers": teachers, "data": _named(recipe)}
+
+
 def _named(recipe: Recipe) -> dict[str, object]:
-    """The recipe's part about data, its files by their names: where they lie here is nobody's business."""
+    """The recipe's part about data, its files by their names."""
     names = [Path(name).name for name in recipe.data.exclude]
     return {**plain(recipe.data), "exclude": names}
 

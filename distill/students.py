@@ -53,6 +53,11 @@ def same_tokenizer(one: Bundle, other: Bundle) -> bool:
     return all(first.get(key) == second.get(key) for key in keys)
 
 
+def name_of(model: Bundle) -> str:
+    """A Hub id, or a local folder's own name: where it lies here is nobody's business."""
+    return model.root.name if model.is_sealed else str(model.manifest.lineage["source"])
+
+
 def spread(layers: int, count: int) -> tuple[int, ...]:
     """`count` of `layers` layers, evenly spread, the first and last among them: 6, 3 -> (0, 3, 5)."""
     if count == 1:
@@ -80,7 +85,7 @@ def _copied(teacher: Bundle, origin: Bundle, shape: Student) -> StudentPlan:
     encoder = SentenceEncoder(
         backbone, pooling=manifest.pooling, dense=list(source.dense), normalize=manifest.normalize
     )
-    where = "the teacher" if origin is teacher else origin.source
+    where = "the teacher" if origin is teacher else name_of(origin)
     return StudentPlan(encoder, manifest, origin, f"layers {', '.join(map(str, take))} of {where}", origin is teacher)
 
 
