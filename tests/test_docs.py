@@ -36,16 +36,12 @@ def test_commands_in_the_documents_have_options_that_exist(page: Path) -> None:
             assert f" {option}" in sections[command], f"{command} {option}"
 
 
-def test_the_code_in_the_readme_runs(tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from edgebert.bundle import Bundle
-    from edgebert.targets.build import build_package
-
-    build_package(Bundle.open(tiny_bundle), tmp_path / "model.edgebert")
+def test_the_code_in_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
     names: dict[str, object] = {}
     exec(compile(code, "README.md", "exec"), names)
-    assert getattr(names["vectors"], "shape", None) == (2, 64)
+    assert getattr(names["vectors"], "shape", None) == (2, 384)
     assert getattr(names["scores"], "shape", None) == (1, 2)
 
 

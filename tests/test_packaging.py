@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import subprocess
 import sys
 import venv
@@ -38,15 +40,15 @@ def device(tmp_path_factory: pytest.TempPathFactory, wheel: Path) -> Path:
     return python
 
 
-def test_the_wheel_holds_every_module_and_profile_of_the_tree(wheel: Path) -> None:
+def test_the_wheel_holds_every_module_profile_and_model_of_the_tree(wheel: Path) -> None:
     expected = set()
     for folder, place in PACKAGES.items():
         for path in (ROOT / folder).rglob("*"):
             parts = path.relative_to(ROOT / folder).parts
             through_a_link = folder == "edgebert" and parts[0] in ("distill", "quantize", "targets")
             if (
-                path.suffix in (".py", ".toml") and not through_a_link and "__pycache__" not in parts
-            ) or path.name == "py.typed":
+                path.suffix in (".py", ".toml", ".edgebert") and not through_a_link and "__pycache__" not in parts
+            ) or path.name in ("py.typed", "card.md"):
                 expected.add("/".join([place, *parts]))
     held = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     assert held == expected
@@ -57,6 +59,19 @@ def test_the_device_install_brings_nothing_of_the_workshop(device: Path) -> None
     code = f"import importlib.util as u; print([n for n in {HEAVY!r} if u.find_spec(n)])"
     found = subprocess.run([device, "-I", "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
+
+
+def test_the_device_install_embeds_a_lone_text_with_the_model_that_comes_with_it(device: Path, tmp_path: Path) -> None:
+    nowhere = {**os.environ, "HF_HUB_OFFLINE": "1", "EDGEBERT_CACHE": str(tmp_path)}
+    found = subprocess.run(
+        [device, "-I", "-m", "edgebert", "embed", "the dog runs"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=nowhere,
+    )
+    assert (found.returncode, found.stderr) == (0, "")
+    assert len(json.loads(found.stdout)) == 384
 
 
 def test_the_device_install_opens_verifies_and_runs_a_bundle(device: Path, tiny_bundle: Path, tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from edgebert.distill.stage import distill
 from edgebert.errors import RecipeError
 from edgebert.files import new_file
 from edgebert.progress import Progress, TerminalProgress
+from edgebert.quantize.parity import Gates
 from edgebert.quantize.stage import Options, quantize
 from edgebert.schema import parse, read_toml
 from edgebert.targets.build import build_package
@@ -46,12 +47,13 @@ class Stage:
 
 @dataclass(frozen=True)
 class Model:
-    """stages: one after the other. tables: bits of the word table. samples: texts of calibration. max_mb: what the
-    package may have."""
+    """stages: one after the other. tables: bits of the word table. samples: texts of calibration. min_degenerate: see
+    `edgebert.quantize.parity.Gates`. max_mb: what the package may have."""
 
     stages: tuple[Stage, ...]
     tables: Literal[4, 8] = 8
     samples: int = 400
+    min_degenerate: float = Gates.min_degenerate
     max_mb: float | None = None
 
 
@@ -100,7 +102,8 @@ def build(
     bundle = work / "int8"
     if not bundle.exists():
         lines = corpus.read_text(encoding="utf-8").splitlines()
-        options = Options(samples=model.samples, tables=model.tables)
+        gates = Gates(min_degenerate=model.min_degenerate)
+        options = Options(samples=model.samples, tables=model.tables, gates=gates)
         quantize(Bundle.open(student), lines, bundle, options, progress=progress)
     with tempfile.TemporaryDirectory(dir=work) as folder:
         profile = dataclasses.replace(read_profile("any-cpu"), max_size_mb=model.max_mb)

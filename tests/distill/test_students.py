@@ -138,7 +138,7 @@ def test_a_student_from_another_checkpoint_keeps_that_ones_shape_and_the_teacher
     plan = build_student(teacher, Student(start=str(other), layers=1), seed=0)
     assert plan.manifest.dimension == 32
     assert not plan.copied_embeddings
-    assert plan.start == f"layers 1 of {other}"
+    assert plan.start == f"layers 1 of {other.name}"
     assert plan.tokenizer_of.root == other
     assert same_tokenizer(plan.tokenizer_of, teacher)
 

@@ -86,3 +86,25 @@ def test_a_name_that_is_not_shipped_is_looked_for_on_the_hub(
     assert_refused(
         found, tmp_path / "none" / "x", "'edgebert-mini-xx' is neither a local path nor a model that the Hub gives here"
     )
+
+
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
+@pytest.mark.parametrize("name", shipped_models())
+def test_what_comes_with_edgebert_is_whole_small_and_knows_what_is_alike(name: str, engine: str) -> None:
+    assert resolve(name).stat().st_size < 15e6
+    texts = ["How do I reset my password?", "I forgot the code to log in", "The cat sleeps on the sofa"]
+    with edgebert.load(name, engine=engine) as encoder:
+        scores = encoder.similarity(encoder.encode(texts), encoder.encode(texts))
+    assert scores[0, 1] > 0.4 > max(scores[0, 2], scores[1, 2])
+
+
+def test_the_default_model_comes_with_edgebert() -> None:
+    assert DEFAULT_MODEL in shipped_models()
+
+
+@pytest.mark.parametrize("name", shipped_models())
+def test_the_manifest_of_what_is_shipped_names_no_place_on_a_machine(name: str) -> None:
+    bundle = Bundle.from_pretrained(name)
+    bundle.check()
+    assert not any(part in json.dumps(dict(bundle.manifest.lineage)) for part in ("/root", "/home", "/tmp"))
+    assert "Scores" in (bundle.root / "README.md").read_text(encoding="utf-8")
