@@ -272,7 +272,8 @@ def _told(recipe: Recipe) -> dict[str, object]:
     for facts, key in ((student, "start"), *((other, "model") for other in teachers)):
         if Path(facts[key]).exists():
             facts[key] = Path(facts[key]).resolve().name
-    return plain(recipe) | {"student": student, "teachers": teachers, "data": _named(recipe)}
+    told: dict[str, object] = plain(recipe) | {"student": student, "teachers": teachers, "data": _named(recipe)}
+    return told
 
 
 def _named(recipe: Recipe) -> dict[str, object]:
