@@ -8,12 +8,12 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from xml.sax.saxutils import escape
 
+from edgebert.distill.svg import begin
 from edgebert.files import new_file
 
 FILE = "history.json"
-_WIDTH, _HEIGHT, _LEFT, _TOP, _PLOT_W, _PLOT_H = 760, 400, 70, 50, 610, 280
+_SIZES = _WIDTH, _HEIGHT, _LEFT, _TOP, _PLOT_W, _PLOT_H = 760, 400, 70, 50, 610, 280
 _LOSS, _AGREEMENT, _INT8 = "#1f5fbf", "#c8560a", "#2e7d32"
 
 
@@ -85,11 +85,7 @@ def as_svg(history: History, title: str) -> str:
     imitated = [(p.step, p.agreement_int8) for p in points if p.agreement_int8 is not None]
     left, right = _range([y for _, y in losses]), _range([y for _, y in (*agreements, *imitated)])
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" font-family="sans-serif" '
-        'font-size="13">',
-        f'<title>{escape(title)}</title><rect width="{_WIDTH}" height="{_HEIGHT}" fill="white"/>',
-        f'<text x="{_LEFT}" y="24" font-size="15">{escape(title)}</text>',
-        f'<rect x="{_LEFT}" y="{_TOP}" width="{_PLOT_W}" height="{_PLOT_H}" fill="none" stroke="#888"/>',
+        *begin(title, _SIZES),
         *_axis(left, _LEFT - 8, "end", _LOSS),
         *_axis(right, _LEFT + _PLOT_W + 8, "start", _AGREEMENT),
     ]

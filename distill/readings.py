@@ -50,7 +50,7 @@ class Trimming:
     @property
     def warning(self) -> str:
         """What is strange about the text, "" when nothing."""
-        if self.corpus.unknown_before <= STRANGE and self.per_character <= 1:
+        if not _strange(self.corpus.unknown_before, self.per_character):
             return ""
         return (
             f"{100 * self.corpus.unknown_before:.1f} % of the text's tokens are [UNK] with the whole vocabulary, and "
@@ -69,7 +69,7 @@ class Foreign:
     @property
     def warning(self) -> str:
         """What is strange about the text, "" when nothing."""
-        if self.unknown <= STRANGE and self.per_character <= 1:
+        if not _strange(self.unknown, self.per_character):
             return ""
         return (
             f"{100 * self.unknown:.1f} % of the text's tokens are [UNK] to the teacher, and there are "
@@ -86,6 +86,11 @@ def foreign(model: Bundle, text: Corpus) -> Foreign:
     unknown = unknown_id(content)
     lost = 0 if unknown is None else int(counts[unknown])
     return Foreign(lost / max(int(counts.sum()), 1), int(counts.sum()) / max(characters, 1))
+
+
+def _strange(unknown: float, per_character: float) -> bool:
+    """Whether a text with that share of [UNK], and so many tokens a character, is hardly in a language of the model."""
+    return unknown > STRANGE or per_character > 1
 
 
 def count_tokens(

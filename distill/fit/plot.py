@@ -7,8 +7,9 @@ from xml.sax.saxutils import escape
 
 from edgebert.distill.fit.budget import Budget
 from edgebert.distill.fit.outcome import Row
+from edgebert.distill.svg import begin
 
-_WIDTH, _HEIGHT, _LEFT, _TOP, _PLOT_W, _PLOT_H = 760, 420, 80, 50, 620, 290
+_SIZES = _WIDTH, _HEIGHT, _LEFT, _TOP, _PLOT_W, _PLOT_H = 760, 420, 80, 50, 620, 290
 _CHOSEN, _FRONT, _BEATEN, _LIMIT = "#c8560a", "#1f5fbf", "#999999", "#b00020"
 _SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 Range = tuple[float, float]
@@ -20,11 +21,7 @@ def as_svg(rows: Sequence[Row], budget: Budget, title: str) -> str:
     across = _range([row.size_mb for row in trained], budget.max_mb)
     up = _range([row.retention or 0.0 for row in trained], budget.min_retention)
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" font-family="sans-serif" '
-        'font-size="13">',
-        f'<title>{escape(title)}</title><rect width="{_WIDTH}" height="{_HEIGHT}" fill="white"/>',
-        f'<text x="{_LEFT}" y="24" font-size="15">{escape(title)}</text>',
-        f'<rect x="{_LEFT}" y="{_TOP}" width="{_PLOT_W}" height="{_PLOT_H}" fill="none" stroke="#888"/>',
+        *begin(title, _SIZES),
         *_ticks(across, up),
         *_limits(budget, across, up),
         *(part for row in trained for part in _mark(row, across, up)),
