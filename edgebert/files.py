@@ -6,6 +6,7 @@ import contextlib
 import errno
 import hashlib
 import os
+import stat
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -54,7 +55,9 @@ def new_folder(out: Path) -> Iterator[Path]:
             yield partial
             mask = _umask()
             for path in partial.rglob("*"):  # libraries write some files for their owner alone
-                path.chmod((0o777 if path.is_dir() else 0o666) & ~mask)
+                if not path.is_symlink():  # what it leads to may be another's
+                    runs = path.is_dir() or path.stat().st_mode & stat.S_IXUSR
+                    path.chmod((0o777 if runs else 0o666) & ~mask)
             partial.chmod(0o777 & ~mask)
             refuse_existing(out)
             partial.rename(out)

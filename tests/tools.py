@@ -1,8 +1,10 @@
-"""Programs that some tests need beside Python's packages."""
+"""Programs that some tests need beside Python's packages, and what the processor can do."""
 
 from __future__ import annotations
 
 import os
+import platform
+from pathlib import Path
 from typing import NoReturn
 
 import pytest
@@ -13,3 +15,11 @@ def missing_tool(message: str) -> NoReturn:
     if os.environ.get("EDGEBERT_REQUIRE_TOOLS") == "1":
         pytest.fail(message)
     pytest.skip(message)
+
+
+def has_vnni() -> bool:
+    """Whether this processor adds products of int8 in int32; every arm64 does. Without it weights that are not safe
+    saturate (`edgebert.quantize.saturation`)."""
+    if platform.machine() not in ("x86_64", "AMD64"):
+        return True
+    return "vnni" in Path("/proc/cpuinfo").read_text(encoding="utf-8")

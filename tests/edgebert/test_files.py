@@ -45,6 +45,19 @@ def test_a_folder_appears_when_the_block_ends(tmp_path: Path) -> None:
     assert out.stat().st_mode & 0o777 == 0o777 & ~umask()
 
 
+def test_what_can_be_run_in_a_folder_stays_so_and_what_a_link_leads_to_is_left_alone(tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.touch(mode=0o600)
+    with new_folder(tmp_path / "out") as partial:
+        (partial / "program").touch(mode=0o700)
+        (partial / "text").touch(mode=0o600)
+        (partial / "link").symlink_to(other)
+        (partial / "broken").symlink_to("nowhere")
+    modes = {p.name: p.lstat().st_mode & 0o777 for p in (tmp_path / "out").iterdir() if not p.is_symlink()}
+    assert modes == {"program": 0o777 & ~umask(), "text": 0o666 & ~umask()}
+    assert other.stat().st_mode & 0o777 == 0o600
+
+
 def test_a_file_appears_when_the_block_ends(tmp_path: Path) -> None:
     out = tmp_path / "deep" / "out.txt"
     with new_file(out) as partial:

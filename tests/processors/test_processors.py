@@ -6,7 +6,6 @@ Without qemu these tests are skipped, or fail when EDGEBERT_REQUIRE_TOOLS is 1.
 from __future__ import annotations
 
 import itertools
-import platform
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -20,7 +19,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from processors import compare
 from sysroot import MissingTool
-from tools import missing_tool
+from tools import has_vnni, missing_tool
 
 from edgebert.bundle import Bundle
 from edgebert.quantize.context import Context
@@ -43,13 +42,6 @@ def require(processor: str) -> None:
         PROCESSORS[processor]()
     except MissingTool as missing:
         missing_tool(str(missing))
-
-
-def has_vnni() -> bool:
-    """Whether this processor adds products of int8 in int32; every arm64 does."""
-    if platform.machine() not in ("x86_64", "AMD64"):
-        return True
-    return "vnni" in Path("/proc/cpuinfo").read_text(encoding="utf-8")
 
 
 def product(path: Path, weights: Integers, scales: NDArray[np.float32], zero_points: tuple[int, ...]) -> Path:

@@ -10,6 +10,7 @@ import onnx
 import pytest
 from architectures import ARCHITECTURES, make_architecture
 from graphs import chain_model, constant, graph_of, kinds, lookup_model, run, run_openvino, surroundings
+from tools import has_vnni
 
 from edgebert.bundle import Bundle
 from edgebert.distill.encoder import load_encoder
@@ -104,9 +105,11 @@ def test_every_range_and_width_of_weights_stays_near_fp32(ranges: Any, weights: 
     model = chain()
     graph = rounded(model, tmp_path, SPLIT, StaticInt8(ranges, weights))
     assert constant(graph.model, "make_second_weight_quantized").shape[0] > 64
-    assert max(errors(model, graph, tmp_path)) < 0.04
     if weights != "full":
         assert is_safe(constant(graph.model, "make_second_weight_quantized"))
+    elif not has_vnni():
+        pytest.skip("this processor has no VNNI: weights of the full range saturate")
+    assert max(errors(model, graph, tmp_path)) < 0.04
 
 
 def test_the_same_graph_again(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 from graphs import constant, graph_of, kinds, lookup_model, run, run_openvino, surroundings
 from numpy.typing import NDArray
 from onnx import TensorProto
+from tools import has_vnni
 
 from edgebert.engines.base import feed
 from edgebert.errors import RecipeError
@@ -45,6 +46,8 @@ def test_the_product_is_that_of_integers(weights: str, tmp_path: Path) -> None:
     assert np.abs(codes).max() == {"safe": np.abs(codes).max(), "7-bit": 64, "full": 127}[weights]
     assert is_safe(codes) == (weights != "full")
     assert np.abs(codes * scales - weight).max() <= scales.max() / 2 + 1e-6
+    if weights == "full" and not has_vnni():
+        pytest.skip("this processor has no VNNI: weights of the full range saturate")
     wanted = by_numpy(table.astype(np.float32)[IDS], weight, scales, float(scale), int(zero))
     (exact,) = run(model, {"input_ids": IDS})
     for (found,) in (run(graph.model, {"input_ids": IDS}), run_openvino(graph.model, {"input_ids": IDS}, tmp_path)):
