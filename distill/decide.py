@@ -36,6 +36,11 @@ def decide_weights(
             f"objectives.aligned wants the student's vectors in the teacher's space, of {theirs} dimensions, and "
             f'student.projection "drop" leaves them {ours}: keep the projection, or learn objectives.mse'
         )
+    if recipe.student.projection == "rotate" and ours > theirs:
+        raise RecipeError(
+            f'student.projection is "rotate", which keeps all cosines, and the teacher\'s {theirs} dimensions '
+            f'cannot hold the student\'s {ours}: use "keep"'
+        )
     if ("pairs" in needs) != pairs:
         raise RecipeError(
             "objectives.contrastive learns from pairs, and none are given: name them with --pairs" if not pairs else

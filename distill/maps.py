@@ -1,4 +1,4 @@
-"""Linear maps from the student's spaces into the teachers', started by ridge regression."""
+"""Linear maps from the student's spaces into the teachers', started by ridge regression or as a rotation."""
 
 from __future__ import annotations
 
@@ -12,16 +12,18 @@ from torch import Tensor, nn
 from edgebert.batching import pad
 from edgebert.distill.encoder import SentenceEncoder
 from edgebert.distill.layer_map import LayerPlan
-from edgebert.distill.objectives import ridge
+from edgebert.distill.objectives import ridge, rotation
 from edgebert.distill.traces import TracedTeacher, traced
 
 
 def ridge_linear(features: Tensor, wanted: Tensor) -> nn.Linear:
     """A linear layer without bias, started by ridge regression. Shape: features (rows, in), wanted (rows, out)."""
-    layer = nn.Linear(features.shape[1], wanted.shape[1], bias=False)
-    with torch.no_grad():
-        layer.weight.copy_(ridge(features, wanted))
-    return layer
+    return _linear(ridge(features, wanted))
+
+
+def rotation_linear(features: Tensor, wanted: Tensor) -> nn.Linear:
+    """A linear layer without bias, started as the nearest rotation. Shape: as `ridge_linear`."""
+    return _linear(rotation(features, wanted))
 
 
 def layer_maps(
@@ -52,3 +54,11 @@ def layer_maps(
         if tokens:
             maps[name] = ridge_linear(*(torch.cat(side) for side in zip(*tokens, strict=True)))
     return maps
+
+
+def _linear(weight: Tensor) -> nn.Linear:
+    """Shape: weight (out, in)."""
+    layer = nn.Linear(weight.shape[1], weight.shape[0], bias=False)
+    with torch.no_grad():
+        layer.weight.copy_(weight)
+    return layer

@@ -15,7 +15,7 @@ from edgebert.distill.decide import plan_layers
 from edgebert.distill.encoder import Dense, Encoded, SentenceEncoder, encode_ids
 from edgebert.distill.fake_quant import FakeQuant
 from edgebert.distill.layer_map import LayerPlan
-from edgebert.distill.maps import layer_maps, ridge_linear
+from edgebert.distill.maps import layer_maps, ridge_linear, rotation_linear
 from edgebert.distill.prepare import Prepared
 from edgebert.distill.recipe import Recipe
 from edgebert.distill.registry import OBJECTIVES, needed
@@ -25,6 +25,7 @@ from edgebert.distill.teacher import TeacherCache
 from edgebert.distill.traces import Trace, TracedTeacher, traced, wanted
 
 _RIDGE_ROWS = 4096
+_ROTATION_ROWS = 16384  # nothing else moves a rotation that is not trained, and it gets nearer up to about here
 
 
 class DistillationModel(nn.Module):
@@ -117,7 +118,7 @@ def build_model(
     cache: TeacherCache,
     others: Sequence[TeacherCache] = (),
 ) -> DistillationModel:
-    """The student with its maps into the teacher's space, started by ridge regression on a sample of the text.
+    """The student with its maps into the teacher's space, started on a sample of the text.
 
     others: the answers of `recipe.teachers`.
     """
@@ -134,12 +135,15 @@ def build_model(
     needs = needed(weights)
     if "states" in needs and encoder.backbone.config.hidden_size != cache.width:
         hidden_to_teacher = ridge_linear(*_token_states(encoder, prepared, cache, comparable))
-    if plan.manifest.dimension != cache.teacher.manifest.dimension:
-        keep = recipe.student.projection == "keep"
+    projection = recipe.student.projection
+    if plan.manifest.dimension != cache.teacher.manifest.dimension or projection == "rotate":
+        keep = projection != "drop"
         normalize, encoder.normalize = encoder.normalize, encoder.normalize and not keep
-        ours = encode_ids(encoder, [prepared.student_ids[r] for r in sample], plan.manifest.pad_token_id)
+        start, count = (rotation_linear, _ROTATION_ROWS) if projection == "rotate" else (ridge_linear, _RIDGE_ROWS)
+        rows = _sample(prepared.rows, count)
+        ours = encode_ids(encoder, [prepared.student_ids[r] for r in rows], plan.manifest.pad_token_id)
         encoder.normalize = normalize
-        to_teacher = ridge_linear(torch.from_numpy(ours), torch.from_numpy(cache.vectors(sample)))
+        to_teacher = start(torch.from_numpy(ours), torch.from_numpy(cache.vectors(rows)))
         if keep:
             encoder.dense.append(Dense(to_teacher, nn.Identity()))
             to_teacher = None

@@ -124,6 +124,19 @@ def ridge(features: Tensor, wanted: Tensor, *, strength: float = 1e-2) -> Tensor
     return solution.T.float()
 
 
+def rotation(features: Tensor, wanted: Tensor) -> Tensor:
+    """The matrix `weight` with orthonormal columns for which `features @ weight.T` is nearest to `wanted` (orthogonal
+    Procrustes), both scaled to unit rows. It leaves every cosine between two rows of `features` as it was.
+
+    Shape: features (rows, in), wanted (rows, out) with in <= out -> (out, in).
+    Source: Schönemann 1966, "A generalized solution of the orthogonal Procrustes problem".
+    """
+    features, wanted = (functional.normalize(one.double(), dim=-1) for one in (features, wanted))
+    left, _, right = torch.linalg.svd(wanted.T @ features, full_matrices=False)
+    weight: Tensor = left @ right
+    return weight.float()
+
+
 def _cosines(vectors: Tensor) -> Tensor:
     unit = functional.normalize(vectors, dim=-1)
     return unit @ unit.T

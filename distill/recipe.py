@@ -25,7 +25,9 @@ class Student:
     vocabulary, coverage: keep at most so many tokens, or so many that this share of the text's tokens is kept; see
     `edgebert.distill.vocabulary`.
     projection: what becomes of the linear map into the teacher's space where the dimensions differ: "keep" makes it
-    part of the student, whose vectors then lie in the teacher's space; "drop" uses it in training only.
+    part of the student, whose vectors then lie in the teacher's space; "drop" uses it in training only. "rotate" keeps
+    it, too, and starts it as the nearest rotation, also between spaces of the same dimension: the student's vectors get
+    near the teacher's without a change of their own cosines.
     """
 
     start: str = "teacher"
@@ -38,13 +40,14 @@ class Student:
     max_length: int | None = None
     vocabulary: int | None = None
     coverage: float | None = None
-    projection: Literal["keep", "drop"] = "keep"
+    projection: Literal["keep", "drop", "rotate"] = "keep"
 
 
 @dataclass(frozen=True)
 class Training:
     """How long and how the student is trained.
 
+    epochs: passes over the text; 0 leaves the student as it is built, with its map into the teacher's space.
     learning_rate: peak, after `warmup` (a share of all steps), falling to 0 along a cosine. batch_size: sentences per
     process and step. precision: "auto" is bf16 where the processor computes it, else fp32. freeze_embeddings: keep the
     word vectors as they are; None means: when they come from the teacher. qat: the share of the steps, at the end, in

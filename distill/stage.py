@@ -223,7 +223,8 @@ def _distill(
         if recipe.training.patience and (best := trained.history.best) is not None:
             lineage["early_stop"] = {"stopped_at": trained.stopped, "kept_step": best.step}
         _write(plan, model, out, lineage, after)
-        write_beside(out, trained.history, title=f"{out.name}: training")
+        if trained.history.points:
+            write_beside(out, trained.history, title=f"{out.name}: training")
         shutil.rmtree(folder, ignore_errors=True)
     state.wait_for_everyone()
     return Bundle.open(out)

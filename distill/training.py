@@ -83,6 +83,8 @@ def train(run: TrainingRun, *, processes: int = 1) -> Trained:
     user interrupts.
     """
     steps = count_steps(run.settings, len(run.rows), processes)
+    if not steps:
+        return Trained(time.monotonic() - run.began, History())
     figures = Figures(run, steps, processes)
     trainer = DistillationTrainer(
         model=run.model,
@@ -110,8 +112,8 @@ def train(run: TrainingRun, *, processes: int = 1) -> Trained:
 
 
 def count_steps(settings: Training, rows: int, processes: int) -> int:
-    """How many steps training takes."""
-    return max(1, round(settings.epochs * steps_per_epoch(settings, rows, processes)))
+    """How many steps training takes: none for no epoch, else at least one."""
+    return max(settings.epochs > 0, round(settings.epochs * steps_per_epoch(settings, rows, processes)))
 
 
 def steps_per_epoch(settings: Training, rows: int, processes: int) -> int:

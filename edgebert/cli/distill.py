@@ -55,8 +55,8 @@ def _weights(ctx: click.Context, param: click.Parameter, value: tuple[str, ...])
 @click.option("--max-length", type=int, help="Longest input in tokens.")
 @click.option("--vocabulary", type=int, help="Keep at most so many tokens, the ones the text uses most.")
 @click.option("--coverage", type=float, help="Keep so many tokens that this share of the text's tokens is kept.")
-@click.option("--projection", type=click.Choice(["keep", "drop"]), help="Where the dimensions differ: keep the "
-              "map into the teacher's space, or use it in training only.")  # fmt: skip
+@click.option("--projection", type=click.Choice(["keep", "drop", "rotate"]), help="The map into the teacher's space "
+              "where the dimensions differ: keep it, use it in training only, or keep it as a rotation.")  # fmt: skip
 @click.option("--vector", type=float, help="Weight of the sentence vector objective.")
 @click.option("--similarity", type=float, help="Weight of the similarity structure objective.")
 @click.option("--hidden", type=float, help="Weight of the last hidden state objective.")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from edgebert.distill.objectives import hidden_loss, ridge, similarity_loss, vector_loss
+from edgebert.distill.objectives import hidden_loss, ridge, rotation, similarity_loss, vector_loss
 
 
 def test_the_vector_loss_is_one_minus_the_mean_cosine() -> None:
@@ -68,6 +68,19 @@ def test_ridge_solves_its_normal_equations() -> None:
     assert weight.shape == (3, 6)
     assert weight.dtype == torch.float32
     assert np.abs(weight.numpy() - expected).max() < 1e-6
+
+
+def test_a_rotation_is_found_and_leaves_cosines_as_they_were() -> None:
+    rng = np.random.default_rng(2)
+    features = rng.normal(size=(200, 8)).astype(np.float32)
+    true = np.linalg.qr(rng.normal(size=(12, 8)))[0].astype(np.float32)
+    scales = rng.uniform(0.1, 9, (200, 1)).astype(np.float32)  # lengths of vectors say nothing here
+    found = rotation(torch.from_numpy(features * scales), torch.from_numpy(features @ true.T))
+    assert found.shape == (12, 8)
+    assert found.dtype == torch.float32
+    assert np.abs(found.numpy() - true).max() < 1e-5
+    noisy = rotation(torch.from_numpy(features), torch.from_numpy(rng.normal(size=(200, 12)))).numpy()
+    assert np.abs(noisy.T @ noisy - np.eye(8)).max() < 1e-5
 
 
 def test_ridge_finds_a_linear_map_and_stays_small_where_features_are_rank_deficient() -> None:

@@ -14,6 +14,7 @@ import pytest
 from architectures import ARCHITECTURES, make_architecture, make_headed
 from conftest import Result
 from helpers import make_teacher, reframed, sentences
+from numpy.typing import NDArray
 from safetensors.torch import load_file
 
 import edgebert
@@ -204,6 +205,47 @@ def test_a_dropped_projection_leaves_the_students_own_dimension(
     assert [q.metric for q in bundle.manifest.quality] == ["agreement_spearman"]
     assert bundle.manifest.lineage["objectives"]["hidden"] == 0
     assert torch_embedder(bundle).encode(["a dog"]).shape == (1, 24)
+
+
+def test_a_rotation_brings_another_model_into_the_teachers_space_and_keeps_its_cosines(
+    tiny_teacher: Path, corpus_file: Path, tmp_path: Path, cli: Cli
+) -> None:
+    small = tmp_path / "small"
+    made = cli("distill", tiny_teacher, "--corpus", corpus_file, "-o", small, "--start", "fresh", "--layers", "1",
+               "--width", "24", "--heads", "2", "--projection", "drop", *QUICK, "--hidden", "0")  # fmt: skip
+    assert made.code == 0, made.err
+    texts = [f"text {i} about {word}" for i, word in enumerate(("dogs", "rain", "tea", "books", "rain and tea"))]
+
+    def cosines(model: Path) -> NDArray[Any]:
+        vectors = torch_embedder(Bundle.open(model)).encode(texts)
+        return vectors @ vectors.T
+
+    def start(teacher: Path, out: Path, projection: str) -> dict[str, float]:
+        result = cli("distill", teacher, "--corpus", corpus_file, "-o", out, "--start", small, "--projection",
+                     projection, *QUICK, "--hidden", "0", "--epochs", "0")  # fmt: skip
+        assert result.code == 0, result.err
+        return {quality.metric: quality.value for quality in Bundle.open(out).manifest.quality}
+
+    found = start(tiny_teacher, tmp_path / "rotated", "rotate")
+    assert Bundle.open(tmp_path / "rotated").manifest.dimension == 64
+    assert np.abs(cosines(tmp_path / "rotated") - cosines(small)).max() < 1e-5
+    assert found["teacher_mean_cosine"] > 0.3
+    kept = start(tiny_teacher, tmp_path / "kept", "keep")
+    assert kept["teacher_mean_cosine"] > found["teacher_mean_cosine"]  # ridge regression may stretch, too
+    assert np.abs(cosines(tmp_path / "kept") - cosines(small)).max() > 1e-3
+    # Into a space of as many dimensions, a rotation is a map like another.
+    start(small, tmp_path / "same", "rotate")
+    assert Bundle.open(tmp_path / "same").manifest.dense == ("2_Dense",)
+
+
+def test_a_teacher_of_fewer_dimensions_cannot_hold_a_rotation(
+    tiny_teacher: Path, corpus_file: Path, tmp_path: Path, cli: Cli
+) -> None:
+    result = cli("distill", tiny_teacher, "--corpus", corpus_file, "-o", tmp_path / "student", "--start", "fresh",
+                 "--layers", "1", "--width", "96", "--heads", "2", "--projection", "rotate", *QUICK)  # fmt: skip
+    assert_refused(
+        result, tmp_path / "student", "the teacher's 64 dimensions cannot hold the student's 96", 'use "keep"'
+    )
 
 
 def test_a_student_from_another_checkpoint_with_another_tokenizer_learns_without_hidden_states(
