@@ -123,7 +123,8 @@ def build_model(
     others: the answers of `recipe.teachers`.
     """
     encoder, freeze = plan.encoder.eval(), recipe.training.freeze_embeddings
-    if plan.copied_embeddings if freeze is None else freeze:
+    coded = recipe.student.table_codes is not None
+    if plan.copied_embeddings or coded if freeze is None else freeze:
         encoder.backbone.get_input_embeddings().weight.requires_grad_(False)
     for module in encoder.modules():
         if isinstance(module, nn.Dropout):

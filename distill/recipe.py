@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from edgebert.distill.registry import Objectives
+from edgebert.distill.vocabulary import Characters
 from edgebert.errors import RecipeError
 from edgebert.schema import parse, read_toml
 
@@ -24,6 +25,8 @@ class Student:
     width, feed_forward: where layers are copied, at most theirs; less is made of them by `edgebert.distill.narrow`.
     vocabulary, coverage: keep at most so many tokens, or so many that this share of the text's tokens is kept; see
     `edgebert.distill.vocabulary`.
+    characters: "used" gives up the single characters that the text does not have, see the same place.
+    table_codes: word vectors made of codes, each of one byte for so many dimensions; see `edgebert.distill.codes`.
     projection: what becomes of the linear map into the teacher's space where the dimensions differ: "keep" makes it
     part of the student, whose vectors then lie in the teacher's space; "drop" uses it in training only. "rotate" keeps
     it, too, and starts it as the nearest rotation, also between spaces of the same dimension: the student's vectors get
@@ -40,6 +43,8 @@ class Student:
     max_length: int | None = None
     vocabulary: int | None = None
     coverage: float | None = None
+    characters: Characters = "all"
+    table_codes: int | None = None
     projection: Literal["keep", "drop", "rotate"] = "keep"
 
 
@@ -146,7 +151,12 @@ class Recipe:
             _at_least(f"data.mix.{source}", most, 0)
         if d.max_sentences is not None:
             _at_least("data.max_sentences", d.max_sentences, 4)
-        for name in ("layers", "width", "heads", "feed_forward", "max_length"):
+        if s.table_codes is not None and t.freeze_embeddings is False:
+            raise RecipeError(
+                f"student.table_codes is {s.table_codes}, and training.freeze_embeddings false: word vectors that are "
+                "trained would leave their codes, so leave one of the two out"
+            )
+        for name in ("layers", "width", "heads", "feed_forward", "table_codes", "max_length"):
             if (value := getattr(s, name)) is not None:
                 _at_least(f"student.{name}", value, 3 if name == "max_length" else 1)
         if not 0 <= t.seed <= _LARGEST_SEED:

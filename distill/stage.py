@@ -21,6 +21,7 @@ from edgebert.cache import cache_folder
 from edgebert.card import model_card
 from edgebert.distill.agreement import Agreement, agreement
 from edgebert.distill.batches import Collator, LengthSampler, Rows
+from edgebert.distill.codes import code_plan
 from edgebert.distill.corpus import Corpus, open_corpus
 from edgebert.distill.decide import decide_weights
 from edgebert.distill.encoder import encode_ids
@@ -123,7 +124,10 @@ def _distill(
     if reading.warning:
         progress.say(f"warning: {reading.warning}")
     plan = narrow_plan(plan, recipe.student, prepared, seed=recipe.training.seed, progress=progress)
+    plan = code_plan(plan, recipe.student, prepared, seed=recipe.training.seed, progress=progress)
     weights = decide_weights(recipe, plan, prepared, teacher, pairs=found_pairs is not None)
+    if recipe.training.epochs == 0:
+        weights = {}  # nothing is learnt: hidden states need not be computed
     if prepared.aligned is not None:
         alike = f"{100 * prepared.aligned_share:.1f} % of the texts are read into the teacher's own tokens"
         progress.say(f"{alike}; only those are compared token by token" if "tokens" in needed(weights) else alike)

@@ -22,7 +22,7 @@ from edgebert.distill.folder import save_tokenizer, write_model
 from edgebert.distill.readings import Trimming, count_tokens, describe, read
 from edgebert.distill.recipe import Student
 from edgebert.distill.students import StudentPlan
-from edgebert.distill.vocabulary import choose, rebuild, token_ids, unknown_id
+from edgebert.distill.vocabulary import Characters, choose, rebuild, token_ids, unknown_id
 from edgebert.errors import BundleError, DataError
 from edgebert.files import new_folder, require_writable
 from edgebert.manifest import OFFSET_POSITIONS
@@ -41,12 +41,14 @@ def trim(
     *,
     keep: int | None = None,
     coverage: float | None = None,
+    characters: Characters = "all",
     column: str | None = None,
     progress: Progress | None = None,
 ) -> Bundle:
     """`model` with the tokens that the text files `corpus` use, as a new bundle in the folder `out`.
 
-    keep, coverage: see `edgebert.distill.vocabulary.choose`. column: the text's column in JSONL, CSV, TSV and Parquet.
+    keep, coverage, characters: see `edgebert.distill.vocabulary.choose`. column: the text's column in JSONL, CSV, TSV
+    and Parquet.
     Raises: BundleError, DataError, RecipeError; see the functions called here.
     """
     progress = progress or Progress()
@@ -57,10 +59,13 @@ def trim(
     text = open_corpus(corpus, column=column)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / "tokenizer"
-        smaller, kept, facts = trim_tokenizer(model, text, folder, keep=keep, coverage=coverage, progress=progress)
+        smaller, kept, facts = trim_tokenizer(
+            model, text, folder, keep=keep, coverage=coverage, characters=characters, progress=progress
+        )
         trim_encoder(encoder, kept, smaller)
         lineage = dict(model.manifest.lineage) | {
-            "vocabulary": facts | {"corpus_sha256": text.fingerprint, "keep": keep, "coverage": coverage}
+            "vocabulary": facts
+            | {"corpus_sha256": text.fingerprint, "keep": keep, "coverage": coverage, "characters": characters}
         }
         manifest = dataclasses.replace(
             smaller.manifest, lineage=lineage, quality=(), golden=None, files={}, artifacts={}
@@ -80,7 +85,13 @@ def trim_plan(plan: StudentPlan, shape: Student, text: Corpus, folder: Path, pro
     if shape.vocabulary is None and shape.coverage is None:
         return plan
     smaller, kept, facts = trim_tokenizer(
-        plan.tokenizer_of, text, folder, keep=shape.vocabulary, coverage=shape.coverage, progress=progress
+        plan.tokenizer_of,
+        text,
+        folder,
+        keep=shape.vocabulary,
+        coverage=shape.coverage,
+        characters=shape.characters,
+        progress=progress,
     )
     trim_encoder(plan.encoder, kept, smaller)
     manifest = dataclasses.replace(plan.manifest, pad_token_id=smaller.manifest.pad_token_id)
@@ -89,7 +100,14 @@ def trim_plan(plan: StudentPlan, shape: Student, text: Corpus, folder: Path, pro
 
 
 def trim_tokenizer(
-    model: Bundle, text: Corpus, folder: Path, *, keep: int | None, coverage: float | None, progress: Progress
+    model: Bundle,
+    text: Corpus,
+    folder: Path,
+    *,
+    keep: int | None,
+    coverage: float | None,
+    characters: Characters,
+    progress: Progress,
 ) -> tuple[Bundle, NDArray[np.int64], dict[str, Any]]:
     """The trimmed tokenizer of `model` with its config.json in `folder`, the ids kept, and `Trimming` as plain facts.
 
@@ -101,14 +119,16 @@ def trim_tokenizer(
         counted, held = _parted(text)
         content = json.loads((model.root / "tokenizer.json").read_text(encoding="utf-8"))
         progress.start("counting tokens", len(counted))
-        counts, characters = count_tokens(model, text, counted, size=_table_rows(model), progress=progress)
-        kept = choose(content, counts, keep=keep, coverage=coverage, also=_protected(model, content))
+        counts, length = count_tokens(model, text, counted, size=_table_rows(model), progress=progress)
+        kept = choose(
+            content, counts, keep=keep, coverage=coverage, characters=characters, also=_protected(model, content)
+        )
         with new_folder(folder) as partial:
             write_tokenizer(model, content, kept, partial)
             np.save(partial / _KEPT, kept)
             smaller = _as_bundle(model, partial, kept)
             trimming = Trimming(
-                len(token_ids(content)), len(kept), int(counts.sum()) / max(characters, 1),
+                len(token_ids(content)), len(kept), int(counts.sum()) / max(length, 1),
                 *(read(model, smaller, kept, text, rows, unknown_id(content)) for rows in (counted, held)),
             )  # fmt: skip
             facts = plain(trimming) | {"warning": trimming.warning}

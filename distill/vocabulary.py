@@ -18,12 +18,14 @@ import copy
 import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgebert.errors import BundleError, RecipeError
+
+Characters = Literal["all", "used"]
 
 MODELS = ("WordPiece", "Unigram", "BPE")
 DEFAULT_COVERAGE = 0.9995
@@ -70,12 +72,14 @@ def choose(
     keep: int | None = None,
     coverage: float | None = None,
     also: Iterable[int] = (),
+    characters: Characters = "all",
 ) -> NDArray[np.int64]:
     """The ids to keep, ascending: those of `always_kept`, those of `also`, and the most frequent ones of the text.
 
     counts: how often the text has each id; special tokens are not counted as text. keep: at most so many tokens.
     coverage: so many that this share of the text's tokens is kept; by default 0.9995. A token that the text does not
-    have is not kept for its own sake.
+    have is not kept for its own sake. characters: "used" does not always keep single characters outside ASCII that the
+    text does not have; text with another one is then read as unknown.
     Raises: RecipeError for both, for a coverage that is no share, or a `keep` below what must be kept.
     """
     if keep is not None and coverage is not None:
@@ -84,7 +88,10 @@ def choose(
     if not 0 < share <= 1:
         raise RecipeError(f"the coverage is {share}; it must be above 0 and at most 1")
     parts = _parts(content)
-    kept = set(_closed(always_kept(content) | set(also), parts))
+    always = always_kept(content)
+    if characters == "used":
+        always -= {i for i in _foreign_characters(content) if not counts[i]}
+    kept = set(_closed(always | set(also), parts))
     if keep is not None and keep < len(kept):
         raise RecipeError(
             f"a vocabulary of {keep} tokens is too small: {len(kept)} are always kept (special tokens, single "
@@ -149,6 +156,16 @@ def _is_last_resort(token: str, content: Mapping[str, Any]) -> bool:
     # BERT's normalizer makes a word of each Chinese character: inside a word there is none.
     alone = normalizer.get("type") == "BertNormalizer" and normalizer.get("handle_chinese_chars")
     return not (alone and inside and token != bare and _HAN.fullmatch(bare))
+
+
+def _foreign_characters(content: Mapping[str, Any]) -> set[int]:
+    """The ids of single characters outside ASCII; of no added token and no byte."""
+    inside = content["model"].get("continuing_subword_prefix") or ""
+    added = {int(token["id"]) for token in content.get("added_tokens", ())}
+    return {
+        i for token, i in token_ids(content).items()
+        if i not in added and _is_last_resort(token, content) and not token.removeprefix(inside).isascii()
+    }  # fmt: skip
 
 
 def _merge(merge: str | list[str], model: Mapping[str, Any]) -> tuple[str, str, str]:

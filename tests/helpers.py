@@ -39,8 +39,13 @@ def sentences(count: int, *, seed: int = 0, shortest: int = 3, longest: int = 14
     return list(made)
 
 
-def make_teacher(folder: Path, *, layers: int = 4, width: int = 64, heads: int = 4, seed: int = 0) -> Path:
-    """A seeded BERT that reads English words and Chinese characters, as a sentence-transformers folder."""
+def make_teacher(
+    folder: Path, *, layers: int = 4, width: int = 64, heads: int = 4, seed: int = 0, unused: int = 0
+) -> Path:
+    """A seeded BERT that reads English words and Chinese characters, as a sentence-transformers folder.
+
+    unused: so many tokens more, which no text has.
+    """
     import torch
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
     from transformers import BertConfig, BertModel
@@ -49,6 +54,7 @@ def make_teacher(folder: Path, *, layers: int = 4, width: int = 64, heads: int =
     letters = [chr(c) for c in range(ord("a"), ord("z") + 1)]
     pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *".,!?", *letters, *(f"##{c}" for c in letters)]
     pieces += [w for w in dict.fromkeys(WORDS) if w not in pieces] + list(dict.fromkeys(HAN))
+    pieces += [f"[unused{i}]" for i in range(unused)]
     vocab = {piece: i for i, piece in enumerate(pieces)}
     tokenizer = Tokenizer(models.WordPiece(vocab, unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)

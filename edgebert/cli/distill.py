@@ -55,6 +55,9 @@ def _weights(ctx: click.Context, param: click.Parameter, value: tuple[str, ...])
 @click.option("--max-length", type=int, help="Longest input in tokens.")
 @click.option("--vocabulary", type=int, help="Keep at most so many tokens, the ones the text uses most.")
 @click.option("--coverage", type=float, help="Keep so many tokens that this share of the text's tokens is kept.")
+@click.option("--characters", type=click.Choice(["all", "used"]), help="Which single characters outside ASCII a "
+              "smaller vocabulary keeps in any case.")  # fmt: skip
+@click.option("--table-codes", type=int, help="Make the word vectors of codes, one byte for so many dimensions.")
 @click.option("--projection", type=click.Choice(["keep", "drop", "rotate"]), help="The map into the teacher's space "
               "where the dimensions differ: keep it, use it in training only, or keep it as a rotation.")  # fmt: skip
 @click.option("--vector", type=float, help="Weight of the sentence vector objective.")
@@ -90,7 +93,8 @@ def command(
     pairs: tuple[str, ...], recipe_name: str | None, preset: str | None, start: str | None, layers: int | None,
     take_layers: tuple[int, ...] | None, width: int | None, heads: int | None, feed_forward: int | None,
     activation: str | None, max_length: int | None, vocabulary: int | None, coverage: float | None,
-    projection: str | None, vector: float | None, similarity: float | None, hidden: float | None,
+    characters: str | None, table_codes: int | None, projection: str | None, vector: float | None,
+    similarity: float | None, hidden: float | None,
     more: dict[str, float], epochs: float | None, batch_size: int | None, learning_rate: float | None,
     precision: str | None, freeze_embeddings: bool | None, qat: bool | None, accumulate: int | None,
     patience: int | None, tensorboard: str | None, min_tokens: int | None, max_tokens: int | None,
@@ -128,7 +132,7 @@ def command(
     recipe = override(
         recipe, "student", start=start, layers=layers, take_layers=take_layers, width=width, heads=heads,
         feed_forward=feed_forward, activation=activation, max_length=max_length, vocabulary=vocabulary,
-        coverage=coverage, projection=projection,
+        coverage=coverage, characters=characters, table_codes=table_codes, projection=projection,
     )  # fmt: skip
     recipe = override(
         recipe, "objectives", **{"vector": vector, "similarity": similarity, "hidden": hidden, **named_weights(more)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import click
 
@@ -18,10 +19,17 @@ from edgebert.errors import MissingExtraError, RecipeError
 @click.option("--revision", help="The model's revision on the Hub.")
 @click.option("--keep", type=int, help="Keep at most so many tokens.")
 @click.option("--coverage", type=float, help="Keep so many that this share of the text's tokens is kept; 0.9995.")
+@click.option(
+    "--characters",
+    type=click.Choice(["all", "used"]),
+    default="all",
+    show_default=True,
+    help="Which single characters outside ASCII are kept in any case: all, or those that the text has.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print what was found as JSON.")
 def command(
     model: str, corpus: tuple[str, ...], out: Path, column: str | None, revision: str | None, keep: int | None,
-    coverage: float | None, as_json: bool,
+    coverage: float | None, characters: Literal["all", "used"], as_json: bool,
 ) -> None:  # fmt: skip
     """Write MODEL, a bundle, a Hugging Face folder or a Hub id, with only the tokens that a text uses.
 
@@ -40,7 +48,7 @@ def command(
         raise RecipeError(f"--keep {keep} and --coverage {coverage} contradict each other: give one")
     refuse_existing(out)
     bundle = Bundle.from_pretrained(model, revision=revision)
-    made = trim(bundle, corpus, out, keep=keep, coverage=coverage, column=column)
+    made = trim(bundle, corpus, out, keep=keep, coverage=coverage, characters=characters, column=column)
     facts = made.manifest.lineage["vocabulary"]
     if facts["warning"]:
         click.echo(f"edgebert: warning: {facts['warning']}", err=True)

@@ -1,11 +1,13 @@
-"""Weights in 8 or 4 bits on disk; activations are float in the file.
+"""Weights in 8 or 4 bits on disk, or in codes; activations are float in the file.
 
     tables   Gather(W, ids)     8 bits: Gather(W int8, ids) -> Cast -> Mul(Gather(scale, ids))
                                 4 bits: two columns share a byte, taken apart after the rows are gathered
+                                codes: Gather(vectors, Gather(codes uint8, ids) + 256 * place) -> Reshape
     linears  MatMul(x, W)       8 bits: MatMul(x, DQ(W int8)); 4 bits: MatMulNBits, blocks of 32, by ONNX Runtime
 
 Rows are gathered before they are scaled, so that a table never stands in memory as float. The word table is half of a
-small model. The steps of 4 bits are those of least squared error for each row.
+small model. The steps of 4 bits are those of least squared error for each row. A word table that was made of codes (see
+`edgebert.distill.codes`) is stored as they are, without loss, whatever the bits of the others.
 
 The engines do more with linear layers than the file says: where the processor has VNNI, OpenVINO, and ONNX Runtime
 everywhere, round 32 values of a token's activation at a time to int8 and multiply integers. A text's vector still does
@@ -29,6 +31,8 @@ from edgebert.quantize.graph import Array, Graph, Table
 
 _MIN_ROWS = 64  # smaller tables, such as token types, are not worth the nodes
 _BLOCK = 32
+CODES = 256  # that a byte tells apart
+_CODE_WIDTHS = (16, 12, 8, 6, 4, 3, 2)
 _TINY = 1e-12
 _CLIPS = np.linspace(1.0, 0.4, 25, dtype=np.float32)
 
@@ -49,6 +53,9 @@ class WeightOnly:
         largest = max((graph.value(table.weight).size for table in tables), default=0)
         for table in tables if self.tables < 32 else ():
             weight = graph.value(table.weight)
+            if weight.size == largest and (found := table_codes(weight)) is not None:
+                graph.replace(table.node, _coded(graph, table, *found))
+                continue
             four = self.tables == 4 and weight.size == largest and weight.shape[1] % 2 == 0
             graph.replace(table.node, _four_bits(graph, table) if four else _eight_bits(graph, table))
         if self.linears == 8:
@@ -115,6 +122,55 @@ def four_bit_codes(weight: Array) -> tuple[NDArray[np.int16], Array]:
         error = ((np.clip(np.round(weight / tried), -8, 7) * tried - weight) ** 2).sum(axis=1, keepdims=True)
         scales, best = np.where(error < best, tried, scales), np.minimum(error, best)
     return np.clip(np.round(weight / scales), -8, 7).astype(np.int16), scales.astype(np.float32)
+
+
+def _coded(graph: Graph, table: Table, codes: NDArray[np.uint8], vectors: Array) -> list[NodeProto]:
+    """The rows of codes, each the number of one of its place's vectors, which lie behind each other."""
+    base, places = table.node.name, codes.shape[1]
+    halves = vectors.astype(np.float16)
+    stored = halves if np.array_equal(halves.astype(np.float32), vectors) else vectors
+    constants = {
+        "codes": codes,
+        "vectors": stored.reshape(places * CODES, -1),
+        "places": (np.arange(places) * CODES).astype(np.int32),
+        "shape": np.array([0, 0, places * vectors.shape[2]], np.int64),
+    }
+    name = {key: graph.set(f"{table.weight}_{key}", value) for key, value in constants.items()}
+    return [
+        helper.make_node(
+            "Gather", [name["codes"], table.node.input[1]], [f"{base}_codes"], name=f"{base}_codes", axis=0
+        ),
+        helper.make_node("Cast", [f"{base}_codes"], [f"{base}_wide"], name=f"{base}_widen", to=TensorProto.INT32),
+        helper.make_node("Add", [f"{base}_wide", name["places"]], [f"{base}_numbers"], name=f"{base}_number"),
+        helper.make_node("Gather", [name["vectors"], f"{base}_numbers"], [f"{base}_runs"], name=f"{base}_look", axis=0),
+        helper.make_node("Cast", [f"{base}_runs"], [f"{base}_float"], name=f"{base}_float", to=TensorProto.FLOAT),
+        helper.make_node("Reshape", [f"{base}_float", name["shape"]], [table.node.output[0]], name=f"{base}_join"),
+    ]
+
+
+def table_codes(weight: Array) -> tuple[NDArray[np.uint8], Array] | None:
+    """The codes of a table whose runs of columns take 256 values each at most, and the values; None for any other.
+
+    Shape: weight (rows, width) -> (rows, places), (places, 256, width / places).
+    """
+    for width in _CODE_WIDTHS:
+        if weight.shape[1] % width == 0 and len(weight) > CODES:
+            found = _runs(weight.reshape(len(weight), -1, width))
+            if found is not None:
+                return found
+    return None
+
+
+def _runs(runs: Array) -> tuple[NDArray[np.uint8], Array] | None:
+    """Shape: runs (rows, places, width); see `table_codes`."""
+    codes = np.empty(runs.shape[:2], np.uint8)
+    vectors = np.zeros((runs.shape[1], CODES, runs.shape[2]), np.float32)
+    for place in range(runs.shape[1]):
+        values, inverse = np.unique(runs[:, place], axis=0, return_inverse=True)
+        if len(values) > CODES:
+            return None
+        codes[:, place], vectors[place, : len(values)] = inverse.reshape(-1), values
+    return codes, vectors
 
 
 def _gather(table: Table, codes: str, suffix: str) -> list[NodeProto]:

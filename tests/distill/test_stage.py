@@ -222,7 +222,7 @@ def test_a_rotation_brings_another_model_into_the_teachers_space_and_keeps_its_c
 
     def start(teacher: Path, out: Path, projection: str) -> dict[str, float]:
         result = cli("distill", teacher, "--corpus", corpus_file, "-o", out, "--start", small, "--projection",
-                     projection, *QUICK, "--hidden", "0", "--epochs", "0")  # fmt: skip
+                     projection, *QUICK, "--epochs", "0")  # fmt: skip
         assert result.code == 0, result.err
         return {quality.metric: quality.value for quality in Bundle.open(out).manifest.quality}
 
@@ -230,6 +230,7 @@ def test_a_rotation_brings_another_model_into_the_teachers_space_and_keeps_its_c
     assert Bundle.open(tmp_path / "rotated").manifest.dimension == 64
     assert np.abs(cosines(tmp_path / "rotated") - cosines(small)).max() < 1e-5
     assert found["teacher_mean_cosine"] > 0.3
+    assert Bundle.open(tmp_path / "rotated").manifest.lineage["objectives"] == {}
     kept = start(tiny_teacher, tmp_path / "kept", "keep")
     assert kept["teacher_mean_cosine"] > found["teacher_mean_cosine"]  # ridge regression may stretch, too
     assert np.abs(cosines(tmp_path / "kept") - cosines(small)).max() > 1e-3

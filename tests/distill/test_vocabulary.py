@@ -148,6 +148,19 @@ def test_a_unigram_model_keeps_its_least_score_and_so_the_price_of_an_unknown_ch
     assert min(score for _, score in made["model"]["vocab"]) == min(scores)
 
 
+def test_characters_that_the_text_does_not_have_can_be_given_up() -> None:
+    content = json.loads(train("WordPiece").to_str())
+    vocabulary, unknown = content["model"]["vocab"], content["model"]["unk_token"]
+    for token in ("\u0436", "##\u0436", "\u3042", "q", "##q"):
+        vocabulary.setdefault(token, len(vocabulary))
+    counts = np.zeros(len(token_ids(content)), np.int64)
+    counts[vocabulary["\u0436"]] = 2
+    kept = set(choose(content, counts, characters="used").tolist())
+    assert {vocabulary[token] for token in ("\u0436", "q", "##q", unknown)} <= kept
+    assert not {vocabulary["##\u0436"], vocabulary["\u3042"]} & kept
+    assert {vocabulary["##\u0436"], vocabulary["\u3042"]} <= set(choose(content, counts).tolist())
+
+
 def test_a_chinese_character_inside_a_word_which_bert_never_reads_need_not_stay() -> None:
     vocab = {t: i for i, t in enumerate([*SPECIAL, "猫", "##猫", "a", "##a"])}
     made = Tokenizer(models.WordPiece(vocab, unk_token="[UNK]"))

@@ -17,7 +17,7 @@ from onnx import TensorProto
 from edgebert.engines.base import feed
 from edgebert.errors import RecipeError
 from edgebert.quantize.context import Context
-from edgebert.quantize.passes.weight_only import WeightOnly, four_bit_codes
+from edgebert.quantize.passes.weight_only import WeightOnly, four_bit_codes, table_codes
 
 IDS = np.arange(80).reshape(2, 40)
 RNG = np.random.default_rng(0)
@@ -54,6 +54,47 @@ def test_a_table_of_four_bits_gives_rounded_rows(tmp_path: Path) -> None:
     for (found,) in (run(graph.model, {"input_ids": IDS}), run_openvino(graph.model, {"input_ids": IDS}, tmp_path)):
         assert np.abs(found - wanted).max() < 1e-4
     assert np.abs(wanted - TABLE[IDS]).max() < np.abs(TABLE).max() * 0.3
+
+
+def coded_table(width: int, exact: bool = True) -> np.ndarray:
+    """300 rows of 24 columns, each run of `width` columns one of 200 vectors. exact: in float16."""
+    rng = np.random.default_rng(1)
+    values = rng.normal(size=(24 // width, 200, width)).astype(np.float16 if exact else np.float32)
+    return np.concatenate([one[rng.integers(0, 200, 300)] for one in values], axis=1).astype(np.float32)
+
+
+@pytest.mark.parametrize("tables", [4, 8])
+@pytest.mark.parametrize("exact", [True, False])
+def test_a_table_of_codes_is_stored_as_they_are(tables: int, exact: bool, tmp_path: Path) -> None:
+    table, ids = coded_table(3, exact), np.arange(300).reshape(5, 60)
+    model = lookup_model(table, [np.eye(24)])
+    graph = graph_of(model)
+    WeightOnly(tables=tables)(graph, surroundings(model, ids, tmp_path))  # type: ignore[arg-type]
+    graph.drop_unused()
+    codes, vectors = constant(graph.model, "table_codes"), constant(graph.model, "table_vectors")
+    assert (codes.dtype, codes.shape) == (np.uint8, (300, 8))
+    assert (vectors.dtype, vectors.shape) == (np.float16 if exact else np.float32, (8 * 256, 3))
+    assert "table" not in graph.constants
+    for (found,) in (run(graph.model, {"input_ids": ids}), run_openvino(graph.model, {"input_ids": ids}, tmp_path)):
+        assert np.abs(found - table[ids]).max() < 1e-6
+
+
+@pytest.mark.parametrize("width", [2, 3, 4, 6, 8, 12])
+def test_codes_are_found_again(width: int) -> None:
+    table = coded_table(width)
+    found = table_codes(table)
+    assert found is not None
+    codes, vectors = found
+    assert codes.shape == (300, 24 // width)
+    rows = vectors[np.arange(24 // width), codes].reshape(300, 24)
+    assert np.array_equal(rows, table)
+
+
+def test_other_tables_have_no_codes() -> None:
+    assert table_codes(np.random.default_rng(0).normal(size=(300, 24)).astype(np.float32)) is None
+    assert table_codes(coded_table(3)[:256]) is None  # of so few rows anything is made
+    spoilt = np.concatenate([coded_table(3), np.random.default_rng(0).normal(size=(300, 3))], axis=1)
+    assert table_codes(spoilt.astype(np.float32)) is None
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)

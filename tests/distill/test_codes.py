@@ -1,0 +1,92 @@
+"""Word vectors made of codes: what product quantization loses, and that the codes outlive training and int8."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import onnx
+import pytest
+import torch
+from conftest import Result
+from helpers import assert_refused, make_teacher, sentences
+from safetensors.torch import load_file
+
+from edgebert.bundle import Bundle
+from edgebert.distill.codes import CODES, code_table
+from edgebert.models import open_model
+from edgebert.quantize.passes.weight_only import table_codes
+from edgebert.quantize.stage import Options, quantize
+
+Cli = Callable[..., Result]
+QUICK = ("--batch-size", "16", "--epochs", "0.3", "--held-out", "60", "--precision", "fp32")
+
+
+def lost(table: torch.Tensor, coded: torch.Tensor, counts: torch.Tensor) -> float:
+    """The share of the table's square that is lost, rows weighed by their counts."""
+    return float((((coded - table) ** 2).sum(1) * counts).sum() / ((table**2).sum(1) * counts).sum())
+
+
+def test_each_run_has_256_values_at_most_which_float16_holds() -> None:
+    table, counts = torch.randn(1000, 12, generator=torch.Generator().manual_seed(0)), torch.ones(1000)
+    coded = code_table(table, counts, 3)
+    for start in range(0, 12, 3):
+        assert len(coded[:, start : start + 3].unique(dim=0)) <= CODES
+    assert torch.equal(coded, coded.half().float())
+    assert lost(table, coded, counts) < 0.05
+    assert torch.equal(coded, code_table(table, counts, 3))
+    assert not torch.equal(coded, code_table(table, counts, 3, seed=1))
+
+
+def test_longer_runs_lose_more_and_frequent_rows_less() -> None:
+    table, counts = torch.randn(2000, 12, generator=torch.Generator().manual_seed(0)), torch.ones(2000)
+    counts[:100] = 10_000
+    found = {width: code_table(table, counts, width) for width in (2, 3, 4)}
+    errors = [lost(table, coded, torch.ones(2000)) for coded in found.values()]
+    assert errors == sorted(errors)
+    assert lost(table, found[4], counts) < 0.5 * lost(table, found[4], torch.ones(2000))
+
+
+def test_a_table_of_few_rows_loses_what_float16_does() -> None:
+    table = torch.randn(100, 6)
+    assert torch.equal(code_table(table, torch.ones(100), 3), table.half().float())
+
+
+def test_a_student_keeps_its_codes_through_training_and_int8(corpus_file: Path, tmp_path: Path, cli: Cli) -> None:
+    out, teacher = tmp_path / "student", make_teacher(tmp_path / "teacher", unused=300)
+    made = cli("distill", teacher, "--corpus", corpus_file, "-o", out, "--layers", "1", "--table-codes", "2",
+               *QUICK)  # fmt: skip
+    assert made.code == 0, made.err
+    assert "word table: codes of 2 dimensions" in made.err
+    student = Bundle.open(out)
+    assert str(student.manifest.lineage["student"]).endswith("word vectors in codes of 2 dimensions")
+    table = load_file(out / "model.safetensors")["embeddings.word_embeddings.weight"].numpy()
+    assert len(table) > CODES  # else anything is made of codes
+    found = table_codes(table)
+    assert found is not None
+    assert found[0].shape == (len(table), 32)
+    bundle, *_ = quantize(student, sentences(40), tmp_path / "int8", Options(samples=40))
+    (path,) = (bundle.root / "onnx").glob("*int8.onnx")
+    stored = {tensor.name.rsplit("_", 1)[-1]: tensor for tensor in onnx.load(path).graph.initializer}
+    assert tuple(stored["codes"].dims) == (len(table), 32)
+    text = sentences(3)
+    with open_model(out, engine="torch") as one:
+        exact = one.encode(text)
+    for engine in ("onnxruntime", "openvino"):
+        with open_model(bundle.root, engine=engine, precision="int8") as one:
+            assert (one.encode(text) * exact).sum(axis=1).min() > 0.97
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--table-codes", "5"), ("student.table_codes is 5", "the width of the word vectors, 64")),
+        (("--table-codes", "0"), ("student.table_codes is 0", "at least 1")),
+        (("--table-codes", "2", "--train-embeddings"), ("student.table_codes is 2", "freeze_embeddings false")),
+    ],
+)
+def test_wrong_codes_are_refused(
+    options: tuple[str, ...], words: tuple[str, ...], tiny_teacher: Path, corpus_file: Path, tmp_path: Path, cli: Cli
+) -> None:
+    result = cli("distill", tiny_teacher, "--corpus", corpus_file, "-o", tmp_path / "out", *QUICK, *options)
+    assert_refused(result, tmp_path / "out", *words)
