@@ -47,7 +47,7 @@ from edgebert.vectors import Vectors
 PIECE = 512  # texts computed and kept at a time
 MEAN, EACH, ASYMMETRIC, CHINESE = 0.96, 0.92, 0.95, 0.93
 THROUGHPUT, ALONE, LARGEST = 50, 25, {"en": 10.0, "zh": 15.0}
-QUERY, PASSAGE = "query", "passage"
+QUERY, PASSAGE = ("query",), ("document", "passage")  # what the prompts of the two sides are called
 STATIC = "wordllama"
 
 
@@ -122,7 +122,7 @@ def opened(name: str, engine: str, work: Path, progress: Progress, threads: int 
 
     key = sha256(bundle.path(MANIFEST_NAME)) if bundle.is_sealed else fingerprint(bundle)
     prompts = bundle.manifest.prompts
-    query, passage = (key if key in prompts else None for key in (QUERY, PASSAGE))
+    query, passage = (next((name for name in names if name in prompts), None) for names in (QUERY, PASSAGE))
     return Kept(
         f"{Path(name).name}, {engine}", work / "vectors" / f"{key[:24]}-{engine}", compute, progress,
         query, query, passage,

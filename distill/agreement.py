@@ -13,7 +13,8 @@ from scipy.stats import spearmanr
 class Agreement:
     """How two models' vectors of the same sentences agree.
 
-    spearman: rank correlation of the two models' pairwise cosines. mean_cosine: of the vectors themselves, None where
+    spearman: rank correlation of the two models' pairwise cosines; 0 where one of them gives all pairs the same, and so
+    tells nothing apart. mean_cosine: of the vectors themselves, None where
     the spaces differ. sentences: how many were compared.
     """
 
@@ -35,8 +36,9 @@ def agreement(student: NDArray[np.float32], teacher: NDArray[np.float32], *, pai
     ours = np.einsum("ij,ij->i", student[first], student[second])
     theirs = np.einsum("ij,ij->i", teacher[first], teacher[second])
     same_space = student.shape == teacher.shape
+    same = np.ptp(ours) == 0 or np.ptp(theirs) == 0
     return Agreement(
-        spearman=float(spearmanr(ours, theirs).statistic),
+        spearman=0.0 if same else float(spearmanr(ours, theirs).statistic),
         mean_cosine=float(np.einsum("ij,ij->i", student, teacher).mean()) if same_space else None,
         sentences=len(student),
     )

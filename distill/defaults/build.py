@@ -37,12 +37,15 @@ _HOME = Path(__file__).parent
 
 @dataclass(frozen=True)
 class Stage:
-    """A student: its recipe's file, and its teacher, a Hub id or a folder. From the second on it starts from the one
-    before."""
+    """A student: its recipe's file, its teacher, a Hub id or a folder, and the file of its text's mix.
+
+    From the second on it starts from the one before.
+    """
 
     recipe: str
     teacher: str
     revision: str | None = None
+    mix: str = "mix.toml"
 
 
 @dataclass(frozen=True)
@@ -83,17 +86,12 @@ def build(
     if teachers and len(teachers) != len(model.stages):
         raise RecipeError(f"{len(teachers)} teachers were given; {name} has {len(model.stages)} stages")
     work.mkdir(parents=True, exist_ok=True)
-    corpus = work / "corpus.txt"
-    if not corpus.exists():
-        with new_file(corpus) as partial:
-            texts = mixed(tables, read_mix(home / "mix.toml"))
-            partial.write_text("".join(f"{text}\n" for text in texts), encoding="utf-8")
     student: Path | None = None
     for place, stage in enumerate(model.stages):
         recipe = read_recipe(home / stage.recipe)
         if student is not None:
             recipe = override(recipe, "student", start=str(student))
-        student = work / Path(stage.recipe).stem
+        student, corpus = work / Path(stage.recipe).stem, _text(tables, home / stage.mix, work)
         if not student.exists():
             teacher = teachers[place] if teachers else stage.teacher
             revision = None if teachers else stage.revision
@@ -108,6 +106,15 @@ def build(
     with tempfile.TemporaryDirectory(dir=work) as folder:
         profile = dataclasses.replace(read_profile("any-cpu"), max_size_mb=model.max_mb)
         build_package(_with_card(Bundle.open(bundle), home / "card.md", Path(folder) / name), out, profile)
+
+
+def _text(tables: Sequence[Path], mix: Path, work: Path) -> Path:
+    """The text of the file `mix`, one text a line, in a file of `work` by its name; what is there already is taken."""
+    path = work / f"{mix.stem}.txt"
+    if not path.exists():
+        with new_file(path) as partial:
+            partial.write_text("".join(f"{text}\n" for text in mixed(tables, read_mix(mix))), encoding="utf-8")
+    return path
 
 
 def _with_card(bundle: Bundle, card: Path, folder: Path) -> Bundle:

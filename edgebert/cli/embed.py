@@ -70,6 +70,7 @@ def command(
         if model is None and not texts:
             raise click.UsageError("give a text, a MODEL and FILES, or --text TEXT")
         texts, model = (model,) if model is not None else texts, DEFAULT_MODEL
+        click.echo(f"edgebert: {DEFAULT_MODEL}", err=True)
     if texts and (files or out):
         raise click.UsageError("--text prints to the screen; it does not go with FILES or --out")
     if not texts and out is None:

@@ -43,3 +43,9 @@ def test_a_sample_of_the_pairs_is_always_the_same_and_near_to_all_of_them() -> N
     whole, some, again = (agreement(ours, theirs, pairs=n).spearman for n in (10_000, 3000, 3000))
     assert some == again != whole
     assert some == pytest.approx(whole, abs=0.05)
+
+
+def test_a_model_that_tells_nothing_apart_agrees_with_nothing() -> None:
+    vectors = np.random.default_rng(0).normal(size=(20, 4)).astype(np.float32)
+    same = np.ones((20, 4), np.float32)
+    assert [agreement(*pair).spearman for pair in ((same, vectors), (vectors, same), (same, same))] == [0.0, 0.0, 0.0]

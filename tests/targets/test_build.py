@@ -72,6 +72,16 @@ def test_a_package_holds_what_the_device_needs_and_nothing_else(tiny_bundle: Pat
     assert {q["artifact"] for q in manifest["quality"]} == {"onnxruntime-int8"}
 
 
+def test_a_packages_tokenizer_says_the_same_in_fewer_bytes(tiny_bundle: Path, tmp_path: Path) -> None:
+    build_package(Bundle.from_pretrained(tiny_bundle), tmp_path / "p.edgebert")
+    before = (tiny_bundle / "tokenizer.json").read_bytes()
+    with zipfile.ZipFile(tmp_path / "p.edgebert") as archive:
+        packed = archive.read("tokenizer.json")
+    assert json.loads(packed) == json.loads(before)
+    assert "\u72d7".encode() in packed  # a Chinese character as it is, not as six of ASCII
+    assert len(packed) < 0.7 * len(before)
+
+
 def test_without_a_target_the_int8_artifacts_are_taken(tiny_bundle: Path, tmp_path: Path, cli: Cli) -> None:
     out = tmp_path / "p.edgebert"
     assert cli("package", tiny_bundle, "-o", out).code == 0
