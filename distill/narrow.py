@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -41,6 +41,12 @@ def narrow_plan(plan: StudentPlan, shape: Student, prepared: Prepared, *, seed: 
 
     What is kept is chosen on a sample of the training text, by the seed.
     """
+    rows = np.random.default_rng(seed).permutation(prepared.rows).tolist()
+    return narrowed(plan, shape, (prepared.student_ids[row] for row in rows), progress)
+
+
+def narrowed(plan: StudentPlan, shape: Student, texts: Iterable[NDArray[Any]], progress: Progress) -> StudentPlan:
+    """As `narrow_plan`, chosen on the first of `texts`, the student's token ids."""
     has = sizes_of(plan.encoder.backbone.config)
     wanted = has.narrowed(shape)
     if shape.start == "fresh" or wanted == has:
@@ -48,7 +54,7 @@ def narrow_plan(plan: StudentPlan, shape: Student, prepared: Prepared, *, seed: 
     for name, size in (("width", wanted.width), ("feed_forward", wanted.feed_forward)):
         if size % _UNIT:
             progress.say(f"student.{name} {size} is no multiple of {_UNIT}, which processors compute fastest")
-    input_ids, mask = _sample(prepared, plan.manifest.pad_token_id, seed)
+    input_ids, mask = _sample(texts, plan.manifest.pad_token_id)
     encoder = narrow(plan.encoder, wanted, input_ids, mask)
     dimension = plan.manifest.dimension if encoder.dense else wanted.width * len(plan.manifest.pooling)
     told = [f"{name} {getattr(wanted, name)} of {getattr(has, name)}"
@@ -81,13 +87,11 @@ def narrow(encoder: SentenceEncoder, wanted: Sizes, input_ids: Tensor, mask: Ten
     return made
 
 
-def _sample(prepared: Prepared, pad_token_id: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Texts drawn by the seed, cut to 64 tokens, of at most 8192 tokens in all. Shape: (texts, seq_len) each."""
-    rows = np.random.default_rng(seed).permutation(prepared.rows)
+def _sample(texts: Iterable[NDArray[Any]], pad_token_id: int) -> tuple[Tensor, Tensor]:
+    """The first texts, cut to 64 tokens, of at most 8192 tokens in all. Shape: (texts, seq_len) each."""
     chosen: list[NDArray[Any]] = []
     tokens = 0
-    for row in rows.tolist():
-        ids = prepared.student_ids[row]
+    for ids in texts:
         ids = ids if len(ids) <= _LONGEST else np.concatenate([ids[: _LONGEST - 1], ids[-1:]])
         if tokens + len(ids) > _TOKENS:
             break

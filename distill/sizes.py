@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,6 +43,11 @@ def sizes_of(config: Any) -> Sizes:
     return Sizes(
         *(int(getattr(config, name)) for name in (_DISTILBERT if config.model_type == "distilbert" else _BERT))
     )
+
+
+def read_sizes(config: Mapping[str, Any]) -> Sizes:
+    """The sizes that a model's `config.json` tells."""
+    return Sizes(*(int(config[name]) for name in (_DISTILBERT if config["model_type"] == "distilbert" else _BERT)))
 
 
 def check_sizes(has: Sizes, shape: Student, origin: Bundle) -> None:

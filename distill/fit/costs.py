@@ -21,6 +21,7 @@ from edgebert.distill.fit.device import Device
 from edgebert.distill.fit.kept import keep, read_kept
 from edgebert.distill.fit.quick import quick_int8
 from edgebert.distill.fit.space import Candidate
+from edgebert.distill.fit.untrained import shaped
 from edgebert.distill.folder import write_model
 from edgebert.distill.layer_map import shape_of
 from edgebert.distill.recipe import Recipe
@@ -84,7 +85,7 @@ class Costs:
     progress: Progress
 
     def built(self, candidate: Candidate) -> Built:
-        """Its size and shape; it is built with weights of the teacher, untrained, and quantized."""
+        """Its size and shape; it is built untrained and quantized."""
         path = self.folder / "sizes" / f"{candidate.id}-{_digest(self.device.profile.artifacts)}.json"
         found = read_kept(path, Built)
         if found is None:
@@ -168,6 +169,7 @@ class Costs:
         plan = build_student(self.teacher, shape, seed=self.recipe.training.seed)
         tokenizers = self.folder / "tokenizers"
         plan = trim_plan(plan, shape, self.text, tokenizers / f"{shape.vocabulary}-{shape.coverage}", self.progress)
+        plan = shaped(plan, shape, self.teacher, self.calibration)
         with self.scratch() as temporary:
             model = temporary / "model"
             model.mkdir()

@@ -11,6 +11,7 @@ from pathlib import Path
 from edgebert.bundle import Bundle
 from edgebert.distill.layer_map import shape_of
 from edgebert.distill.recipe import Student
+from edgebert.distill.sizes import check_sizes, read_sizes
 from edgebert.distill.students import spread
 from edgebert.distill.vocabulary import DEFAULT_COVERAGE
 from edgebert.errors import RecipeError
@@ -28,6 +29,7 @@ class Space:
     layers: depths, the teacher's layers evenly spread; by default 2, 3, 4 and 6. take_layers: lists of layers, counted
     from 0. vocabulary: numbers of tokens to keep, 0 for all. coverage: shares of the text's tokens to keep. By default
     the vocabulary is whole, or keeps 0.9995 of the text's tokens. tables: bits of the word table; by default 8 and 4.
+    width, feed_forward: those of the layers, at most the teacher's and by default those; 0 stands for the teacher's.
     """
 
     layers: tuple[int, ...] | None = None
@@ -35,6 +37,8 @@ class Space:
     vocabulary: tuple[int, ...] | None = None
     coverage: tuple[float, ...] | None = None
     tables: tuple[int, ...] = (8, 4)
+    width: tuple[int, ...] = (0,)
+    feed_forward: tuple[int, ...] = (0,)
 
     def candidates(self, teacher: Bundle) -> tuple[Candidate, ...]:
         """The candidates for students of `teacher`, each once, those with the teacher's own tokenizer first.
@@ -42,19 +46,25 @@ class Space:
         Raises: RecipeError for an empty axis, or a value that the teacher does not allow.
         """
         config = read_config(teacher.root)
+        sizes = read_sizes(config)
         axes = (
             self._vocabularies(int(config["vocab_size"])),
             self._layers(shape_of(config).layers),
             tuple(_bits(bits) for bits in self.tables),
+            self._narrow("width", sizes.width),
+            self._narrow("feed_forward", sizes.feed_forward),
         )
         found = tuple(
             dict.fromkeys(
-                Candidate(layers, *vocabulary, tables) for vocabulary, layers, tables in itertools.product(*axes)
+                Candidate(layers, *vocabulary, tables, width, feed_forward)
+                for vocabulary, layers, tables, width, feed_forward in itertools.product(*axes)
             )
         )
         if not found:
-            raise RecipeError("the space is empty: each of layers or take_layers, vocabulary or coverage, and tables "
-                              "needs at least one value")  # fmt: skip
+            raise RecipeError("the space is empty: each of layers or take_layers, vocabulary or coverage, tables, "
+                              "width and feed_forward needs at least one value")  # fmt: skip
+        for candidate in found:
+            check_sizes(sizes, candidate.student(Student()), teacher)
         return found
 
     def _layers(self, there: int) -> tuple[tuple[int, ...], ...]:
@@ -70,6 +80,13 @@ class Space:
             if wrong := [layer for layer in take if not 0 <= layer < there]:
                 raise RecipeError(f"space.take_layers names layer {wrong[0]}; the teacher has 0 to {there - 1}")
         return (*(spread(there, depth) for depth in depths), *self.take_layers)
+
+    def _narrow(self, name: str, there: int) -> tuple[int, ...]:
+        """The values of an axis, 0 for the teacher's own."""
+        for value in getattr(self, name):
+            if value < 0:
+                raise RecipeError(f"space.{name} has {value}; it must be at least 1 and at most {there}, or 0 for that")
+        return tuple(0 if value == there else value for value in getattr(self, name))
 
     def _vocabularies(self, there: int) -> tuple[tuple[int, float | None], ...]:
         given = self.vocabulary is not None or self.coverage is not None
@@ -90,12 +107,14 @@ class Space:
 @dataclass(frozen=True)
 class Candidate:
     """One student shape: the teacher's layers it copies, tokens to keep (0 for all) or the share of the text's tokens
-    to cover, and the bits of its word table on the device."""
+    to cover, the bits of its word table on the device, its width and its feed-forward width (0 for the teacher's)."""
 
     layers: tuple[int, ...]
     vocabulary: int = 0
     coverage: float | None = None
     tables: TableBits = 8
+    width: int = 0
+    feed_forward: int = 0
 
     @property
     def id(self) -> str:
@@ -106,7 +125,8 @@ class Candidate:
     def unit(self) -> str:
         """What is trained: candidates of one unit share their training and differ in how they are quantized."""
         tokens = f"c{self.coverage}" if self.coverage is not None else f"v{self.vocabulary or 'all'}"
-        return f"l{'.'.join(map(str, self.layers))}-{tokens}"
+        sizes = "".join(f"-{key}{size}" for key, size in (("w", self.width), ("f", self.feed_forward)) if size)
+        return f"l{'.'.join(map(str, self.layers))}-{tokens}{sizes}"
 
     @property
     def trims(self) -> bool:
@@ -116,15 +136,19 @@ class Candidate:
     def student(self, base: Student) -> Student:
         """`base` in this shape."""
         return dataclasses.replace(
-            base, layers=None, take_layers=self.layers, vocabulary=self.vocabulary or None, coverage=self.coverage
-        )
+            base, layers=None, take_layers=self.layers, vocabulary=self.vocabulary or None, coverage=self.coverage,
+            width=self.width or base.width, feed_forward=self.feed_forward or base.feed_forward,
+        )  # fmt: skip
 
     def words(self, tokens: int | None = None) -> str:
         """For a screen; tokens: how many it has, where that is known."""
         count = len(self.layers)
         kept = f"{self.coverage:.4%} of the text's" if self.coverage is not None else f"{self.vocabulary or 'all'}"
         depth = f"{count} layer{'s' if count > 1 else ''} ({', '.join(map(str, self.layers))})"
-        return f"{depth}, {tokens if tokens is not None else kept} tokens, {self.tables}-bit table"
+        sizes = "".join(
+            f", {what} {size}" for what, size in (("width", self.width), ("feed-forward", self.feed_forward)) if size
+        )
+        return f"{depth}{sizes}, {tokens if tokens is not None else kept} tokens, {self.tables}-bit table"
 
 
 def read_space(path: Path) -> Space:

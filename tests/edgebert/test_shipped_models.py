@@ -56,9 +56,7 @@ def test_a_shipped_model_has_no_revisions(default: Path) -> None:
 def test_a_lone_text_is_embedded_by_the_default_model(arguments: tuple[str, ...], default: Path, cli: Cli) -> None:
     found = cli("embed", *arguments)
     assert found.code == 0, found.err
-    assert (f"edgebert: {DEFAULT_MODEL}\n" in found.err) == (
-        DEFAULT_MODEL not in arguments
-    )  # which model it was is said
+    assert (f"edgebert: {DEFAULT_MODEL}\n" in found.err) == (DEFAULT_MODEL not in arguments)
     with edgebert.load(default) as encoder:
         np.testing.assert_allclose(json.loads(found.out), encoder.encode(TEXT), atol=1e-5)
 

@@ -363,6 +363,25 @@ def test_a_trimmed_candidate_is_trained_on_and_tells_its_vocabulary(
     assert len(lineage["fit"]["rungs"]) == (2 if outcome.chosen.epochs == 1.5 else 1)
 
 
+def test_narrow_candidates_are_sized_untrained_as_they_are_when_trained(
+    tiny_teacher: Path, again: Callable[..., Outcome], tmp_path: Path
+) -> None:
+    space = Space(layers=(1,), vocabulary=(0,), tables=(8,), width=(0, 32), feed_forward=(64,))
+    outcome = again(tiny_teacher, Budget(), dataclasses.replace(OPTIONS, space=space))
+    wide, small = sorted(outcome.rows, key=lambda row: -row.size_mb)
+    assert "width 32" in small.candidate
+    assert "width" not in wide.candidate
+    chosen = outcome.chosen
+    bundle = Bundle.open(tmp_path / "out")
+    config = json.loads((bundle.root / "config.json").read_text(encoding="utf-8"))
+    assert config["intermediate_size"] == 64
+    assert config["hidden_size"] == (32 if "width 32" in chosen.candidate else 64)
+    assert bundle.manifest.dimension == 64  # the narrow one has a map into its teacher's space
+    name = "l3-vall-w32-f64-t8" if "width 32" in chosen.candidate else "l3-vall-f64-t8"
+    (kept,) = (tmp_path / "work").glob(f"*/sizes/{name}-*.json")
+    assert json.loads(kept.read_text(encoding="utf-8"))["size_mb"] == pytest.approx(chosen.size_mb, rel=0.02)
+
+
 def test_a_profile_with_a_table_is_fitted_without_timing(
     tiny_teacher: Path, done: tuple[Path, Outcome], tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:

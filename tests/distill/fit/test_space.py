@@ -56,6 +56,15 @@ def test_candidates_that_differ_in_their_tables_alone_are_trained_once() -> None
     assert len({Candidate((0, 3)).unit, Candidate((0, 3), 9).unit, Candidate((0, 3), coverage=0.9).unit}) == 3
 
 
+def test_narrow_candidates_are_their_own_and_the_teachers_width_is_none(teacher: Bundle) -> None:
+    space = Space(layers=(1,), vocabulary=(0,), tables=(8,), width=(0, 64, 32), feed_forward=(128, 64))
+    found = space.candidates(teacher)
+    assert [(c.width, c.feed_forward) for c in found] == [(0, 0), (0, 64), (32, 0), (32, 64)]
+    assert len({c.unit for c in found}) == 4
+    assert found[3].student(Student()) == Student(take_layers=(3,), width=32, feed_forward=64)
+    assert found[3].words() == "1 layer (3), width 32, feed-forward 64, all tokens, 8-bit table"
+
+
 def test_a_candidate_in_words() -> None:
     assert Candidate((0, 3), tables=4).words() == "2 layers (0, 3), all tokens, 4-bit table"
     assert Candidate((3,), vocabulary=90).words() == "1 layer (3), 90 tokens, 8-bit table"
@@ -66,7 +75,7 @@ def test_a_candidate_in_words() -> None:
 @pytest.mark.parametrize(
     ("space", "message"),
     [
-        (Space(layers=()), "the space is empty: each of layers or take_layers, vocabulary or coverage, and tables"),
+        (Space(layers=()), "the space is empty: each of layers or take_layers, vocabulary or coverage, tables"),
         (Space(tables=()), "the space is empty"),
         (Space(vocabulary=()), "the space is empty"),
         (Space(layers=(5,)), "space.layers has 5; the teacher has 1 to 4 layers to copy"),
@@ -77,6 +86,11 @@ def test_a_candidate_in_words() -> None:
         (Space(vocabulary=(165,)), "space.vocabulary has 165; it must be at least 1 and below the teacher's 165"),
         (Space(coverage=(1.5,)), "space.coverage has 1.5; it must be above 0 and at most 1"),
         (Space(tables=(6,)), "space.tables has 6; it must be 4 or 8"),
+        (Space(width=()), "the space is empty"),
+        (Space(width=(-1,)), "space.width has -1; it must be at least 1 and at most 64, or 0 for that"),
+        (Space(width=(30,)), "student.width is 30; the heads copied from "),
+        (Space(width=(128,)), "student.width is 128, and the layers copied from "),
+        (Space(feed_forward=(256,)), "student.feed_forward is 256, and the layers copied from "),
     ],
 )
 def test_a_space_that_does_not_fit_the_teacher_is_refused(space: Space, message: str, teacher: Bundle) -> None:
@@ -94,7 +108,7 @@ def test_a_space_is_read_from_toml(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("depth = [2]\n", "unknown key 'depth'; known are coverage, layers, tables, take_layers, vocabulary"),
+        ("depth = [2]\n", "unknown key 'depth'; known are coverage, feed_forward, layers, tables, take_layers, voca"),
         ("layers = 2\n", "layers: a list is wanted, not 2"),
         ("layers = [\n", "is not TOML"),
     ],
