@@ -20,11 +20,14 @@ from edgebert.files import new_file
 from edgebert.schema import parse, read_toml
 from edgebert.texts import read_rows
 
+_CHINESE = 0x2E80  # of the characters from here on
+
 
 @dataclass(frozen=True)
 class Mix:
     """take: sentences by source, at most, drawn by the seed. passages: the same for passages, each of `join` to
-    `join_most` neighbours that together have at most `characters` characters; none of them overlap.
+    `join_most` neighbours that together have at most `characters` characters. None of them overlap; where a source has
+    fewer than are wanted, its sentences are shuffled and joined again.
     """
 
     take: dict[str, int]
@@ -32,7 +35,6 @@ class Mix:
     join: int = 3
     join_most: int = 6
     characters: int = 700
-    between: str = " "
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -63,7 +65,10 @@ def mixed(tables: Sequence[Path], mix: Mix) -> list[str]:
         texts = by_source[name]
         found += [texts[i] for i in np.sort(rng.permutation(len(texts))[:count])]
     for name, count in sorted(mix.passages.items()):
-        passages = _passages(by_source[name], mix, rng)
+        sentences = by_source[name]
+        passages = _passages(sentences, mix, rng)
+        while passages and len(passages) < count:
+            passages += _passages([sentences[i] for i in rng.permutation(len(sentences))], mix, rng)
         found += [passages[i] for i in np.sort(rng.permutation(len(passages))[:count])]
     return [found[i] for i in rng.permutation(len(found))]
 
@@ -73,12 +78,17 @@ def _passages(sentences: Sequence[str], mix: Mix, rng: np.random.Generator) -> l
     found, at = [], 0
     while at < len(sentences):
         run = list(sentences[at : at + int(rng.integers(mix.join, mix.join_most + 1))])
-        while len(run) > 1 and len(mix.between.join(run)) > mix.characters:
+        while len(run) > 1 and len(_joined(run)) > mix.characters:
             run.pop()
         if len(run) >= mix.join:
-            found.append(mix.between.join(run))
+            found.append(_joined(run))
         at += len(run)
     return found
+
+
+def _joined(sentences: Sequence[str]) -> str:
+    """One text of them, with a blank between two unless the first ends in Chinese."""
+    return "".join(text if ord(text[-1]) >= _CHINESE else f"{text} " for text in sentences).rstrip()
 
 
 @click.command(help=__doc__)

@@ -157,9 +157,9 @@ class Costs:
         with tempfile.TemporaryDirectory(dir=home) as temporary:
             yield Path(temporary)
 
-    def tidy(self) -> None:
-        """Removes what was built to be measured, and what a killed process left."""
-        for name in ("built", "scratch"):
+    def tidy(self, *trained: str) -> None:
+        """Removes what was built to be measured, and what a killed process left; trained: further folders."""
+        for name in ("built", "scratch", *trained):
             shutil.rmtree(self.folder / name, ignore_errors=True)
 
     def _build(self, candidate: Candidate) -> Path:

@@ -82,6 +82,21 @@ def test_a_default_model_is_made_and_an_interrupted_build_goes_on(
         assert np.array_equal(encoder.encode(sentences(3)), vectors)
 
 
+def test_passages_are_neighbours_and_beyond_one_round_shuffled(tmp_path: Path) -> None:
+    path = tmp_path / "zh.tsv"
+    chinese = [f"\u7b2c{i}\u53e5\u3002" for i in range(100, 160)]
+    rows = [f"{text}\tzh" for text in chinese] + [f"Sentence {i}.\ten" for i in range(60)]
+    path.write_text("\n".join(["text\tsource", *rows]), encoding="utf-8")
+    shape = {"join": 2, "join_most": 4, "characters": 24}
+    few, many = (mixed([path], Mix(take={}, passages={"zh": n, "en": 5}, **shape)) for n in (10, 90))  # type: ignore[arg-type]
+    whole = "".join(chinese)
+    assert [len([t for t in texts if t[0] == "\u7b2c"]) for texts in (few, many)] == [10, 90]
+    assert all(text in whole for text in few if text[0] == "\u7b2c")
+    assert len({text for text in many if text in whole and text[0] == "\u7b2c"}) < 60
+    assert all(len(text) <= 24 for text in many)
+    assert all(". Sentence" in text for text in few if text[0] == "S")
+
+
 def test_what_is_too_large_is_no_default_model(home: Path, table: Path, tiny_teacher: Path, tmp_path: Path) -> None:
     model = home / "model.toml"
     model.write_text(model.read_text(encoding="utf-8").replace("max_mb = 1.0", "max_mb = 0.01"), encoding="utf-8")
