@@ -9,6 +9,7 @@ Source: Jégou, Douze and Schmid 2011, "Product Quantization for Nearest Neighbo
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -18,30 +19,43 @@ from edgebert.distill.prepare import Prepared
 from edgebert.distill.recipe import Student
 from edgebert.distill.students import StudentPlan
 from edgebert.errors import RecipeError
+from edgebert.files import new_file
 from edgebert.progress import Progress
+from edgebert.quantize.table_codes import CODES, table_codes
 
-CODES = 256
 _ROUNDS = 15  # of k-means; further ones gain less than a hundredth of the error
 
 
-def code_plan(plan: StudentPlan, shape: Student, prepared: Prepared, *, seed: int, progress: Progress) -> StudentPlan:
-    """The student with its word table made of codes, if `shape` asks for it.
-
-    Raises: RecipeError when the codes do not divide the width.
-    """
-    if shape.table_codes is None:
-        return plan
-    table = plan.encoder.backbone.get_input_embeddings()
-    assert isinstance(table, nn.Embedding)
-    if table.embedding_dim % shape.table_codes:
+def check_codes(plan: StudentPlan, shape: Student) -> None:
+    """Raises: RecipeError when the codes that `shape` asks for do not divide the width of the word vectors."""
+    table = _table(plan)
+    if shape.table_codes is not None and table.embedding_dim % shape.table_codes:
         raise RecipeError(
             f"student.table_codes is {shape.table_codes}, which does not divide the width of the word vectors, "
             f"{table.embedding_dim}"
         )
+
+
+def is_coded(plan: StudentPlan) -> bool:
+    """Whether the student's word table is made of codes, as a start's can be."""
+    return table_codes(_table(plan).weight.detach().numpy()) is not None
+
+
+def code_plan(
+    plan: StudentPlan, shape: Student, prepared: Prepared, path: Path, *, seed: int, progress: Progress
+) -> StudentPlan:
+    """The student with its word table made of codes, if `shape` asks for it; the table is kept in the file `path`."""
+    if shape.table_codes is None:
+        return plan
+    table = _table(plan)
     ids = np.concatenate([prepared.student_ids[row] for row in prepared.rows.tolist()])
     counts = torch.from_numpy(np.bincount(ids, minlength=table.num_embeddings)).float()
     weight = table.weight.detach()
-    coded = code_table(weight, counts, shape.table_codes, seed=seed, progress=progress)
+    if not path.exists():
+        found = code_table(weight, counts, shape.table_codes, seed=seed, progress=progress)
+        with new_file(path, replace=True) as partial, partial.open("wb") as stream:
+            np.save(stream, found.numpy())
+    coded = torch.from_numpy(np.load(path))
     lost = ((coded - weight) ** 2).sum(1) / (weight**2).sum(1).clamp_min(1e-12)
     share = 100 * float((lost * counts).sum() / counts.sum())
     progress.say(f"word table: codes of {shape.table_codes} dimensions; {share:.1f} % of a token's square is lost")
@@ -50,11 +64,18 @@ def code_plan(plan: StudentPlan, shape: Student, prepared: Prepared, *, seed: in
     return dataclasses.replace(plan, start=f"{plan.start}, word vectors in codes of {shape.table_codes} dimensions")
 
 
+def _table(plan: StudentPlan) -> nn.Embedding:
+    table = plan.encoder.backbone.get_input_embeddings()
+    assert isinstance(table, nn.Embedding)
+    return table
+
+
 def code_table(table: Tensor, counts: Tensor, width: int, *, seed: int = 0, progress: Progress | None = None) -> Tensor:
     """`table` with each run of `width` columns made of at most 256 different vectors, exact in float16.
 
     Found by k-means in which a row weighs the square root of its count, and at least 1: frequent words lose least, and
-    no word is given up. Shape: table (rows, columns), counts (rows,) -> (rows, columns); `width` divides the columns.
+    no word is given up. Runs that have no more values than that stay as they are. Shape: table (rows, columns), counts
+    (rows,) -> (rows, columns); `width` divides the columns.
     """
     weights = counts.float().clamp_min(1).sqrt()
     generator = torch.Generator().manual_seed(seed)
@@ -69,14 +90,15 @@ def code_table(table: Tensor, counts: Tensor, width: int, *, seed: int = 0, prog
 
 def _k_means(points: Tensor, weights: Tensor, generator: torch.Generator) -> Tensor:
     """Each point's nearest centre. Shape: points (rows, width), weights (rows,) -> (rows, width)."""
-    count = min(CODES, len(points))
-    drawn = torch.multinomial(weights, count, generator=generator)
+    if len(np.unique(points.numpy(), axis=0)) <= CODES:
+        return points.half().float()
+    drawn = torch.multinomial(weights, CODES, generator=generator)
     centres = points[drawn].clone()
     for _ in range(_ROUNDS):
         nearest = _nearest(points, centres)
         sums = torch.zeros_like(centres).index_add_(0, nearest, points * weights[:, None])
-        mass = torch.zeros(count).index_add_(0, nearest, weights)
-        spare = points[torch.multinomial(weights, count, generator=generator)]  # for a centre that nothing is near to
+        mass = torch.zeros(CODES).index_add_(0, nearest, weights)
+        spare = points[torch.multinomial(weights, CODES, generator=generator)]  # for a centre that nothing is near to
         centres = torch.where(mass[:, None] > 0, sums / mass[:, None].clamp_min(1e-12), spare)
     centres = centres.half().float()
     return centres[_nearest(points, centres)]

@@ -58,9 +58,17 @@ class History:
 
 
 def write_beside(out: Path, history: History, *, title: str) -> None:
-    """Writes OUT.training.csv and OUT.training.svg beside the folder `out`, over those of an earlier student."""
+    """Writes OUT.training.csv and OUT.training.svg beside the folder `out`, over those of an earlier student.
+
+    Where nothing was trained there are none, and the earlier ones go.
+    """
+    paths = {suffix: out.with_name(f"{out.name}.training.{suffix}") for suffix in ("csv", "svg")}
+    if not history.points:
+        for path in paths.values():
+            path.unlink(missing_ok=True)
+        return
     for suffix, content in (("csv", as_csv(history)), ("svg", as_svg(history, title))):
-        with new_file(out.with_name(f"{out.name}.training.{suffix}"), replace=True) as partial:
+        with new_file(paths[suffix], replace=True) as partial:
             partial.write_text(content, encoding="utf-8", newline="\n")
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from edgebert.batching import pad
+from edgebert.distill.codes import is_coded
 from edgebert.distill.decide import plan_layers
 from edgebert.distill.encoder import Dense, Encoded, SentenceEncoder, encode_ids
 from edgebert.distill.fake_quant import FakeQuant
@@ -123,8 +124,7 @@ def build_model(
     others: the answers of `recipe.teachers`.
     """
     encoder, freeze = plan.encoder.eval(), recipe.training.freeze_embeddings
-    coded = recipe.student.table_codes is not None
-    if plan.copied_embeddings or coded if freeze is None else freeze:
+    if plan.copied_embeddings or is_coded(plan) if freeze is None else freeze:
         encoder.backbone.get_input_embeddings().weight.requires_grad_(False)
     for module in encoder.modules():
         if isinstance(module, nn.Dropout):
@@ -146,7 +146,7 @@ def build_model(
         encoder.normalize = normalize
         to_teacher = start(torch.from_numpy(ours), torch.from_numpy(cache.vectors(rows)))
         if keep:
-            encoder.dense.append(Dense(to_teacher, nn.Identity()))
+            _add_map(encoder, to_teacher)
             to_teacher = None
     model = DistillationModel(encoder, weights, to_teacher=to_teacher, hidden_to_teacher=hidden_to_teacher)
     model.matryoshka, model.temperature = recipe.objectives.matryoshka, recipe.objectives.temperature
@@ -159,6 +159,20 @@ def build_model(
             encoder, model.beside, model.plan, lambda r: (prepared.student_ids[r], prepared.teacher_ids[r]), few_rows
         )
     return model
+
+
+def _add_map(encoder: SentenceEncoder, linear: nn.Linear) -> None:
+    """Puts `linear` behind the pooling; into the last dense layer where that is linear, too."""
+    last = encoder.dense[-1] if encoder.dense else None
+    if not isinstance(last, Dense) or not isinstance(last.activation_function, nn.Identity):
+        encoder.dense.append(Dense(linear, nn.Identity()))
+        return
+    both = nn.Linear(last.linear.in_features, linear.out_features, bias=last.linear.bias is not None)
+    with torch.no_grad():
+        both.weight.copy_(linear.weight @ last.linear.weight)
+        if both.bias is not None:
+            both.bias.copy_(linear.weight @ last.linear.bias)
+    encoder.dense[-1] = Dense(both, nn.Identity())
 
 
 def _sample(rows: NDArray[np.int64], count: int) -> NDArray[np.int64]:

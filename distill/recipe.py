@@ -156,9 +156,19 @@ class Recipe:
                 f"student.table_codes is {s.table_codes}, and training.freeze_embeddings false: word vectors that are "
                 "trained would leave their codes, so leave one of the two out"
             )
+        if s.table_codes is not None and s.start == "fresh":
+            raise RecipeError(
+                f'student.table_codes is {s.table_codes}, and student.start "fresh": random word vectors would stay as '
+                "they are; start from a model, or leave the codes out"
+            )
+        if s.table_codes is not None and t.qat:
+            raise RecipeError(
+                f"student.table_codes is {s.table_codes}, and training.qat {t.qat}, which imitates a table of 8 bits: "
+                "leave one of the two out"
+            )
         for name in ("layers", "width", "heads", "feed_forward", "table_codes", "max_length"):
             if (value := getattr(s, name)) is not None:
-                _at_least(f"student.{name}", value, 3 if name == "max_length" else 1)
+                _at_least(f"student.{name}", value, {"max_length": 3, "table_codes": 2}.get(name, 1))
         if not 0 <= t.seed <= _LARGEST_SEED:
             raise RecipeError(f"training.seed is {t.seed}; it must be within 0 to {_LARGEST_SEED}")
         if not 0 <= t.warmup < 1:

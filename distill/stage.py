@@ -21,7 +21,7 @@ from edgebert.cache import cache_folder
 from edgebert.card import model_card
 from edgebert.distill.agreement import Agreement, agreement
 from edgebert.distill.batches import Collator, LengthSampler, Rows
-from edgebert.distill.codes import code_plan
+from edgebert.distill.codes import check_codes, code_plan
 from edgebert.distill.corpus import Corpus, open_corpus
 from edgebert.distill.decide import decide_weights
 from edgebert.distill.encoder import encode_ids
@@ -124,8 +124,12 @@ def _distill(
     if reading.warning:
         progress.say(f"warning: {reading.warning}")
     plan = narrow_plan(plan, recipe.student, prepared, seed=recipe.training.seed, progress=progress)
-    plan = code_plan(plan, recipe.student, prepared, seed=recipe.training.seed, progress=progress)
+    check_codes(plan, recipe.student)
     weights = decide_weights(recipe, plan, prepared, teacher, pairs=found_pairs is not None)
+    with state.main_process_first():
+        plan = code_plan(
+            plan, recipe.student, prepared, folder / "codes.npy", seed=recipe.training.seed, progress=progress
+        )
     if recipe.training.epochs == 0:
         weights = {}  # nothing is learnt: hidden states need not be computed
     if prepared.aligned is not None:
@@ -159,7 +163,7 @@ def _distill(
     before = measure()
     progress.say(f"before training: {_words(before)}")
     rows = prepared.rows
-    if share < 1:
+    if share < 1 and steps:
         with state.main_process_first():
             rows = hardest(
                 model, prepared, cache, share, pad_token_id=plan.manifest.pad_token_id, path=folder / "hardest.npy",
@@ -227,8 +231,7 @@ def _distill(
         if recipe.training.patience and (best := trained.history.best) is not None:
             lineage["early_stop"] = {"stopped_at": trained.stopped, "kept_step": best.step}
         _write(plan, model, out, lineage, after)
-        if trained.history.points:
-            write_beside(out, trained.history, title=f"{out.name}: training")
+        write_beside(out, trained.history, title=f"{out.name}: training")
         shutil.rmtree(folder, ignore_errors=True)
     state.wait_for_everyone()
     return Bundle.open(out)

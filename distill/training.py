@@ -113,7 +113,7 @@ def train(run: TrainingRun, *, processes: int = 1) -> Trained:
 
 def count_steps(settings: Training, rows: int, processes: int) -> int:
     """How many steps training takes: none for no epoch, else at least one."""
-    return max(settings.epochs > 0, round(settings.epochs * steps_per_epoch(settings, rows, processes)))
+    return max(int(settings.epochs > 0), round(settings.epochs * steps_per_epoch(settings, rows, processes)))
 
 
 def steps_per_epoch(settings: Training, rows: int, processes: int) -> int:

@@ -23,7 +23,7 @@ from edgebert.distill.readings import Trimming, count_tokens, describe, read
 from edgebert.distill.recipe import Student
 from edgebert.distill.students import StudentPlan
 from edgebert.distill.vocabulary import Characters, choose, rebuild, token_ids, unknown_id
-from edgebert.errors import BundleError, DataError
+from edgebert.errors import BundleError, DataError, RecipeError
 from edgebert.files import new_folder, require_writable
 from edgebert.manifest import OFFSET_POSITIONS
 from edgebert.pretrained import read_config
@@ -83,6 +83,11 @@ def trim_plan(plan: StudentPlan, shape: Student, text: Corpus, folder: Path, pro
     Raises: BundleError, DataError, RecipeError; see `trim_tokenizer`.
     """
     if shape.vocabulary is None and shape.coverage is None:
+        if shape.characters != "all":
+            raise RecipeError(
+                f"student.characters is {shape.characters!r}, and the whole vocabulary is kept: give "
+                "student.vocabulary or student.coverage, or leave it out"
+            )
         return plan
     smaller, kept, facts = trim_tokenizer(
         plan.tokenizer_of,

@@ -15,6 +15,7 @@ Source: Abdaoui, Pradel and Sigel 2020, "Load what you need", arXiv:2010.05609, 
 from __future__ import annotations
 
 import copy
+import json
 import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
@@ -30,6 +31,7 @@ Characters = Literal["all", "used"]
 MODELS = ("WordPiece", "Unigram", "BPE")
 DEFAULT_COVERAGE = 0.9995
 _BYTE = re.compile("<0x[0-9A-F]{2}>")
+_BEGINNING = "\u2581"
 _HAN = re.compile("[\u3400-\u4dbf\u4e00-\u9fff]")
 
 
@@ -52,12 +54,15 @@ def unknown_id(content: Mapping[str, Any]) -> int | None:
     return None if found is None else int(found)
 
 
-def always_kept(content: Mapping[str, Any]) -> set[int]:
-    """The ids that no trimming drops: added and special tokens, single characters, bytes, and Unigram's least score."""
+def always_kept(content: Mapping[str, Any], but: Collection[int] = ()) -> set[int]:
+    """The ids that no trimming drops: added and special tokens, single characters, bytes, and Unigram's least score.
+
+    but: single characters that may go.
+    """
     ids, model = token_ids(content), content["model"]
     kept = {int(token["id"]) for token in content.get("added_tokens", ())}
     kept |= set(_processor_ids(content.get("post_processor") or {}))
-    kept |= {i for token, i in ids.items() if _is_last_resort(token, content)}
+    kept |= {i for token, i in ids.items() if i not in but and _is_last_resort(token, content)}
     if (unknown := unknown_id(content)) is not None:
         kept.add(unknown)
     if _kind(model) == "Unigram":
@@ -88,10 +93,8 @@ def choose(
     if not 0 < share <= 1:
         raise RecipeError(f"the coverage is {share}; it must be above 0 and at most 1")
     parts = _parts(content)
-    always = always_kept(content)
-    if characters == "used":
-        always -= {i for i in _foreign_characters(content) if not counts[i]}
-    kept = set(_closed(always | set(also), parts))
+    spare = [i for i in _foreign_characters(content) if not counts[i]] if characters == "used" else []
+    kept = set(_closed(always_kept(content, spare) | set(also), parts))
     if keep is not None and keep < len(kept):
         raise RecipeError(
             f"a vocabulary of {keep} tokens is too small: {len(kept)} are always kept (special tokens, single "
@@ -159,12 +162,14 @@ def _is_last_resort(token: str, content: Mapping[str, Any]) -> bool:
 
 
 def _foreign_characters(content: Mapping[str, Any]) -> set[int]:
-    """The ids of single characters outside ASCII; of no added token and no byte."""
+    """The ids of single characters outside ASCII, without bytes, which byte-level BPE writes as such characters, and
+    without the mark of a word's beginning."""
+    if "ByteLevel" in json.dumps([content.get("pre_tokenizer"), content.get("decoder")]):
+        return set()
     inside = content["model"].get("continuing_subword_prefix") or ""
-    added = {int(token["id"]) for token in content.get("added_tokens", ())}
     return {
         i for token, i in token_ids(content).items()
-        if i not in added and _is_last_resort(token, content) and not token.removeprefix(inside).isascii()
+        if token != _BEGINNING and _is_last_resort(token, content) and not token.removeprefix(inside).isascii()
     }  # fmt: skip
 
 

@@ -20,8 +20,6 @@ from edgebert.files import new_file
 from edgebert.schema import parse, read_toml
 from edgebert.texts import read_rows
 
-_CHINESE = 0x2E80  # of the characters from here on
-
 
 @dataclass(frozen=True)
 class Mix:
@@ -55,7 +53,7 @@ def mixed(tables: Sequence[Path], mix: Mix) -> list[str]:
     by_source: dict[str, list[str]] = {name: [] for name in (*mix.take, *mix.passages)}
     for table in tables:
         for row in read_rows(table):
-            if (texts := by_source.get(row["source"])) is not None:
+            if row["text"] and (texts := by_source.get(row["source"])) is not None:
                 texts.append(row["text"])
     if missing := sorted(name for name, texts in by_source.items() if not texts):
         raise DataError(f"no text of the source {missing[0]!r} in {', '.join(map(str, tables))}")
@@ -67,8 +65,11 @@ def mixed(tables: Sequence[Path], mix: Mix) -> list[str]:
     for name, count in sorted(mix.passages.items()):
         sentences = by_source[name]
         passages = _passages(sentences, mix, rng)
-        while passages and len(passages) < count:
-            passages += _passages([sentences[i] for i in rng.permutation(len(sentences))], mix, rng)
+        while len(passages) < count:
+            more = _passages([sentences[i] for i in rng.permutation(len(sentences))], mix, rng)
+            if not more:
+                break
+            passages += more
         found += [passages[i] for i in np.sort(rng.permutation(len(passages))[:count])]
     return [found[i] for i in rng.permutation(len(found))]
 
@@ -87,8 +88,16 @@ def _passages(sentences: Sequence[str], mix: Mix, rng: np.random.Generator) -> l
 
 
 def _joined(sentences: Sequence[str]) -> str:
-    """One text of them, with a blank between two unless the first ends in Chinese."""
-    return "".join(text if ord(text[-1]) >= _CHINESE else f"{text} " for text in sentences).rstrip()
+    """One text of them, with a blank between two unless one of them is Chinese there."""
+    found = sentences[0]
+    for text in sentences[1:]:
+        found += text if _is_chinese(found[-1]) or _is_chinese(text[0]) else f" {text}"
+    return found
+
+
+def _is_chinese(character: str) -> bool:
+    """Whether it is a Chinese character, or punctuation as wide as one."""
+    return "\u2e80" <= character < "\uac00" or character >= "\uf900"
 
 
 @click.command(help=__doc__)

@@ -17,6 +17,7 @@ from pathlib import Path
 from edgebert.bench import Subject, bench
 from edgebert.bundle import Bundle, seal
 from edgebert.distill.corpus import Corpus
+from edgebert.distill.decide import plan_layers
 from edgebert.distill.fit.device import Device
 from edgebert.distill.fit.kept import keep, read_kept
 from edgebert.distill.fit.quick import quick_int8
@@ -157,9 +158,9 @@ class Costs:
         with tempfile.TemporaryDirectory(dir=home) as temporary:
             yield Path(temporary)
 
-    def tidy(self, *trained: str) -> None:
-        """Removes what was built to be measured, and what a killed process left; trained: further folders."""
-        for name in ("built", "scratch", *trained):
+    def tidy(self) -> None:
+        """Removes what was built to be measured, and what a killed process left."""
+        for name in ("built", "scratch"):
             shutil.rmtree(self.folder / name, ignore_errors=True)
 
     def _build(self, candidate: Candidate) -> Path:
@@ -168,8 +169,16 @@ class Costs:
             return place
         plan = build_student(self.teacher, shape, seed=self.recipe.training.seed)
         tokenizers = self.folder / "tokenizers"
-        plan = trim_plan(plan, shape, self.text, tokenizers / f"{shape.vocabulary}-{shape.coverage}", self.progress)
+        plan = trim_plan(
+            plan,
+            shape,
+            self.text,
+            tokenizers / f"{shape.vocabulary}-{shape.coverage}-{shape.characters}",
+            self.progress,
+        )
         plan = shaped(plan, shape, self.teacher, self.calibration)
+        weights = self.recipe.objectives.weights(aligned=True)
+        plan_layers(self.recipe.objectives, weights, plan, self.teacher)  # what cannot be trained is told now
         with self.scratch() as temporary:
             model = temporary / "model"
             model.mkdir()

@@ -66,6 +66,13 @@ def opened(
         raise RecipeError(
             f"student.start is {recipe.student.start!r}; edgebert fit copies the teacher's layers: leave it out"
         )
+    if recipe.student.table_codes is not None:
+        raise RecipeError(
+            f"student.table_codes is {recipe.student.table_codes}; a fit looks for tables of 8 and 4 bits "
+            "(space.tables): leave it out"
+        )
+    if recipe.student.projection == "rotate":
+        raise RecipeError('student.projection is "rotate"; a fit trains its students: use "keep" or "drop"')
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise RecipeError("edgebert fit times models and runs in one process: start it without torchrun")
     if any(str(path) == "-" for path in corpus):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import itertools
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,11 +39,13 @@ class Rungs:
     def train(self, candidate: Candidate, chain: Chain) -> float:
         """Trains `candidate` through the rungs of `chain`, of which the last may be missing; what it keeps in fp32."""
         path = self._path(candidate, chain)
+        work = self.costs.folder / "runs" / f"{candidate.unit}-{path.name}"
         if not path.exists():
             distill(
-                self.costs.teacher, self.corpus, path, self._recipe(candidate, chain), column=self.column,
-                work=self.costs.folder / "runs", progress=self.costs.progress,
+                self.costs.teacher, self.corpus, path, self._recipe(candidate, chain), column=self.column, work=work,
+                progress=self.costs.progress,
             )  # fmt: skip
+        shutil.rmtree(work, ignore_errors=True)  # a process that is killed just after its student is whole leaves it
         return self._scored(self._beside(path, "fp32"), lambda: torch_embedder(Bundle.open(path)))
 
     def int8(self, candidate: Candidate, chain: Chain) -> float:

@@ -64,7 +64,10 @@ class Space:
             raise RecipeError("the space is empty: each of layers or take_layers, vocabulary or coverage, tables, "
                               "width and feed_forward needs at least one value")  # fmt: skip
         for candidate in found:
-            check_sizes(sizes, candidate.student(Student()), teacher)
+            try:
+                check_sizes(sizes, candidate.student(Student()), teacher)
+            except RecipeError as problem:
+                raise RecipeError(f"space: {problem}") from None
         return found
 
     def _layers(self, there: int) -> tuple[tuple[int, ...], ...]:
@@ -137,7 +140,8 @@ class Candidate:
         """`base` in this shape."""
         return dataclasses.replace(
             base, layers=None, take_layers=self.layers, vocabulary=self.vocabulary or None, coverage=self.coverage,
-            width=self.width or base.width, feed_forward=self.feed_forward or base.feed_forward,
+            width=self.width or None, feed_forward=self.feed_forward or None,
+            characters=base.characters if self.trims else "all",
         )  # fmt: skip
 
     def words(self, tokens: int | None = None) -> str:

@@ -58,7 +58,6 @@ class _Fit:
         self.judge.prepare()
         fitting = self._fitting()
         self._train(fitting)
-        self.costs.tidy("runs")  # a process that was killed just after its student was whole leaves its checkpoints
         self.progress.start("int8 of what was trained", len(fitting))
         for candidate in fitting:
             kept = self.rungs.int8(candidate, self.chains[candidate.unit])

@@ -58,8 +58,8 @@ def _weights(ctx: click.Context, param: click.Parameter, value: tuple[str, ...])
 @click.option("--characters", type=click.Choice(["all", "used"]), help="Which single characters outside ASCII a "
               "smaller vocabulary keeps in any case.")  # fmt: skip
 @click.option("--table-codes", type=int, help="Make the word vectors of codes, one byte for so many dimensions.")
-@click.option("--projection", type=click.Choice(["keep", "drop", "rotate"]), help="The map into the teacher's space "
-              "where the dimensions differ: keep it, use it in training only, or keep it as a rotation.")  # fmt: skip
+@click.option("--projection", type=click.Choice(["keep", "drop", "rotate"]), help="The map into the teacher's space: "
+              "where dimensions differ keep it, or use it in training only; or keep a rotation, always.")  # fmt: skip
 @click.option("--vector", type=float, help="Weight of the sentence vector objective.")
 @click.option("--similarity", type=float, help="Weight of the similarity structure objective.")
 @click.option("--hidden", type=float, help="Weight of the last hidden state objective.")

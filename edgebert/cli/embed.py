@@ -66,11 +66,11 @@ def command(
     """
     from edgebert.hub import DEFAULT_MODEL
 
-    if model is None or (not texts and not files and out is None and _is_text(model)):
+    default = model is None or (not texts and not files and out is None and _is_text(model))
+    if model is None or default:
         if model is None and not texts:
             raise click.UsageError("give a text, a MODEL and FILES, or --text TEXT")
         texts, model = (model,) if model is not None else texts, DEFAULT_MODEL
-        click.echo(f"edgebert: {DEFAULT_MODEL}", err=True)
     if texts and (files or out):
         raise click.UsageError("--text prints to the screen; it does not go with FILES or --out")
     if not texts and out is None:
@@ -82,6 +82,8 @@ def command(
 
     if out is not None:
         refuse_existing(out)
+    if default:
+        click.echo(f"edgebert: {DEFAULT_MODEL}", err=True)
     with load(
         model,
         engine=engine,

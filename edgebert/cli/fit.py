@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 @click.option("--dev", type=click.Path(path_type=Path), metavar="FILE", help="Judge by pairs: JSONL, CSV, TSV or "
               "Parquet with text, text_pair and score. Not a test split.")  # fmt: skip
 @click.option("--space", type=click.Path(path_type=Path), metavar="FILE", help="The candidates as TOML: layers, "
-              "take_layers, vocabulary, coverage, tables; see docs/distillation.md.")  # fmt: skip
+              "take_layers, vocabulary, coverage, tables, width, feed_forward; see docs/distillation.md.")  # fmt: skip
 @click.option("--measure-only", is_flag=True, help="Train nothing: time every shape on this machine and write a "
               "profile with the table.")  # fmt: skip
 @click.option("--engine", type=click.Choice(["openvino", "onnxruntime"]), default="openvino", show_default=True,

@@ -28,11 +28,10 @@ from onnx import NodeProto, TensorProto, helper
 from edgebert.engines.quiet import quiet_import
 from edgebert.quantize.context import Context
 from edgebert.quantize.graph import Array, Graph, Table
+from edgebert.quantize.table_codes import CODES, table_codes
 
 _MIN_ROWS = 64  # smaller tables, such as token types, are not worth the nodes
 _BLOCK = 32
-CODES = 256  # that a byte tells apart
-_CODE_WIDTHS = (16, 12, 8, 6, 4, 3, 2)
 _TINY = 1e-12
 _CLIPS = np.linspace(1.0, 0.4, 25, dtype=np.float32)
 
@@ -53,7 +52,7 @@ class WeightOnly:
         largest = max((graph.value(table.weight).size for table in tables), default=0)
         for table in tables if self.tables < 32 else ():
             weight = graph.value(table.weight)
-            if weight.size == largest and (found := table_codes(weight)) is not None:
+            if (found := table_codes(weight)) is not None:
                 graph.replace(table.node, _coded(graph, table, *found))
                 continue
             four = self.tables == 4 and weight.size == largest and weight.shape[1] % 2 == 0
@@ -146,31 +145,6 @@ def _coded(graph: Graph, table: Table, codes: NDArray[np.uint8], vectors: Array)
         helper.make_node("Cast", [f"{base}_runs"], [f"{base}_float"], name=f"{base}_float", to=TensorProto.FLOAT),
         helper.make_node("Reshape", [f"{base}_float", name["shape"]], [table.node.output[0]], name=f"{base}_join"),
     ]
-
-
-def table_codes(weight: Array) -> tuple[NDArray[np.uint8], Array] | None:
-    """The codes of a table whose runs of columns take 256 values each at most, and the values; None for any other.
-
-    Shape: weight (rows, width) -> (rows, places), (places, 256, width / places).
-    """
-    for width in _CODE_WIDTHS:
-        if weight.shape[1] % width == 0 and len(weight) > CODES:
-            found = _runs(weight.reshape(len(weight), -1, width))
-            if found is not None:
-                return found
-    return None
-
-
-def _runs(runs: Array) -> tuple[NDArray[np.uint8], Array] | None:
-    """Shape: runs (rows, places, width); see `table_codes`."""
-    codes = np.empty(runs.shape[:2], np.uint8)
-    vectors = np.zeros((runs.shape[1], CODES, runs.shape[2]), np.float32)
-    for place in range(runs.shape[1]):
-        values, inverse = np.unique(runs[:, place], axis=0, return_inverse=True)
-        if len(values) > CODES:
-            return None
-        codes[:, place], vectors[place, : len(values)] = inverse.reshape(-1), values
-    return codes, vectors
 
 
 def _gather(table: Table, codes: str, suffix: str) -> list[NodeProto]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import onnx
+import onnx.numpy_helper
 import pytest
 import torch
 from conftest import Result
@@ -15,8 +17,8 @@ from safetensors.torch import load_file
 from edgebert.bundle import Bundle
 from edgebert.distill.codes import CODES, code_table
 from edgebert.models import open_model
-from edgebert.quantize.passes.weight_only import table_codes
 from edgebert.quantize.stage import Options, quantize
+from edgebert.quantize.table_codes import table_codes
 
 Cli = Callable[..., Result]
 QUICK = ("--batch-size", "16", "--epochs", "0.3", "--held-out", "60", "--precision", "fp32")
@@ -68,7 +70,10 @@ def test_a_student_keeps_its_codes_through_training_and_int8(corpus_file: Path, 
     bundle, *_ = quantize(student, sentences(40), tmp_path / "int8", Options(samples=40))
     (path,) = (bundle.root / "onnx").glob("*int8.onnx")
     stored = {tensor.name.rsplit("_", 1)[-1]: tensor for tensor in onnx.load(path).graph.initializer}
-    assert tuple(stored["codes"].dims) == (len(table), 32)
+    codes, vectors = (onnx.numpy_helper.to_array(stored[name]) for name in ("codes", "vectors"))
+    assert codes.shape == (len(table), 32)
+    places = np.arange(32) * CODES
+    assert np.array_equal(vectors[codes + places].astype(np.float32).reshape(len(table), 64), table)  # without loss
     text = sentences(3)
     with open_model(out, engine="torch") as one:
         exact = one.encode(text)
@@ -77,11 +82,31 @@ def test_a_student_keeps_its_codes_through_training_and_int8(corpus_file: Path, 
             assert (one.encode(text) * exact).sum(axis=1).min() > 0.97
 
 
+def test_a_student_that_starts_from_a_coded_one_keeps_its_codes(corpus_file: Path, tmp_path: Path, cli: Cli) -> None:
+    teacher = make_teacher(tmp_path / "teacher", unused=300)
+    common = ("distill", teacher, "--corpus", corpus_file, *QUICK)
+    assert cli(*common, "-o", tmp_path / "one", "--layers", "2", "--table-codes", "4").code == 0
+    for name, more in (("plain", ()), ("again", ("--table-codes", "4"))):
+        made = cli(*common, "-o", tmp_path / name, "--start", tmp_path / "one", *more)
+        assert made.code == 0, made.err
+        assert torch.equal(words_of(tmp_path / name), words_of(tmp_path / "one"))
+    trained = cli(*common, "-o", tmp_path / "trained", "--start", tmp_path / "one", "--train-embeddings")
+    assert trained.code == 0, trained.err
+    assert not torch.equal(words_of(tmp_path / "trained"), words_of(tmp_path / "one"))
+
+
+def words_of(student: Path) -> torch.Tensor:
+    return load_file(student / "model.safetensors")["embeddings.word_embeddings.weight"]
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
         (("--table-codes", "5"), ("student.table_codes is 5", "the width of the word vectors, 64")),
-        (("--table-codes", "0"), ("student.table_codes is 0", "at least 1")),
+        (("--table-codes", "1"), ("student.table_codes is 1", "at least 2")),
+        (("--table-codes", "2", "--start", "fresh"), ("student.table_codes is 2", 'student.start "fresh"')),
+        (("--table-codes", "2", "--qat"), ("student.table_codes is 2", "training.qat 0.25")),
+        (("--characters", "used"), ("student.characters is 'used', and the whole vocabulary is kept",)),
         (("--table-codes", "2", "--train-embeddings"), ("student.table_codes is 2", "freeze_embeddings false")),
     ],
 )

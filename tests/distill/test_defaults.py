@@ -49,14 +49,21 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize("name", names())
-def test_every_default_model_has_recipes_a_card_and_no_text_that_judges_it(name: str) -> None:
+def test_every_default_model_has_its_recipes_and_a_card(name: str) -> None:
     home = Path(building.__file__).parent / name
-    model = read_model(name)
-    assert "TO BE WRITTEN" not in (home / "card.md").read_text(encoding="utf-8")
-    for stage in model.stages:
+    assert f"# {name}" in (home / "card.md").read_text(encoding="utf-8")
+    for stage in read_model(name).stages:
         read_recipe(home / stage.recipe)
-        mix = read_mix(home / stage.mix)
-        assert not JUDGED & {*mix.take, *mix.passages}
+        assert (home / stage.mix).exists()
+
+
+@pytest.mark.parametrize(
+    "path", sorted(Path(building.__file__).parent.glob("*/*mix.toml")), ids=lambda p: p.parent.name
+)
+def test_no_text_that_judges_a_default_model_trains_it(path: Path) -> None:
+    mix = read_mix(path)
+    assert mix.take
+    assert not JUDGED & {*mix.take, *mix.passages}
 
 
 def test_a_default_model_is_made_and_an_interrupted_build_goes_on(
@@ -103,6 +110,13 @@ def test_what_is_too_large_is_no_default_model(home: Path, table: Path, tiny_tea
     with pytest.raises(edgebert.EdgeBertError, match=r"max_size_mb is 0\.01"):
         build("tiny-model", [table], tmp_path / "work", tmp_path / "out.edgebert", teachers=[str(tiny_teacher)] * 2)
     assert not (tmp_path / "out.edgebert").exists()
+
+
+def test_where_no_passage_fits_there_is_none(tmp_path: Path) -> None:
+    path = tmp_path / "long.tsv"
+    path.write_text("text\tsource\n" + "".join(f"{'word ' * 9}{i}\tlong\n" for i in range(9)), encoding="utf-8")
+    assert mixed([path], Mix(take={"long": 2}, passages={"long": 5}, join=2, join_most=3, characters=20)) != []
+    assert len(mixed([path], Mix(take={"long": 2}, passages={"long": 5}, join=2, join_most=3, characters=20))) == 2
 
 
 def test_wrong_names_teachers_and_sources_are_refused(home: Path, table: Path, tmp_path: Path) -> None:

@@ -234,9 +234,32 @@ def test_a_rotation_brings_another_model_into_the_teachers_space_and_keeps_its_c
     kept = start(tiny_teacher, tmp_path / "kept", "keep")
     assert kept["teacher_mean_cosine"] > found["teacher_mean_cosine"]  # ridge regression may stretch, too
     assert np.abs(cosines(tmp_path / "kept") - cosines(small)).max() > 1e-3
-    # Into a space of as many dimensions, a rotation is a map like another.
+    # Into a space of as many dimensions a rotation is a map like another, and two maps are one.
     start(small, tmp_path / "same", "rotate")
     assert Bundle.open(tmp_path / "same").manifest.dense == ("2_Dense",)
+    small = tmp_path / "rotated"
+    start(tiny_teacher, tmp_path / "twice", "rotate")
+    assert Bundle.open(tmp_path / "twice").manifest.dense == ("2_Dense",)
+    assert np.abs(cosines(tmp_path / "twice") - cosines(small)).max() < 1e-5
+
+
+def test_without_training_there_is_no_plot_and_an_earlier_one_goes(
+    tiny_teacher: Path, corpus_file: Path, tmp_path: Path, cli: Cli
+) -> None:
+    out, recipe = tmp_path / "student", tmp_path / "recipe.toml"
+    recipe.write_text("[data]\nhardest = 0.5\n", encoding="utf-8")
+    arguments = ("distill", tiny_teacher, "--corpus", corpus_file, "-o", out, *QUICK, "--recipe", recipe)
+    assert cli(*arguments, "--epochs", "0.3").code == 0
+    assert {path.name for path in tmp_path.glob("student.*")} == {"student.training.csv", "student.training.svg"}
+    shutil.rmtree(out)
+    result = cli(*arguments, "--epochs", "0")
+    assert result.code == 0, result.err
+    assert "hardest" not in result.err
+    assert not list(tmp_path.glob("student.*"))
+    lineage = Bundle.open(out).manifest.lineage
+    assert (lineage["final_loss"], lineage["objectives"]) == (None, {})
+    refused = cli(*arguments[:3], "-o", tmp_path / "other", "--epochs", "0", "--qat")
+    assert refused.code != 0
 
 
 def test_a_teacher_of_fewer_dimensions_cannot_hold_a_rotation(

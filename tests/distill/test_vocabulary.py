@@ -161,6 +161,22 @@ def test_characters_that_the_text_does_not_have_can_be_given_up() -> None:
     assert {vocabulary["##\u0436"], vocabulary["\u3042"]} <= set(choose(content, counts).tolist())
 
 
+def test_bytes_and_the_mark_of_a_words_beginning_are_no_characters_to_give_up() -> None:
+    content = json.loads(train("BPE").to_str())
+    alphabet = {i for token, i in token_ids(content).items() if len(token) == 1}
+    content["pre_tokenizer"] = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True}
+    content["model"]["vocab"]["\u0120"] = len(content["model"]["vocab"])
+    kept = set(choose(content, np.zeros(1 + max(token_ids(content).values()), np.int64), characters="used").tolist())
+    assert alphabet | {content["model"]["vocab"]["\u0120"]} <= kept
+    content = json.loads(train("Unigram").to_str())
+    model = content["model"]
+    model["vocab"] += [["\u2581", -99.0], ["\u3042", -1.0], ["\u3044", -500.0]]
+    ids = token_ids(content)
+    kept = set(choose(content, np.zeros(1 + max(ids.values()), np.int64), characters="used").tolist())
+    assert {ids["\u2581"], ids["\u3044"]} <= kept  # the last one has the least score
+    assert ids["\u3042"] not in kept
+
+
 def test_a_chinese_character_inside_a_word_which_bert_never_reads_need_not_stay() -> None:
     vocab = {t: i for i, t in enumerate([*SPECIAL, "猫", "##猫", "a", "##a"])}
     made = Tokenizer(models.WordPiece(vocab, unk_token="[UNK]"))

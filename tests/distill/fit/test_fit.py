@@ -26,7 +26,7 @@ from edgebert.distill.fit.quick import quick_int8
 from edgebert.distill.fit.space import Space
 from edgebert.distill.fit.stage import fit
 from edgebert.distill.lock import sole_user
-from edgebert.distill.recipe import Data, Recipe, Student, Training
+from edgebert.distill.recipe import Data, Objectives, Recipe, Student, Training
 from edgebert.errors import BudgetError, DataError, EdgeBertError, RecipeError, TargetError
 from edgebert.timing import Timing
 
@@ -366,19 +366,16 @@ def test_a_trimmed_candidate_is_trained_on_and_tells_its_vocabulary(
 def test_narrow_candidates_are_sized_untrained_as_they_are_when_trained(
     tiny_teacher: Path, again: Callable[..., Outcome], tmp_path: Path
 ) -> None:
-    space = Space(layers=(1,), vocabulary=(0,), tables=(8,), width=(0, 32), feed_forward=(64,))
+    space = Space(layers=(1,), vocabulary=(0,), tables=(8,), width=(32,), feed_forward=(64,))
     outcome = again(tiny_teacher, Budget(), dataclasses.replace(OPTIONS, space=space))
-    wide, small = sorted(outcome.rows, key=lambda row: -row.size_mb)
-    assert "width 32" in small.candidate
-    assert "width" not in wide.candidate
     chosen = outcome.chosen
+    assert "width 32, feed-forward 64" in chosen.candidate
     bundle = Bundle.open(tmp_path / "out")
     config = json.loads((bundle.root / "config.json").read_text(encoding="utf-8"))
     assert config["intermediate_size"] == 64
-    assert config["hidden_size"] == (32 if "width 32" in chosen.candidate else 64)
+    assert config["hidden_size"] == 32
     assert bundle.manifest.dimension == 64  # the narrow one has a map into its teacher's space
-    name = "l3-vall-w32-f64-t8" if "width 32" in chosen.candidate else "l3-vall-f64-t8"
-    (kept,) = (tmp_path / "work").glob(f"*/sizes/{name}-*.json")
+    (kept,) = (tmp_path / "work").glob("*/sizes/l3-vall-w32-f64-t8-*.json")
     assert json.loads(kept.read_text(encoding="utf-8"))["size_mb"] == pytest.approx(chosen.size_mb, rel=0.02)
 
 
@@ -438,6 +435,19 @@ def test_a_shape_that_the_devices_table_lacks_is_named(tiny_teacher: Path, done:
          DataError, "39 sentences to train on are too few to fit a budget: at least 40 are needed"),
         (dataclasses.replace(OPTIONS, dev=Path("none.jsonl")), DataError, "no such file: none.jsonl"),
         (dataclasses.replace(OPTIONS, space=Space(layers=())), RecipeError, "the space is empty"),
+        (
+            dataclasses.replace(OPTIONS, recipe=Recipe(student=Student(table_codes=3))), RecipeError,
+            "student.table_codes is 3; a fit looks for tables of 8 and 4 bits",
+        ),
+        (
+            dataclasses.replace(OPTIONS, recipe=Recipe(student=Student(projection="rotate"))), RecipeError,
+            'student.projection is "rotate"; a fit trains its students',
+        ),
+        (
+            dataclasses.replace(
+                OPTIONS, space=Space(width=(32,)), recipe=Recipe(objectives=Objectives(attention=1.0))
+            ), RecipeError, "objectives.attention compares head by head",
+        ),
     ],
 )  # fmt: skip
 def test_options_that_do_not_fit_are_refused_before_any_work(

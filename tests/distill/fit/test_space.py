@@ -88,9 +88,9 @@ def test_a_candidate_in_words() -> None:
         (Space(tables=(6,)), "space.tables has 6; it must be 4 or 8"),
         (Space(width=()), "the space is empty"),
         (Space(width=(-1,)), "space.width has -1; it must be at least 1 and at most 64, or 0 for that"),
-        (Space(width=(30,)), "student.width is 30; the heads copied from "),
-        (Space(width=(128,)), "student.width is 128, and the layers copied from "),
-        (Space(feed_forward=(256,)), "student.feed_forward is 256, and the layers copied from "),
+        (Space(width=(30,)), "space: student.width is 30; the heads copied from "),
+        (Space(width=(128,)), "space: student.width is 128, and the layers copied from "),
+        (Space(feed_forward=(256,)), "space: student.feed_forward is 256, and the layers copied from "),
     ],
 )
 def test_a_space_that_does_not_fit_the_teacher_is_refused(space: Space, message: str, teacher: Bundle) -> None:

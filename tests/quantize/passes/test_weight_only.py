@@ -17,7 +17,8 @@ from onnx import TensorProto
 from edgebert.engines.base import feed
 from edgebert.errors import RecipeError
 from edgebert.quantize.context import Context
-from edgebert.quantize.passes.weight_only import WeightOnly, four_bit_codes, table_codes
+from edgebert.quantize.passes.weight_only import WeightOnly, four_bit_codes
+from edgebert.quantize.table_codes import table_codes
 
 IDS = np.arange(80).reshape(2, 40)
 RNG = np.random.default_rng(0)
