@@ -8,7 +8,7 @@
 English: Spearman correlation on the STS-B test split, accuracy of a logistic regression on the test splits of banking77
 and of clinc150's 150 intents, nDCG@10 on SciFact. Chinese: STS-B test, and nDCG@10 of finding the paragraph that a
 question of DRCD's test or CMRC 2018's dev split was asked of. Teachers are computed by torch in fp32. `asymmetric` is
-SciFact with the teacher's documents and the model's queries.
+SciFact with the teacher's documents and the model's queries, where both have the same dimension.
 
 Vectors are kept in --work, so that an interrupted run goes on. --on dev scores dev splits where there are any, and the
 train queries of SciFact, for choices. --speed times the first model against its teacher in torch, in turns. Exit 1 when
@@ -62,6 +62,7 @@ class Kept:
     folder: Path
     compute: Callable[[list[str], str | None], Vectors]
     progress: Progress
+    dimension: int = 0
     symmetric: str | None = None
     query: str | None = None
     passage: str | None = None
@@ -125,7 +126,7 @@ def opened(name: str, engine: str, work: Path, progress: Progress, threads: int 
     query, passage = (next((name for name in names if name in prompts), None) for names in (QUERY, PASSAGE))
     return Kept(
         f"{Path(name).name}, {engine}", work / "vectors" / f"{key[:24]}-{engine}", compute, progress,
-        query, query, passage,
+        bundle.manifest.dimension, query, query, passage,
     )  # fmt: skip
 
 
@@ -281,6 +282,8 @@ def main() -> None:
         found = [{name: score(name, m, given.data, given.work, given.on) for name in sets} for _, m in models]
         if "SciFact" in sets:
             for (_, model), one in list(zip(models, found, strict=True))[1 : 1 + len(judged)]:
+                if model.dimension != teacher.dimension:
+                    continue  # another space
                 one["asymmetric"] = score("SciFact", Asymmetric(teacher, model), given.data, given.work, given.on)
     whole = found[0] | ({"asymmetric": found[0]["SciFact"]} if "SciFact" in sets else {})
     rows, shares = [], []
