@@ -41,7 +41,7 @@ def test_the_code_in_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyP
     (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
     names: dict[str, object] = {}
     exec(compile(code, "README.md", "exec"), names)
-    assert getattr(names["vectors"], "shape", None) == (2, 384)
+    assert getattr(names["vectors"], "shape", None) == (2, 768)
     assert getattr(names["scores"], "shape", None) == (1, 2)
 
 

@@ -70,8 +70,8 @@ def test_the_device_install_embeds_a_lone_text_with_the_model_that_comes_with_it
         check=False,
         env=nowhere,
     )
-    assert (found.returncode, found.stderr) == (0, "")
-    assert len(json.loads(found.stdout)) == 384
+    assert (found.returncode, found.stderr) == (0, "edgebert: edgebert-mini-en\n")
+    assert len(json.loads(found.stdout)) == 768
 
 
 def test_the_device_install_opens_verifies_and_runs_a_bundle(device: Path, tiny_bundle: Path, tmp_path: Path) -> None:
