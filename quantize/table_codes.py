@@ -26,6 +26,8 @@ def table_codes(weight: NDArray[np.float32]) -> tuple[NDArray[np.uint8], NDArray
 
 def _runs(runs: NDArray[np.float32]) -> tuple[NDArray[np.uint8], NDArray[np.float32]] | None:
     """Shape: runs (rows, places, width); see `table_codes`."""
+    if len(np.unique(runs[: 4 * CODES, 0], axis=0)) > CODES:  # of other tables the first rows tell it
+        return None
     codes = np.empty(runs.shape[:2], np.uint8)
     vectors = np.zeros((runs.shape[1], CODES, runs.shape[2]), np.float32)
     for place in range(runs.shape[1]):

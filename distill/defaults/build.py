@@ -15,7 +15,6 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import click
 
@@ -26,7 +25,6 @@ from edgebert.distill.stage import distill
 from edgebert.errors import RecipeError
 from edgebert.files import new_file
 from edgebert.progress import Progress, TerminalProgress
-from edgebert.quantize.parity import Gates
 from edgebert.quantize.stage import Options, quantize
 from edgebert.schema import parse, read_toml
 from edgebert.targets.build import build_package
@@ -50,13 +48,10 @@ class Stage:
 
 @dataclass(frozen=True)
 class Model:
-    """stages: one after the other. tables: bits of the word table. samples: texts of calibration. min_degenerate: see
-    `edgebert.quantize.parity.Gates`. max_mb: what the package may have."""
+    """stages: one after the other. samples: texts of calibration. max_mb: what the package may have."""
 
     stages: tuple[Stage, ...]
-    tables: Literal[4, 8] = 8
     samples: int = 400
-    min_degenerate: float = Gates.min_degenerate
     max_mb: float | None = None
 
 
@@ -100,8 +95,7 @@ def build(
     bundle = work / "int8"
     if not bundle.exists():
         lines = corpus.read_text(encoding="utf-8").splitlines()
-        gates = Gates(min_degenerate=model.min_degenerate)
-        options = Options(samples=model.samples, tables=model.tables, gates=gates)
+        options = Options(samples=model.samples)
         quantize(Bundle.open(student), lines, bundle, options, progress=progress)
     with tempfile.TemporaryDirectory(dir=work) as folder:
         profile = dataclasses.replace(read_profile("any-cpu"), max_size_mb=model.max_mb)
