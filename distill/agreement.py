@@ -14,13 +14,17 @@ class Agreement:
     """How two models' vectors of the same sentences agree.
 
     spearman: rank correlation of the two models' pairwise cosines; 0 where one of them gives all pairs the same, and so
-    tells nothing apart. mean_cosine: of the vectors themselves, None where
-    the spaces differ. sentences: how many were compared.
+    tells nothing apart. mean_cosine: of the vectors themselves, None where the spaces differ. sentences: how many were
+    compared.
     """
 
     spearman: float
     mean_cosine: float | None
     sentences: int
+
+    def __str__(self) -> str:
+        cosine = "" if self.mean_cosine is None else f", mean cosine {self.mean_cosine:.4f}"
+        return f"agreement with the teacher {self.spearman:.4f}{cosine} on {self.sentences} held-out sentences"
 
 
 def agreement(student: NDArray[np.float32], teacher: NDArray[np.float32], *, pairs: int = 200_000) -> Agreement:

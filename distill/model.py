@@ -26,7 +26,7 @@ from edgebert.distill.teacher import TeacherCache
 from edgebert.distill.traces import Trace, TracedTeacher, traced, wanted
 
 _RIDGE_ROWS = 4096
-_ROTATION_ROWS = 16384  # nothing else moves a rotation that is not trained, and it gets nearer up to about here
+ROTATION_ROWS = 16384  # nothing else moves a rotation that is not trained, and it gets nearer up to about here
 
 
 class DistillationModel(nn.Module):
@@ -140,7 +140,7 @@ def build_model(
     if plan.manifest.dimension != cache.teacher.manifest.dimension or projection == "rotate":
         keep = projection != "drop"
         normalize, encoder.normalize = encoder.normalize, encoder.normalize and not keep
-        start, count = (rotation_linear, _ROTATION_ROWS) if projection == "rotate" else (ridge_linear, _RIDGE_ROWS)
+        start, count = (rotation_linear, ROTATION_ROWS) if projection == "rotate" else (ridge_linear, _RIDGE_ROWS)
         rows = _sample(prepared.rows, count)
         ours = encode_ids(encoder, [prepared.student_ids[r] for r in rows], plan.manifest.pad_token_id)
         encoder.normalize = normalize

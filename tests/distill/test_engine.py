@@ -18,7 +18,7 @@ from conftest import Result
 from runs import EVERY, begun, command, environment, same_weights
 
 from edgebert.bundle import Bundle
-from edgebert.distill import stage, tensorboard, training
+from edgebert.distill import held_out, tensorboard, training
 from edgebert.distill.agreement import Agreement
 from edgebert.distill.history import History, Point, as_svg
 from edgebert.distill.lock import sole_user
@@ -58,7 +58,7 @@ def test_training_stops_without_a_gain_and_keeps_the_best_student(
     tiny_teacher: Path, corpus_file: Path, tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     values = iter([0.1, 0.5, 0.9, 0.8, 0.7])  # before training, then after every eighth of it
-    monkeypatch.setattr(stage, "agreement", lambda *_: Agreement(next(values, 0.3), None, 40))
+    monkeypatch.setattr(held_out, "agreement", lambda *_: Agreement(next(values, 0.3), None, 40))
     kept: list[dict[str, Any]] = []
     keep = training.keep_best
 

@@ -351,6 +351,17 @@ def test_a_corpus_longer_than_the_model_is_cut_and_counted(
     assert Bundle.open(out).manifest.lineage["corpus"]["truncated"] == 2
 
 
+def test_without_training_only_the_text_of_the_map_is_read(
+    tiny_teacher: Path, corpus_file: Path, tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stage, "ROTATION_ROWS", 100)
+    for name, more, expected in (("none", (), 140), ("fewer", ("--max-sentences", "90"), 90)):
+        result = cli("distill", tiny_teacher, "--corpus", corpus_file, "-o", tmp_path / name, *QUICK, "--held-out",
+                     "40", "--projection", "rotate", "--epochs", "0", *more)  # fmt: skip
+        assert result.code == 0, result.err
+        assert f"teacher vectors: {expected} of {expected}" in result.err
+
+
 def test_an_output_that_exists_is_refused_at_once_and_left_alone(
     tiny_teacher: Path, corpus_file: Path, tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
