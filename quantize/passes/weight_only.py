@@ -79,7 +79,7 @@ def _eight_bits(graph: Graph, table: Table) -> list[NodeProto]:
     codes = graph.set(f"{name}_int8", np.round(weight / scales).astype(np.int8))
     return [
         *_gather(table, codes, "codes"),
-        *_scaled(graph, table, f"{table.node.name}_codes_float", scales),
+        *_scaled(graph, table, f"{table.node.name}_codes_cast", scales),
     ]
 
 
@@ -93,7 +93,7 @@ def _four_bits(graph: Graph, table: Table) -> list[NodeProto]:
         graph.set(f"edgebert_{key}", np.array(value, np.float32))
         for key, value in (("sixteen", 16), ("sixteenth", 1 / 16), ("eight", 8))
     )
-    byte = f"{base}_codes_float"
+    byte = f"{base}_codes_cast"
     return [
         *_gather(table, name, "codes"),
         helper.make_node("Mul", [byte, sixteenth], [f"{base}_shifted"], name=f"{base}_shift"),
@@ -136,23 +136,20 @@ def _coded(graph: Graph, table: Table, codes: NDArray[np.uint8], vectors: Array)
     }
     name = {key: graph.set(f"{table.weight}_{key}", value) for key, value in constants.items()}
     return [
-        helper.make_node(
-            "Gather", [name["codes"], table.node.input[1]], [f"{base}_codes"], name=f"{base}_codes", axis=0
-        ),
-        helper.make_node("Cast", [f"{base}_codes"], [f"{base}_wide"], name=f"{base}_widen", to=TensorProto.INT32),
-        helper.make_node("Add", [f"{base}_wide", name["places"]], [f"{base}_numbers"], name=f"{base}_number"),
+        *_gather(table, name["codes"], "codes", to=TensorProto.INT32),
+        helper.make_node("Add", [f"{base}_codes_cast", name["places"]], [f"{base}_numbers"], name=f"{base}_number"),
         helper.make_node("Gather", [name["vectors"], f"{base}_numbers"], [f"{base}_runs"], name=f"{base}_look", axis=0),
         helper.make_node("Cast", [f"{base}_runs"], [f"{base}_float"], name=f"{base}_float", to=TensorProto.FLOAT),
         helper.make_node("Reshape", [f"{base}_float", name["shape"]], [table.node.output[0]], name=f"{base}_join"),
     ]
 
 
-def _gather(table: Table, codes: str, suffix: str) -> list[NodeProto]:
-    """Rows of `codes` as float, under the name of the table's node with `suffix`_float."""
+def _gather(table: Table, codes: str, suffix: str, to: int = TensorProto.FLOAT) -> list[NodeProto]:
+    """Rows of `codes` as float or another type, under the name of the table's node with `suffix`_cast."""
     base = f"{table.node.name}_{suffix}"
     return [
         helper.make_node("Gather", [codes, table.node.input[1]], [base], name=base, axis=0),
-        helper.make_node("Cast", [base], [f"{base}_float"], name=f"{base}_float", to=TensorProto.FLOAT),
+        helper.make_node("Cast", [base], [f"{base}_cast"], name=f"{base}_cast", to=to),
     ]
 
 
