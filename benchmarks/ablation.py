@@ -2,15 +2,17 @@
 
     python benchmarks/ablation.py --data DATA --teacher MODEL --work FOLDER [--only AXIS...] [--sentences N]
 
-Every row is one call of `edgebert distill`; its options stand in the row. All have the same text, seed, thread and
-steps; the teacher's cached answers are made before, so that they are no part of the seconds, but what runs the teacher
-in each step has it in them. Scores are Spearman x 100 on the STS-B English dev split. Students stay in the work folder
-and are not made again.
+Every row is one call of `edgebert distill`; its options stand in the row. All have the same seed, threads and, but
+where the row says otherwise, text and steps; less text is a sample of its own, seen more often. The teacher's cached
+answers are made before, so that they are no part of the seconds, but what runs the teacher in each step has it in them.
+Scores are Spearman x 100 on the STS-B English dev split. Students stay in the work folder and are not made again.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
+import math
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -21,13 +23,19 @@ from common import data_file, parser, write_json
 from safetensors.numpy import load_file
 
 from edgebert.bundle import Bundle
+from edgebert.distill.layer_map import shape_of
 from edgebert.distill.named import shipped_recipes
+from edgebert.distill.teacher import fingerprint
 from edgebert.evaluate import similarity_scores
 from edgebert.models import open_model
+from edgebert.pretrained import hidden_size, read_config
 from edgebert.table import show
+from edgebert.version import VERSION
 
 BASE = "three layers, the default recipe"
-_HEAD = ["what", "options", "M parameters", "seconds", "agreement", "STS-B dev", "% of the teacher"]
+_LEAST = 2000
+BATCH = 64  # the default recipe's
+_HEAD = ["what", "options", "M parameters", "seconds", "STS-B dev", "% of the teacher"]
 _MATRYOSHKA = "[student]\nlayers = 3\n\n[objectives]\nmatryoshka = [64, 128]\n"
 
 
@@ -49,7 +57,11 @@ AXES: dict[str, dict[str, Change]] = {
         "vector and similarity": Change("--hidden 0"),
         "64 and 128 dimensions too": Change("--recipe matryoshka.toml"),
     },
-    "start": {"random weights": Change("--start fresh"), "the first layers": Change("--take-layers 0,1,2")},
+    "start": {
+        "the first layers": Change("--take-layers 0,1,2"),
+        "word vectors learn": Change("--train-embeddings"),
+        "random weights": Change("--start fresh {shape}"),
+    },
     "depth": {f"{n} layers": Change(f"--layers {n}") for n in (1, 2, 4)},
     "width": {"256 wide": Change("--width 256"), "768 neurons": Change("--feed-forward 768")},
     "vocabulary": {
@@ -71,10 +83,12 @@ def main() -> None:
     options = parser(__doc__, figures=True)
     options.add_argument("--work", type=Path, required=True)
     options.add_argument("--only", nargs="+", choices=list(AXES), default=list(AXES))
-    options.add_argument("--sentences", type=int, default=8000)
+    options.add_argument("--sentences", type=int, default=8000, help=f"at least {_LEAST}")
     options.add_argument("--epochs", type=float, default=1.0)
     options.add_argument("--threads", type=int, default=1)
     given = options.parse_args()
+    if given.sentences < _LEAST:
+        options.error(f"--sentences is {given.sentences}; a sixteenth of it must fill a batch: give {_LEAST} or more")
     given.work.mkdir(parents=True, exist_ok=True)
     (given.work / "matryoshka.toml").write_text(_MATRYOSHKA, encoding="utf-8")
     pairs = data_file(given.data, "stsb_en/dev.jsonl.gz")
@@ -83,47 +97,50 @@ def main() -> None:
     rows = [_row(BASE, Change(), whole, pairs, given)]
     for axis in given.only:
         rows += [_row(what, change, whole, pairs, given) for what, change in AXES[axis].items()]
-    show(_HEAD, rows)
+    show(_HEAD, rows, texts=["options"])
     write_json(given.json, {"teacher": whole, "rows": [dict(zip(_HEAD, row, strict=True)) for row in rows]})
 
 
 def _row(what: str, change: Change, whole: float, pairs: Path, given: Any) -> list[str]:
     """The student with that change, trained where it is not there already, and its figures."""
-    sentences, epochs = round(given.sentences * change.text), given.epochs * change.steps / change.text
-    common: list[object] = [
-        "--corpus",
-        data_file(given.data, "sentences_en/permissive.tsv.gz"),
-        "--max-sentences",
-        sentences,
-    ]
-    common += ["--threads", given.threads]
-    _distil(given, f"answers-{sentences}", [*common, "--epochs", 0.001])
-    settings = [given.work / word if word.endswith(".toml") else word for word in change.options.split()]
-    name = hashlib.sha256(f"{change.options} {sentences} {epochs}".encode()).hexdigest()[:12]
-    out = _distil(given, name, [*common, "--epochs", epochs, *settings])
+    sentences = round(given.sentences * change.text)
+    steps = given.epochs * change.steps * _batches(given.sentences)
+    epochs = round(steps / _batches(sentences), 4)
+    corpus = data_file(given.data, "sentences_en/permissive.tsv.gz")
+    common = ["--corpus", corpus, "--max-sentences", sentences, "--threads", given.threads]
+    _distil(given, [*common, "--epochs", 0.001])
+    config = read_config(Bundle.from_pretrained(given.teacher).root)
+    shape = f"--width {hidden_size(config)} --heads {shape_of(config).heads} --layers 3"
+    options = change.options.format(shape=shape)
+    settings = [given.work / word if word.endswith(".toml") else word for word in options.split()]
+    out = _distil(given, [*common, "--epochs", epochs, *settings])
     manifest, score = Bundle.open(out).manifest, _score(out, pairs)
-    words = change.options
+    words = options
     if (change.text, change.steps) != (1, 1):
         words = f"--max-sentences {sentences} --epochs {epochs:g}"
-    figures = [
-        f"{_parameters(out) / 1e6:.1f}", f"{float(manifest.lineage['training_seconds']):.0f}",
-        f"{manifest.quality[0].value:.4f}", f"{score:.2f}", f"{100 * score / whole:.1f}",
-    ]  # fmt: skip
+    seconds = float(manifest.lineage["training_seconds"])
+    figures = [f"{_parameters(out) / 1e6:.1f}", f"{seconds:.0f}", f"{score:.2f}", f"{100 * score / whole:.1f}"]
     print(" | ".join([what, words, *figures]), flush=True)
     return [what, words, *figures]
 
 
-def _distil(given: Any, name: str, settings: list[object]) -> Path:
-    out: Path = given.work / name
+def _batches(sentences: int) -> int:
+    """How many steps an epoch has: one in five texts is held out, at most 1,000."""
+    return math.ceil((sentences - min(1000, sentences // 5)) / BATCH)
+
+
+def _distil(given: Any, settings: list[object]) -> Path:
+    """The student of those settings, in a folder named by them, the teacher and the version."""
+    words = [str(word) for word in settings]
+    facts = json.dumps([words, fingerprint(Bundle.from_pretrained(given.teacher)), VERSION])
+    out: Path = given.work / hashlib.sha256(facts.encode()).hexdigest()[:16]
     if not out.exists():
-        command = [sys.executable, "-m", "edgebert", "distill", given.teacher, "-o", out, *settings]
-        subprocess.run([str(word) for word in command], check=True)
+        subprocess.run([sys.executable, "-m", "edgebert", "distill", given.teacher, "-o", str(out), *words], check=True)
     return out
 
 
 def _parameters(folder: Path) -> int:
-    weights = load_file(folder / "model.safetensors")
-    return sum(array.size for array in weights.values())
+    return sum(array.size for path in folder.rglob("model.safetensors") for array in load_file(path).values())
 
 
 def _score(model: str | Path, pairs: Path) -> float:

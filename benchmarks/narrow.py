@@ -10,6 +10,8 @@ Students stay in the work folder; what is there is not made again.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import statistics
 from pathlib import Path
 from typing import Any
@@ -18,11 +20,15 @@ import torch
 from common import data_file, parser, write_json
 
 from edgebert.bundle import Bundle
+from edgebert.distill.layer_map import shape_of
 from edgebert.distill.recipe import Data, Recipe, Student, Training
 from edgebert.distill.stage import distill
+from edgebert.distill.teacher import fingerprint
 from edgebert.evaluate import similarity_scores
 from edgebert.models import open_model
+from edgebert.pretrained import read_config
 from edgebert.table import show
+from edgebert.version import VERSION
 
 STARTS = ("copied", "random")
 
@@ -57,10 +63,12 @@ def main() -> None:
 
 def _student(teacher: Bundle, start: str, seed: int, pairs: Path, given: Any) -> tuple[dict[str, Any], float, float]:
     """Lineage, held-out agreement and dev score."""
-    out = given.work / f"{start}-{seed}"
+    facts = [fingerprint(teacher), start, seed, str(given.corpus), given.sentences, given.epochs, given.layers,
+             given.width, given.feed_forward, VERSION]  # fmt: skip
+    out = given.work / hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
     if not out.exists():
         wide = teacher.manifest.dimension
-        heads = None if start == "copied" else given.width // (wide // _heads(teacher))
+        heads = None if start == "copied" else given.width // (wide // shape_of(read_config(teacher.root)).heads)
         shape = Student(
             start="teacher" if start == "copied" else "fresh", layers=given.layers, width=given.width, heads=heads,
             feed_forward=given.feed_forward,
@@ -74,12 +82,6 @@ def _student(teacher: Bundle, start: str, seed: int, pairs: Path, given: Any) ->
     with open_model(out, engine="torch", precision="fp32") as encoder:
         score = 100 * similarity_scores(encoder, pairs)[0].value
     return dict(manifest.lineage), manifest.quality[0].value, score
-
-
-def _heads(teacher: Bundle) -> int:
-    import json
-
-    return int(json.loads((teacher.root / "config.json").read_text(encoding="utf-8"))["num_attention_heads"])
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ from edgebert.distill.corpus import open_corpus
 from edgebert.distill.folder import write_model
 from edgebert.distill.model import build_model
 from edgebert.distill.objectives import vector_loss
-from edgebert.distill.prepare import prepare
+from edgebert.distill.prepare import draw, prepare
 from edgebert.distill.recipe import Data, Objectives, Recipe, Student, Training
 from edgebert.distill.students import build_student
 from edgebert.distill.teacher import TeacherCache
@@ -74,7 +74,9 @@ class _Job:
         )
         self.corpus = open_corpus([file])
         plan = build_student(teacher, self.recipe.student, seed=0)
-        self.prepared = prepare(self.corpus, teacher, plan, self.recipe, folder / "ids", Progress())
+        self.prepared = prepare(
+            self.corpus, draw(self.corpus, teacher, self.recipe, Progress()), teacher, plan, folder / "ids", Progress()
+        )
         self.cache = TeacherCache(teacher, self.prepared.teacher_ids, hidden=False, precision=self.precision)
         self.cache.fill(self.cache.missing())
         self.untrained = folder / "student"

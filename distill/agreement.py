@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
+_LISTED = 2_000_000  # pairs: of more they are not all listed before some are drawn
+
 
 @dataclass(frozen=True)
 class Agreement:
@@ -33,10 +35,7 @@ def agreement(student: NDArray[np.float32], teacher: NDArray[np.float32], *, pai
     pairs: at most this many of all pairs are compared, always the same ones.
     """
     student, teacher = _unit(student), _unit(teacher)
-    first, second = np.triu_indices(len(student), k=1)
-    if len(first) > pairs:
-        chosen = np.random.default_rng(0).choice(len(first), pairs, replace=False)
-        first, second = first[chosen], second[chosen]
+    first, second = _pairs(len(student), pairs)
     ours = np.einsum("ij,ij->i", student[first], student[second])
     theirs = np.einsum("ij,ij->i", teacher[first], teacher[second])
     same_space = student.shape == teacher.shape
@@ -46,6 +45,19 @@ def agreement(student: NDArray[np.float32], teacher: NDArray[np.float32], *, pai
         mean_cosine=float(np.einsum("ij,ij->i", student, teacher).mean()) if same_space else None,
         sentences=len(student),
     )
+
+
+def _pairs(count: int, most: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Rows i < j of at most `most` pairs out of `count` rows, always the same ones."""
+    rng, total = np.random.default_rng(0), count * (count - 1) // 2
+    if total <= max(_LISTED, 10 * most):
+        first, second = np.triu_indices(count, k=1)
+        chosen = rng.choice(total, most, replace=False) if total > most else np.arange(total)
+        return first[chosen], second[chosen]
+    drawn = rng.integers(0, count, (2, 2 * most))  # few are drawn twice, and few are one row twice
+    pairs = np.unique(np.sort(drawn[:, drawn[0] != drawn[1]], axis=0), axis=1)
+    chosen = np.sort(rng.choice(pairs.shape[1], most, replace=False))
+    return pairs[0, chosen], pairs[1, chosen]
 
 
 def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:

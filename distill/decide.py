@@ -11,6 +11,7 @@ from edgebert.distill.students import StudentPlan
 from edgebert.errors import RecipeError
 from edgebert.pretrained import read_config
 
+OF_ALL_TEACHERS = ("vector", "mse", "similarity")  # the others learn from the first teacher alone
 LEAST_ALIGNED = 0.1  # of the texts: below it hidden states are compared only where the recipe asks for it
 
 
@@ -30,6 +31,17 @@ def decide_weights(
             "from the teacher's: none of the texts is read into the same tokens; set it to 0, or keep the teacher's "
             "tokenizer and length"
         )
+    if ("pairs" in needed(weights)) != pairs:
+        raise RecipeError(
+            "objectives.contrastive learns from pairs, and none are given: name them with --pairs" if not pairs else
+            "pairs are given, and objectives.contrastive is 0: give it a weight above 0, or leave the pairs out"
+        )  # fmt: skip
+    check_shape(recipe, weights, plan, teacher)
+    return weights
+
+
+def check_shape(recipe: Recipe, weights: dict[str, float], plan: StudentPlan, teacher: Bundle) -> None:
+    """Raises RecipeError when an objective does not fit teacher or student, whatever the text."""
     needs, ours, theirs = needed(weights), plan.manifest.dimension, teacher.manifest.dimension
     if "space" in needs and ours != theirs and recipe.student.projection == "drop":
         raise RecipeError(
@@ -41,16 +53,15 @@ def decide_weights(
             f'student.projection is "rotate", which keeps all cosines, and the teacher\'s {theirs} dimensions '
             f'cannot hold the student\'s {ours}: use "keep"'
         )
-    if ("pairs" in needs) != pairs:
+    if recipe.teachers and not any(weights.get(name) for name in OF_ALL_TEACHERS):
         raise RecipeError(
-            "objectives.contrastive learns from pairs, and none are given: name them with --pairs" if not pairs else
-            "pairs are given, and objectives.contrastive is 0: give it a weight above 0, or leave the pairs out"
-        )  # fmt: skip
+            f"{len(recipe.teachers)} further teachers are given, and nothing is learnt from them: give one of "
+            f"objectives.{', '.join(OF_ALL_TEACHERS)} a weight above 0, or leave them out"
+        )
     dimension = ours if recipe.student.projection == "drop" else theirs
     if long := [d for d in recipe.objectives.matryoshka if d >= dimension]:
         raise RecipeError(f"objectives.matryoshka names {long[0]} dimensions; the student's vectors have {dimension}")
     plan_layers(recipe.objectives, weights, plan, teacher)
-    return weights
 
 
 def plan_layers(options: Objectives, weights: dict[str, float], plan: StudentPlan, teacher: Bundle) -> LayerPlan:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from accelerate.utils import broadcast_object_list
+from accelerate import PartialState
+from accelerate.utils import broadcast_object_list, reduce
 from torch import nn
 
 from edgebert.distill.history import History, Point
@@ -18,6 +19,13 @@ def agreed(first: bool) -> bool:
         return first
     said: list[bool] = broadcast_object_list([first])
     return said[0]
+
+
+def any_of(here: bool) -> bool:
+    """Whether it is so in any of the processes, the same answer in all: a Ctrl-C reaches them at unlike moments."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return here
+    return bool(reduce(torch.tensor(float(here), device=PartialState().device), reduction="sum").item())
 
 
 def keep_best(folder: Path, model: nn.Module, point: Point) -> None:

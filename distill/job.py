@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from edgebert.distill.recipe import Recipe
 from edgebert.distill.registry import needed
 from edgebert.distill.select import content_of
 from edgebert.distill.students import StudentPlan
-from edgebert.distill.teacher import fingerprint
+from edgebert.distill.teacher import fingerprint, reading_of
 from edgebert.schema import plain
 
 
@@ -52,10 +51,14 @@ class Job:
         return "states" in needed(self.weights)
 
 
-def run_key(teacher: Bundle, text: Corpus, recipe: Recipe, further: Sequence[str]) -> str:
-    """The name of a run's folder: a hash of all that its student depends on. further: sums of what the recipe names."""
-    data = told_data(recipe) | {"exclude": content_of(recipe.data.exclude)}
-    facts = [fingerprint(teacher), text.fingerprint, plain(recipe) | {"data": data}, *further]
+def run_key(teacher: Bundle, text: str, recipe: Recipe, *further: object) -> str:
+    """The name of the folder of a run or a fit: a hash of all that it depends on.
+
+    text: the corpus' fingerprint. further: what else there is, such as the number of processes, on which the steps
+    depend, and sums of what the recipe names.
+    """
+    data = plain(recipe.data) | {"exclude": content_of(recipe.data.exclude)}
+    facts = [fingerprint(teacher), reading_of(teacher), text, plain(recipe) | {"data": data}, *further]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
 
 

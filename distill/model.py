@@ -17,7 +17,7 @@ from edgebert.distill.encoder import Dense, Encoded, SentenceEncoder, encode_ids
 from edgebert.distill.fake_quant import FakeQuant
 from edgebert.distill.layer_map import LayerPlan
 from edgebert.distill.maps import layer_maps, ridge_linear, rotation_linear
-from edgebert.distill.prepare import Prepared
+from edgebert.distill.prepare import MAP_ROWS, Prepared
 from edgebert.distill.recipe import Recipe
 from edgebert.distill.registry import OBJECTIVES, needed
 from edgebert.distill.step import Aim, PairVectors, Step
@@ -26,7 +26,8 @@ from edgebert.distill.teacher import TeacherCache
 from edgebert.distill.traces import Trace, TracedTeacher, traced, wanted
 
 _RIDGE_ROWS = 4096
-ROTATION_ROWS = 16384  # nothing else moves a rotation that is not trained, and it gets nearer up to about here
+_BY_MAPS = {"vector", "mse", "aligned"}  # objectives that compare vectors in a teacher's space
+_OF_VECTORS = _BY_MAPS | {"similarity", "contrastive"}
 
 
 class DistillationModel(nn.Module):
@@ -60,6 +61,13 @@ class DistillationModel(nn.Module):
         self.layer_maps = nn.ModuleDict()
         self.matryoshka: tuple[int, ...] = ()
         self.temperature = 1.0
+
+    @property
+    def leaves_unused(self) -> bool:
+        """Whether there are weights that no objective reaches: those behind the layer that is compared, or a map."""
+        on = {name for name, weight in self.weights.items() if weight}
+        has_maps = any(not isinstance(one, nn.Identity) for one in (self.to_teacher, *self.others))
+        return not on & _OF_VECTORS or (has_maps and not on & _BY_MAPS)
 
     def forward(
         self,
@@ -140,7 +148,7 @@ def build_model(
     if plan.manifest.dimension != cache.teacher.manifest.dimension or projection == "rotate":
         keep = projection != "drop"
         normalize, encoder.normalize = encoder.normalize, encoder.normalize and not keep
-        start, count = (rotation_linear, ROTATION_ROWS) if projection == "rotate" else (ridge_linear, _RIDGE_ROWS)
+        start, count = (rotation_linear, MAP_ROWS) if projection == "rotate" else (ridge_linear, _RIDGE_ROWS)
         rows = _sample(prepared.rows, count)
         ours = encode_ids(encoder, [prepared.student_ids[r] for r in rows], plan.manifest.pad_token_id)
         encoder.normalize = normalize

@@ -47,7 +47,7 @@ class Pairs:
         chosen = np.random.default_rng(np.asarray(rows, np.uint64)).choice(len(self), count, replace=False)
         input_ids, mask = pad([self.ids[row] for row in (*(2 * chosen), *(2 * chosen + 1))], pad_token_id)
         keys = self.keys[chosen]
-        same = (keys[:, None, :] == keys[None, :, :]).any(axis=-1)
+        same = (keys[:, None, :, None] == keys[None, :, None, :]).any(axis=(-1, -2))
         tensors = {"pair_ids": input_ids, "pair_mask": mask, "pair_same": same}
         return {name: torch.from_numpy(array) for name, array in tensors.items()}
 

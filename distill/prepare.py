@@ -21,6 +21,7 @@ from edgebert.distill.students import StudentPlan, same_tokenizer
 from edgebert.errors import DataError
 from edgebert.progress import Progress
 
+MAP_ROWS = 16384  # a rotation that is not trained gets nearer to the teacher up to about so many texts
 _CHUNK = 8192
 
 
@@ -56,8 +57,9 @@ class Prepared:
 @dataclass(frozen=True)
 class Drawn:
     """The sample: `chosen` rows of the corpus, ascending; `rows` and `held_out` are places in it, to train on and kept
-    back. left_out: how many texts each rule left out."""
+    back. fitting: all rows that no rule left out. left_out: how many texts each rule left out."""
 
+    fitting: NDArray[np.int64]
     chosen: NDArray[np.int64]
     rows: NDArray[np.int64]
     held_out: NDArray[np.int64]
@@ -66,20 +68,18 @@ class Drawn:
 
 def prepare(
     text: Corpus,
+    drawn: Drawn,
     teacher: Bundle,
     plan: StudentPlan,
-    recipe: Recipe,
     folder: Path,
     progress: Progress,
     others: Sequence[Bundle] = (),
 ) -> Prepared:
-    """The text of `recipe.data`, drawn by the seed and tokenized into `folder`; what is there already is kept.
+    """The text that was drawn, tokenized into `folder`; what is there already is kept.
 
     A teacher with prompts ("query: ", "passage: ") sees the lines with each of its prompts in turn, so that the student
     learns all of them; so does each of the `others`, further teachers, with its own.
-    Raises: DataError when there is too little text.
     """
-    drawn = draw(text, teacher, recipe, progress)
     length = min(plan.manifest.max_length, teacher.manifest.max_length)
     shared = same_tokenizer(plan.tokenizer_of, teacher) and plan.manifest.max_length == length
     folder.mkdir(parents=True, exist_ok=True)
@@ -109,13 +109,16 @@ def prepare(
 def draw(text: Corpus, teacher: Bundle, recipe: Recipe, progress: Progress) -> Drawn:
     """The sample of `recipe.data` and what of it is held out, by the seed.
 
+    Without training it is no more than the map into the teacher's space is fitted on, unless the recipe says how many.
     Raises: DataError when there is too little text.
     """
     rng = np.random.default_rng(recipe.training.seed)
     selected = select(text, recipe.data, teacher, progress)
-    chosen = selected.rows
-    if recipe.data.max_sentences is not None and recipe.data.max_sentences < len(chosen):
-        chosen = np.sort(rng.choice(chosen, recipe.data.max_sentences, replace=False))
+    chosen, most = selected.rows, recipe.data.max_sentences
+    if most is None and not recipe.training.epochs:
+        most = MAP_ROWS + recipe.data.held_out
+    if most is not None and most < len(chosen):
+        chosen = np.sort(rng.choice(chosen, most, replace=False))
     held = min(recipe.data.held_out, len(chosen) // 5)
     if held < 2 or len(chosen) - held < recipe.training.batch_size:
         raise DataError(
@@ -124,7 +127,7 @@ def draw(text: Corpus, teacher: Bundle, recipe: Recipe, progress: Progress) -> D
             "smaller batch size"
         )
     order = rng.permutation(len(chosen))
-    return Drawn(chosen, np.sort(order[held:]), np.sort(order[:held]), selected.counts)
+    return Drawn(selected.rows, chosen, np.sort(order[held:]), np.sort(order[:held]), selected.counts)
 
 
 def prompted(text: Corpus, row: int, prompts: tuple[str, ...]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +12,6 @@ from numpy.typing import NDArray
 from edgebert.bundle import Bundle
 from edgebert.distill.corpus import Corpus
 from edgebert.distill.encoder import load_tokenizer
-from edgebert.distill.vocabulary import token_ids, unknown_id
 from edgebert.progress import Progress
 
 STRANGE = 0.01  # a larger share of [UNK] than this is a warning
@@ -79,11 +77,11 @@ class Foreign:
 
 def foreign(model: Bundle, text: Corpus) -> Foreign:
     """How `model` reads an even choice of the corpus' texts."""
-    content = json.loads((model.root / "tokenizer.json").read_text(encoding="utf-8"))
+    tokenizer = load_tokenizer(model)
     rows = np.unique(np.linspace(0, len(text) - 1, min(len(text), _GLANCED)).astype(np.int64))
-    size = 1 + max(token_ids(content).values())
+    size = 1 + max(tokenizer.backend.get_vocab(with_added_tokens=True).values())
     counts, characters = count_tokens(model, text, rows, size=size, progress=Progress())
-    unknown = unknown_id(content)
+    unknown = tokenizer.unknown_id
     lost = 0 if unknown is None else int(counts[unknown])
     return Foreign(lost / max(int(counts.sum()), 1), int(counts.sum()) / max(characters, 1))
 
@@ -103,7 +101,8 @@ def count_tokens(
         counts += np.bincount(np.concatenate(ids).astype(np.int64), minlength=size)
         characters += sum(len(line) - line.count(" ") for line in chunk)
         progress.advance(len(chunk))
-    return counts - len(rows) * np.bincount(tokenizer([""])[0].ids, minlength=size), characters
+    frame = np.bincount(np.asarray(tokenizer([""])[0].ids, np.int64), minlength=size)  # special tokens
+    return counts - len(rows) * frame, characters
 
 
 def read(

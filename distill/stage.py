@@ -20,7 +20,7 @@ from edgebert.distill.agreement import Agreement
 from edgebert.distill.batches import Collator, LengthSampler, Rows
 from edgebert.distill.codes import check_codes, code_plan
 from edgebert.distill.corpus import open_corpus
-from edgebert.distill.decide import decide_weights
+from edgebert.distill.decide import check_shape, decide_weights
 from edgebert.distill.fake_quant import FakeQuant, schedule
 from edgebert.distill.folder import write_model
 from edgebert.distill.hardest import count_hardest, hardest
@@ -30,15 +30,15 @@ from edgebert.distill.job import Job, run_key
 from edgebert.distill.lineage import lineage_of
 from edgebert.distill.lock import sole_user
 from edgebert.distill.mix import Mix
-from edgebert.distill.model import ROTATION_ROWS, DistillationModel, build_model
+from edgebert.distill.model import DistillationModel, build_model
 from edgebert.distill.narrow import narrow_plan
 from edgebert.distill.pairs import pairs_fingerprint, prepare_pairs
-from edgebert.distill.prepare import prepare
+from edgebert.distill.prepare import draw, prepare
 from edgebert.distill.readings import foreign
 from edgebert.distill.recipe import Recipe
 from edgebert.distill.registry import needed
 from edgebert.distill.students import StudentPlan, build_student
-from edgebert.distill.teacher import SHARD_ROWS, TeacherCache, fingerprint
+from edgebert.distill.teacher import SHARD_ROWS, TeacherCache, fingerprint, reading_of
 from edgebert.distill.tensorboard import Board, require_tensorboard
 from edgebert.distill.training import Trained, TrainingRun, best_precision, count_steps, train
 from edgebert.distill.trim import trim_plan
@@ -73,8 +73,6 @@ def distill(
         require_tensorboard()
     # Where a log lies changes nothing in the student: it is no part of the run's key and of the lineage.
     recipe = dataclasses.replace(recipe, training=dataclasses.replace(recipe.training, tensorboard=None))
-    if not recipe.training.epochs:
-        recipe = _few_texts(recipe)
     began, state = time.monotonic(), PartialState(cpu=not torch.cuda.is_available())
     if progress is None or not state.is_main_process:
         progress = Progress()
@@ -121,17 +119,19 @@ def _open(
     with state.main_process_first():
         text = open_corpus(corpus, column=column, mix=mix_of(recipe))
     others = tuple(Bundle.from_pretrained(other.model, revision=other.revision) for other in recipe.teachers)
-    further = [fingerprint(other) for other in others] + pairs_fingerprint(pairs)
+    pairs_sha256 = pairs_fingerprint(pairs)
+    further = [*map(fingerprint, others), *map(reading_of, others), *pairs_sha256]
     start = None if recipe.student.start in ("teacher", "fresh") else plan.tokenizer_of
     if start is not None:
-        further.append(fingerprint(start))  # another model may lie at that path one day
-    folder = (work or cache_folder("runs")) / run_key(teacher, text, recipe, further)
+        further += [fingerprint(start), reading_of(start)]  # another model may lie at that path one day
+    folder = (work or cache_folder("runs")) / run_key(teacher, text.fingerprint, recipe, state.num_processes, further)
     if state.is_main_process:
         with disk_errors(folder):
             held.enter_context(sole_user(folder))
     with state.main_process_first(), disk_errors(folder):
-        plan = trim_plan(plan, recipe.student, text, folder / "tokenizer", progress)
-        prepared = prepare(text, teacher, plan, recipe, folder, progress, others)
+        drawn = draw(text, teacher, recipe, progress)
+        plan = trim_plan(plan, recipe.student, text, drawn.fitting, folder / "tokenizer", progress)
+        prepared = prepare(text, drawn, teacher, plan, folder, progress, others)
         found_pairs = prepare_pairs(
             pairs, recipe.data.pair_columns, plan.tokenizer_of, folder / "pairs", max_length=plan.manifest.max_length
         ) if pairs else None  # fmt: skip
@@ -140,11 +140,13 @@ def _open(
         progress.say(f"warning: {reading.warning}")
     plan = narrow_plan(plan, recipe.student, prepared, seed=seed, progress=progress)
     check_codes(plan, recipe.student)
-    weights = decide_weights(recipe, plan, prepared, teacher, pairs=found_pairs is not None)
+    if recipe.training.epochs:
+        weights = decide_weights(recipe, plan, prepared, teacher, pairs=found_pairs is not None)
+    else:  # nothing is learnt: no objective must fit the text, and hidden states need not be computed
+        weights = {}
+        check_shape(recipe, weights, plan, teacher)
     with state.main_process_first():
         plan = code_plan(plan, recipe.student, prepared, folder / "codes.npy", seed=seed, progress=progress)
-    if recipe.training.epochs == 0:
-        weights = {}  # nothing is learnt: hidden states need not be computed
     if prepared.aligned is not None:
         alike = f"{100 * prepared.aligned_share:.1f} % of the texts are read into the teacher's own tokens"
         progress.say(f"{alike}; only those are compared token by token" if "tokens" in needed(weights) else alike)
@@ -154,7 +156,7 @@ def _open(
     qat = schedule(recipe.training.qat, steps)
     return Job(
         teacher, recipe, plan, text, reading, prepared, weights, steps, qat, folder, others, start, found_pairs,
-        pairs_fingerprint(pairs),
+        pairs_sha256,
     )  # fmt: skip
 
 
@@ -174,8 +176,8 @@ def _answer(job: Job, state: PartialState, progress: Progress) -> _Answers:
         TeacherCache(other, ids, hidden=False, precision=precision)
         for other, ids in zip(job.others, prepared.other_ids, strict=True)
     )
-    with state.main_process_first():
-        engine = cache.choice
+    with state.main_process_first():  # one of them finds out which engines are right, and writes it down for all
+        engine, *_ = [one.choice for one in (cache, *others)]
     progress.say(f"teacher: {engine.engine}{f' ({engine.why})' if engine.why else ''}")
     for one in (cache, *others):
         _fill(one, state, progress)
@@ -210,13 +212,6 @@ def _learn(
     if trained.stopped is not None and (best := trained.history.best) is not None:
         progress.say(f"stopped at step {trained.stopped}: no gain since step {best.step}, whose student is kept")
     return trained
-
-
-def _few_texts(recipe: Recipe) -> Recipe:
-    """The recipe of a run without training: of the text so much as the map into the teacher's space is fitted on."""
-    most = ROTATION_ROWS + recipe.data.held_out
-    count = min(most, recipe.data.max_sentences or most)
-    return dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, max_sentences=count))
 
 
 def mix_of(recipe: Recipe) -> Mix | None:

@@ -137,6 +137,16 @@ def _is_array(path: Path) -> bool:
     return True
 
 
+def reading_of(model: Bundle) -> str:
+    """SHA-256 of what decides which tokens a model reads in a text, and how it makes one vector of them."""
+    manifest, tokenizer = model.manifest, model.root / "tokenizer.json"
+    facts = [
+        sha256(tokenizer) if tokenizer.exists() else "", manifest.max_length, dict(manifest.prompts),
+        manifest.default_prompt_name, manifest.pooling, manifest.normalize,
+    ]  # fmt: skip
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
 def fingerprint(model: Bundle) -> str:
     """SHA-256 over the weights, configuration and modules of a model: what its vectors depend on."""
     names = sorted(

@@ -22,7 +22,7 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerContr
 
 from edgebert.distill.agreement import Agreement
 from edgebert.distill.batches import Collator, LengthSampler, Rows
-from edgebert.distill.early_stop import agreed, keep_best, prune_best, take_best
+from edgebert.distill.early_stop import agreed, any_of, keep_best, prune_best, take_best
 from edgebert.distill.fake_quant import QatSwitch
 from edgebert.distill.history import History, Point
 from edgebert.distill.model import DistillationModel
@@ -50,7 +50,6 @@ class TrainingRun:
 
     measure: the held-out agreement of the float student, or with `int8=True` of the student imitating int8.
     began: when the work began, by the monotonic clock, for the seconds it took in all. board: a log.
-    callbacks: more of the Trainer's.
     """
 
     model: DistillationModel
@@ -64,7 +63,6 @@ class TrainingRun:
     progress: Progress
     began: float = field(default_factory=time.monotonic)
     board: Board | None = None
-    callbacks: tuple[TrainerCallback, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -91,7 +89,7 @@ def train(run: TrainingRun, *, processes: int = 1) -> Trained:
         args=_arguments(run, steps),
         train_dataset=run.rows,
         data_collator=run.collator,
-        callbacks=[figures, *run.callbacks],
+        callbacks=[figures],
         sampler=run.sampler,
         figures=figures,
     )
@@ -102,9 +100,12 @@ def train(run: TrainingRun, *, processes: int = 1) -> Trained:
     if checkpoint is not None:
         figures.seconds_before = float((checkpoint / _COMPLETE).read_text(encoding="ascii") or 0)
         figures.history = History.read(checkpoint)
-    with interrupts(figures):
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    if figures.interrupted:
+    if checkpoint is not None and agreed(figures.is_enough):
+        figures.stopped = _step(checkpoint)  # it stopped there before, and was ended before its student was written
+    else:
+        with interrupts(figures):
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    if any_of(figures.interrupted):
         raise KeyboardInterrupt
     if run.settings.patience:
         take_best(run.folder, run.model, figures.history)
@@ -123,11 +124,17 @@ def steps_per_epoch(settings: Training, rows: int, processes: int) -> int:
 
 def newest_checkpoint(folder: Path) -> Path | None:
     """The checkpoint with the highest step that was written to its end; half-written ones are removed."""
-    found = sorted(folder.glob("checkpoint-*"), key=lambda p: int(p.name.rsplit("-", 1)[1]))
-    for path in found:
-        if not (path / _COMPLETE).exists():
+    whole = []
+    for path in sorted(folder.glob("checkpoint-*"), key=_step):
+        if (path / _COMPLETE).exists():
+            whole.append(path)
+        else:
             shutil.rmtree(path, ignore_errors=True)
-    return next((path for path in reversed(found) if path.exists()), None)
+    return whole[-1] if whole else None
+
+
+def _step(checkpoint: Path) -> int:
+    return int(checkpoint.name.rsplit("-", 1)[1])
 
 
 def best_precision(wanted: str) -> str:
@@ -144,9 +151,10 @@ class Figures(TrainerCallback):
     """Keeps count for the screen, marks complete checkpoints, and stops on NaN or on an interrupt."""
 
     def __init__(self, run: TrainingRun, steps: int, processes: int) -> None:
-        self.run, self.steps = run, steps
+        self.run, self.steps, self.processes = run, steps, processes
         self.sentences = run.settings.batch_size * run.settings.accumulate * processes
-        self.history, self.agreement, self.interrupted = History(), "", False
+        self.history, self.agreement = History(), ""
+        self.interrupted = False
         self.stopped: int | None = None
         self.begun = time.monotonic()
         self.first_step = 0
@@ -157,6 +165,17 @@ class Figures(TrainerCallback):
     def seconds(self) -> float:
         """What the work took so far, earlier runs that led to the checkpoint included."""
         return self.seconds_before + time.monotonic() - self.run.began
+
+    @property
+    def is_enough(self) -> bool:
+        """Whether there was no gain for as long as is waited for."""
+        patience = self.run.settings.patience
+        return 0 < patience <= self.history.without_gain
+
+    def on_epoch_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Chooses the epoch's order, which what wraps the sampler on several processes does not do on resuming."""
+        steps = steps_per_epoch(self.run.settings, len(self.run.rows), self.processes)
+        self.run.sampler.set_epoch(state.global_step // steps)
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Starts the bar where the checkpoint left it."""
@@ -185,18 +204,18 @@ class Figures(TrainerCallback):
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Shows the figures; asks for a checkpoint at the end and on an interrupt."""
         done = state.global_step - self.first_step
-        patience, last = self.run.settings.patience, state.global_step == self.steps
-        due = state.global_step % self.measure_every == 0 or (patience > 0 and last)
-        if due or last or state.global_step % self.note_every == 0:
+        last = state.global_step == self.steps
+        due = last or state.global_step % self.measure_every == 0
+        if due or state.global_step % self.note_every == 0:
             self._note(state, measured=due, **_)
-        if due and patience and agreed(self.history.without_gain >= patience):
+        if due and self.run.settings.patience and agreed(self.is_enough):
             self.stopped, control.should_training_stop, control.should_save = state.global_step, True, True
         speed = done * self.sentences / max(time.monotonic() - self.begun, 1e-9)
         loss = self.history.loss or 0.0
         self.run.progress.advance(1, note=f"{speed:.0f} sentences/s, loss {loss:.4f} {self.agreement}")
-        if self.interrupted:
-            control.should_training_stop = True
-        control.should_save |= self.interrupted or last
+        ends = any_of(self.interrupted)
+        control.should_training_stop |= ends
+        control.should_save |= ends or last
 
     def _note(self, state: TrainerState, *, measured: bool, **more: Any) -> None:
         """Puts a point into the history and the log; the first process measures, for all."""
@@ -302,6 +321,6 @@ def _arguments(run: TrainingRun, steps: int) -> TrainingArguments:
         disable_tqdm=True,
         remove_unused_columns=False,
         dataloader_pin_memory=torch.cuda.is_available(),
-        ddp_find_unused_parameters=False,
+        ddp_find_unused_parameters=run.model.leaves_unused,
         label_names=[],
     )

@@ -60,7 +60,14 @@ def trim(
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / "tokenizer"
         smaller, kept, facts = trim_tokenizer(
-            model, text, folder, keep=keep, coverage=coverage, characters=characters, progress=progress
+            model,
+            text,
+            np.arange(len(text)),
+            folder,
+            keep=keep,
+            coverage=coverage,
+            characters=characters,
+            progress=progress,
         )
         trim_encoder(encoder, kept, smaller)
         lineage = dict(model.manifest.lineage) | {
@@ -77,9 +84,12 @@ def trim(
     return Bundle.open(out)
 
 
-def trim_plan(plan: StudentPlan, shape: Student, text: Corpus, folder: Path, progress: Progress) -> StudentPlan:
+def trim_plan(
+    plan: StudentPlan, shape: Student, text: Corpus, rows: NDArray[np.int64], folder: Path, progress: Progress
+) -> StudentPlan:
     """The student with the vocabulary that `shape` asks for, its tokenizer in `folder`; what is there already is kept.
 
+    rows: those of the text that count.
     Raises: BundleError, DataError, RecipeError; see `trim_tokenizer`.
     """
     if shape.vocabulary is None and shape.coverage is None:
@@ -92,6 +102,7 @@ def trim_plan(plan: StudentPlan, shape: Student, text: Corpus, folder: Path, pro
     smaller, kept, facts = trim_tokenizer(
         plan.tokenizer_of,
         text,
+        rows,
         folder,
         keep=shape.vocabulary,
         coverage=shape.coverage,
@@ -107,6 +118,7 @@ def trim_plan(plan: StudentPlan, shape: Student, text: Corpus, folder: Path, pro
 def trim_tokenizer(
     model: Bundle,
     text: Corpus,
+    rows: NDArray[np.int64],
     folder: Path,
     *,
     keep: int | None,
@@ -121,7 +133,7 @@ def trim_tokenizer(
     WordPiece, Unigram and BPE.
     """
     if not folder.exists():
-        counted, held = _parted(text)
+        counted, held = _parted(rows)
         content = json.loads((model.root / "tokenizer.json").read_text(encoding="utf-8"))
         progress.start("counting tokens", len(counted))
         counts, length = count_tokens(model, text, counted, size=_table_rows(model), progress=progress)
@@ -199,12 +211,12 @@ def _protected(model: Bundle, content: dict[str, Any]) -> set[int]:
     return found
 
 
-def _parted(text: Corpus) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _parted(rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """The rows to count and the rows held out."""
-    if len(text) < HELD_OUT:
-        raise DataError(f"{len(text)} distinct texts are too few to choose tokens by: at least {HELD_OUT} are needed")
-    rows = np.arange(len(text))
-    return rows[rows % HELD_OUT != HELD_OUT - 1], rows[HELD_OUT - 1 :: HELD_OUT]
+    if len(rows) < HELD_OUT:
+        raise DataError(f"{len(rows)} distinct texts are too few to choose tokens by: at least {HELD_OUT} are needed")
+    held = np.arange(len(rows)) % HELD_OUT == HELD_OUT - 1
+    return rows[~held], rows[held]
 
 
 def _as_bundle(model: Bundle, folder: Path, kept: NDArray[np.int64]) -> Bundle:

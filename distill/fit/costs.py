@@ -14,10 +14,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from edgebert.bench import Subject, bench
 from edgebert.bundle import Bundle, seal
 from edgebert.distill.corpus import Corpus
-from edgebert.distill.decide import plan_layers
+from edgebert.distill.decide import check_shape
 from edgebert.distill.fit.device import Device
 from edgebert.distill.fit.kept import keep, read_kept
 from edgebert.distill.fit.quick import quick_int8
@@ -72,11 +75,13 @@ class Speed:
 class Costs:
     """Measures candidates; what was measured is kept in `folder`.
 
-    calibration: text for int8. timed: texts to time with, as long as those to come.
+    fitting: rows of the text that vocabularies are chosen by. calibration: text for int8. timed: texts to time with, as
+    long as those to come.
     """
 
     teacher: Bundle
     text: Corpus
+    fitting: NDArray[np.int64]
     recipe: Recipe
     device: Device
     folder: Path
@@ -87,12 +92,17 @@ class Costs:
 
     def built(self, candidate: Candidate) -> Built:
         """Its size and shape; it is built untrained and quantized."""
-        path = self.folder / "sizes" / f"{candidate.id}-{_digest(self.device.profile.artifacts)}.json"
+        path = self.folder / "sizes" / f"{candidate.id}-{_digest(self._packing())}.json"
         found = read_kept(path, Built)
         if found is None:
             found = self.size(Bundle.open(self._build(candidate)))
             keep(path, found)
         return found
+
+    def _packing(self) -> list[object]:
+        """What the size of a package depends on beside the candidate."""
+        profile = self.device.profile
+        return [VERSION, profile.artifacts, profile.one_file, profile.static]
 
     def speeds(self, candidates: Sequence[Candidate]) -> dict[Candidate, Speed]:
         """How fast each is: on this machine, in turns, or by the device's table.
@@ -173,12 +183,13 @@ class Costs:
             plan,
             shape,
             self.text,
+            self.fitting,
             tokenizers / f"{shape.vocabulary}-{shape.coverage}-{shape.characters}",
             self.progress,
         )
         plan = shaped(plan, shape, self.teacher, self.calibration)
         weights = self.recipe.objectives.weights(aligned=True)
-        plan_layers(self.recipe.objectives, weights, plan, self.teacher)  # what cannot be trained is told now
+        check_shape(self.recipe, weights, plan, self.teacher)  # what cannot be trained is told now
         with self.scratch() as temporary:
             model = temporary / "model"
             model.mkdir()

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import hashlib
-import json
 import os
 import shutil
 from collections.abc import Iterator, Sequence
@@ -18,21 +16,23 @@ from numpy.typing import NDArray
 from edgebert.bundle import Bundle
 from edgebert.cache import cache_folder
 from edgebert.distill.corpus import Corpus, open_corpus
+from edgebert.distill.fake_quant import schedule
 from edgebert.distill.fit.costs import Costs
 from edgebert.distill.fit.device import Device
+from edgebert.distill.fit.halving import schedule as rungs
 from edgebert.distill.fit.judge import Judge
 from edgebert.distill.fit.rungs import Rungs
 from edgebert.distill.fit.space import Candidate, Space
+from edgebert.distill.hardest import count_hardest
+from edgebert.distill.job import run_key
 from edgebert.distill.lock import sole_user
 from edgebert.distill.prepare import draw, prompted, prompts_of
 from edgebert.distill.recipe import Recipe
-from edgebert.distill.select import content_of
 from edgebert.distill.stage import mix_of
-from edgebert.distill.teacher import fingerprint
+from edgebert.distill.training import count_steps
 from edgebert.errors import DataError, RecipeError
 from edgebert.files import disk_errors, sha256
 from edgebert.progress import Progress
-from edgebert.schema import plain
 
 _CALIBRATION, _TIMED = 5000, 256
 _LEAST = 40  # texts to train on: quantizing takes 16 and more to calibrate and to compare
@@ -73,6 +73,13 @@ def opened(
         )
     if recipe.student.projection == "rotate":
         raise RecipeError('student.projection is "rotate"; a fit trains its students: use "keep" or "drop"')
+    if recipe.objectives.contrastive:
+        raise RecipeError(
+            f"objectives.contrastive is {recipe.objectives.contrastive} and learns from pairs, of which edgebert fit "
+            "takes none: set it to 0"
+        )
+    if not recipe.training.epochs:
+        raise RecipeError("training.epochs is 0; edgebert fit trains its candidates: give it more than 0")
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise RecipeError("edgebert fit times models and runs in one process: start it without torchrun")
     if any(str(path) == "-" for path in corpus):
@@ -86,18 +93,26 @@ def opened(
     rows = drawn.chosen[drawn.rows]
     if len(rows) < _LEAST:
         raise DataError(f"{len(rows)} sentences to train on are too few to fit a budget: at least {_LEAST} are needed")
+    _require_steps(recipe, len({candidate.unit for candidate in candidates}), len(rows))
     folder = (options.work or cache_folder("fits")) / _key(teacher, text.fingerprint, recipe, options.dev)
     with contextlib.ExitStack() as open_things:
         with disk_errors(folder):
             open_things.enter_context(sole_user(folder))
         open_things.callback(_leave, folder)
         costs = Costs(
-            teacher, text, recipe, device, folder, _evenly(text, rows, _CALIBRATION), _evenly(text, rows, _TIMED),
-            options.threads, progress,
+            teacher, text, drawn.fitting, recipe, device, folder, _evenly(text, rows, _CALIBRATION),
+            _evenly(text, rows, _TIMED), options.threads, progress,
         )  # fmt: skip
         _sweep(folder)
         held_out = [prompted(text, int(row), prompts_of(teacher)) for row in drawn.chosen[drawn.held_out]]
         yield Rungs(costs, Judge(teacher, held_out, options.dev, folder), corpus, options.column), candidates
+
+
+def _require_steps(recipe: Recipe, units: int, rows: int) -> None:
+    """Raises RecipeError when the shortest of the rungs is too short to imitate int8 in."""
+    shortest = rungs(units, recipe.training.epochs)[0].epochs
+    training = dataclasses.replace(recipe.training, epochs=shortest)
+    schedule(training.qat, count_steps(training, count_hardest(rows, recipe.data.hardest or 1.0), 1))
 
 
 def _leave(folder: Path) -> None:
@@ -129,6 +144,4 @@ def _key(teacher: Bundle, text: str, recipe: Recipe, dev: Path | None) -> str:
     if dev is not None and not dev.is_file():
         raise DataError(f"no such file: {dev}")
     training = dataclasses.replace(recipe.training, epochs=0.0, tensorboard=None)
-    data = plain(recipe.data) | {"exclude": content_of(recipe.data.exclude)}
-    facts = [fingerprint(teacher), text, plain(dataclasses.replace(recipe, training=training)) | {"data": data}]
-    return hashlib.sha256(json.dumps([*facts, dev and sha256(dev)], sort_keys=True).encode()).hexdigest()[:32]
+    return run_key(teacher, text, dataclasses.replace(recipe, training=training), dev and sha256(dev))

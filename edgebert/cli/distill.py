@@ -69,7 +69,7 @@ def _weights(ctx: click.Context, param: click.Parameter, value: tuple[str, ...])
 @click.option("--batch-size", type=int, help="Sentences per process and step.")
 @click.option("--accumulate", type=int, help="Batches whose gradients are added up for one step.")
 @click.option("--patience", type=int, help="Stop after so many measurements of agreement without a gain, and keep the "
-              "best student; training is measured 8 times.")  # fmt: skip
+              "best student; training is measured about 8 times.")  # fmt: skip
 @click.option("--tensorboard", metavar="DIR", help="Write a TensorBoard log there (edgebert[tensorboard]).")
 @click.option("--learning-rate", type=float, help="Peak learning rate.")
 @click.option("--precision", type=click.Choice(["auto", "fp32", "bf16"]), help="Of training and teacher.")

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 @click.option("--engine", type=click.Choice(["openvino", "onnxruntime"]), default="openvino", show_default=True,
               help="The engine of this machine.")  # fmt: skip
 @click.option("--recipe", "recipe_name", metavar="NAME|FILE", help="How candidates are trained: a recipe by name or a "
-              "TOML file; its depth and vocabulary are the candidates'.")  # fmt: skip
+              "TOML file; its depth, widths and vocabulary are the candidates'.")  # fmt: skip
 @click.option("--epochs", type=float, help="Passes over the text of the last round; each round before has half.")
 @click.option("--batch-size", type=int, help="Sentences a step.")
 @click.option("--learning-rate", type=float, help="Peak learning rate of each round.")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from edgebert.distill.agreement import agreement
+from edgebert.distill.agreement import _pairs, agreement
 
 
 def test_the_agreement_is_the_rank_correlation_of_all_pairwise_cosines() -> None:
@@ -43,6 +43,18 @@ def test_a_sample_of_the_pairs_is_always_the_same_and_near_to_all_of_them() -> N
     whole, some, again = (agreement(ours, theirs, pairs=n).spearman for n in (10_000, 3000, 3000))
     assert some == again != whole
     assert some == pytest.approx(whole, abs=0.05)
+
+
+def test_of_very_many_pairs_some_are_drawn_without_a_list_of_all() -> None:
+    first, second = _pairs(20_000, 5000)
+    assert first.shape == second.shape == (5000,)
+    assert (first < second).all()
+    assert len({*zip(first.tolist(), second.tolist(), strict=True)}) == 5000
+    again = _pairs(20_000, 5000)
+    assert (first == again[0]).all()
+    assert (second == again[1]).all()
+    assert abs(first.mean() / 20_000 - 1 / 3) < 0.02  # of two places drawn evenly the lesser
+    assert len(_pairs(7, 100)[0]) == 21
 
 
 def test_a_model_that_tells_nothing_apart_agrees_with_nothing() -> None:

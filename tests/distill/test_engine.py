@@ -18,7 +18,7 @@ from conftest import Result
 from runs import EVERY, begun, command, environment, same_weights
 
 from edgebert.bundle import Bundle
-from edgebert.distill import held_out, tensorboard, training
+from edgebert.distill import held_out, stage, tensorboard, training
 from edgebert.distill.agreement import Agreement
 from edgebert.distill.history import History, Point, as_svg
 from edgebert.distill.lock import sole_user
@@ -77,6 +77,26 @@ def test_training_stops_without_a_gain_and_keeps_the_best_student(
     written = load_file(out / "model.safetensors")
     assert len(kept) == 2
     assert all(torch.equal(written[name], kept[-1][name]) for name in written)
+
+
+def test_a_run_that_stopped_early_stays_stopped_when_it_was_ended_before_its_student_was_written(
+    tiny_teacher: Path, corpus_file: Path, tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = iter([0.1, 0.5, 0.9, 0.8, 0.7])
+    monkeypatch.setattr(held_out, "agreement", lambda *_: Agreement(next(values, 0.95), None, 40))
+    out = tmp_path / "student"
+    arguments = command(tiny_teacher, corpus_file, out, "--patience", "2", "--work", tmp_path / "work")
+
+    def interrupted(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(stage, "_write", interrupted)
+        assert cli(*arguments).code == 130
+    result = cli(*arguments)
+    assert result.code == 0, result.err
+    assert "stopped at step 88: no gain since step 44, whose student is kept" in result.err
+    assert Bundle.open(out).manifest.lineage["early_stop"] == {"stopped_at": 88, "kept_step": 44}
 
 
 def test_patience_and_qat_are_not_used_together() -> None:
@@ -154,6 +174,24 @@ def test_a_history_knows_its_best_and_its_picture_stands_titles_and_nothing() ->
     assert (History().best, History().without_gain) == (None, 0)
     for one in (history, History()):
         assert ElementTree.fromstring(as_svg(one, "a < b & c")) is not None
+
+
+def test_a_log_for_tensorboard_has_every_curve_and_is_no_part_of_the_student(
+    tiny_teacher: Path, corpus_file: Path, tmp_path: Path, cli: Cli
+) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    out, log = tmp_path / "student", tmp_path / "log"
+    result = cli(*command(tiny_teacher, corpus_file, out, "--epochs", "1", "--tensorboard", log))
+    assert result.code == 0, result.err
+    events = EventAccumulator(str(log))
+    events.Reload()
+    assert sorted(events.Tags()["scalars"]) == ["training/agreement", "training/learning_rate", "training/loss"]
+    with (tmp_path / "student.training.csv").open(encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    losses = [(event.step, event.value) for event in events.Scalars("training/loss")]
+    assert losses == [(int(row["step"]), pytest.approx(float(row["loss"]), abs=1e-5)) for row in rows]
+    assert "tensorboard" not in (out / "edgebert.json").read_text(encoding="utf-8").replace('"tensorboard": null', "")
 
 
 def test_without_tensorboard_a_log_is_refused_before_any_work(

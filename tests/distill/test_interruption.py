@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -14,11 +15,13 @@ from typing import Any
 
 import pytest
 from conftest import Result
-from helpers import sentences
+from helpers import make_teacher, sentences
 from runs import EVERY, STEPS, begun, checkpoints, command, environment, same_weights
 
 from edgebert.bundle import Bundle
 from edgebert.distill import prepare, stage, teacher, training
+from edgebert.distill.job import run_key
+from edgebert.distill.recipe import Recipe
 
 Cli = Callable[..., Result]
 
@@ -200,6 +203,75 @@ def test_two_processes_train_one_student(tiny_teacher: Path, corpus: Path, tmp_p
     assert list((tmp_path / "cache" / "runs").iterdir()) == []
     # 360 sentences in batches of 8 on two processes are 23 steps, twice
     assert "training: 46 of 46" in done.stderr
+
+
+def _together(arguments: list[str], cache: Path) -> subprocess.Popen[str]:
+    """That command on two processes."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "edgebert",
+         *arguments],
+        env=environment(cache), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def _kill(launcher: subprocess.Popen[str]) -> None:
+    """Kills the launcher and its workers, which are in sessions of their own."""
+    children = Path(f"/proc/{launcher.pid}/task/{launcher.pid}/children").read_text(encoding="ascii").split()
+    for pid in (launcher.pid, *map(int, children)):
+        os.kill(pid, signal.SIGKILL)
+    launcher.communicate()
+
+
+def _finished(process: subprocess.Popen[str]) -> None:
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+
+
+def test_two_processes_that_are_killed_in_a_later_epoch_go_on_to_the_very_same_student(
+    tiny_teacher: Path, corpus: Path, tmp_path: Path
+) -> None:
+    _finished(_together(command(tiny_teacher, corpus, tmp_path / "unbroken"), tmp_path / "cache"))
+    arguments = [*command(tiny_teacher, corpus, tmp_path / "student"), "--work", str(tmp_path / "work")]
+    broken = _together(arguments, tmp_path / "cache")
+    deadline = time.monotonic() + 120
+    while not list((tmp_path / "work").glob("*/checkpoint-50/complete")):  # of 92 steps, 23 an epoch
+        if broken.poll() is not None or time.monotonic() > deadline:
+            broken.terminate()
+            pytest.fail(f"no checkpoint was written: {broken.communicate()[1]}")
+        time.sleep(0.005)
+    _kill(broken)
+    assert 50 <= checkpoints(tmp_path / "work")[-1] < 92
+    _finished(_together(arguments, tmp_path / "cache"))
+    assert same_weights(tmp_path / "student", tmp_path / "unbroken")
+    one = Bundle.open(tmp_path / "student").manifest.lineage["final_loss"]
+    assert one == pytest.approx(Bundle.open(tmp_path / "unbroken").manifest.lineage["final_loss"], abs=1e-5)
+
+
+def test_two_processes_train_where_no_objective_reaches_the_last_weights(
+    tiny_teacher: Path, corpus: Path, tmp_path: Path
+) -> None:
+    arguments = command(tiny_teacher, corpus, tmp_path / "student", "--epochs", "0.3", "--width", "32")
+    _finished(_together([*arguments, "--vector", "0", "--similarity", "0"], tmp_path / "cache"))
+    assert Bundle.open(tmp_path / "student").manifest.dense == ("2_Dense",)
+
+
+def test_a_run_on_more_processes_is_another_run(tiny_teacher: Path, corpus: Path, tmp_path: Path) -> None:
+    facts = Bundle.from_pretrained(tiny_teacher), "text", Recipe()
+    assert run_key(*facts, 1) != run_key(*facts, 2)
+    assert run_key(*facts, 1) == run_key(*facts, 1)
+
+
+def test_a_teacher_that_reads_otherwise_is_another_run(tmp_path: Path) -> None:
+    folder = make_teacher(tmp_path / "model", layers=1, width=32)
+    keys = [run_key(Bundle.from_pretrained(folder), "text", Recipe())]
+    settings = json.loads((folder / "sentence_bert_config.json").read_text(encoding="utf-8"))
+    shorter = settings | {"max_seq_length": settings["max_seq_length"] - 1}
+    (folder / "sentence_bert_config.json").write_text(json.dumps(shorter), encoding="utf-8")
+    keys.append(run_key(Bundle.from_pretrained(folder), "text", Recipe()))
+    content = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+    (folder / "tokenizer.json").write_text(json.dumps(content | {"normalizer": None}), encoding="utf-8")
+    keys.append(run_key(Bundle.from_pretrained(folder), "text", Recipe()))
+    assert len(set(keys)) == 3
 
 
 def test_standard_input_is_not_shared_by_several_processes(

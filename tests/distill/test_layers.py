@@ -16,6 +16,7 @@ from helpers import make_teacher, reframed, sentences
 from edgebert.bundle import Bundle
 from edgebert.distill.encoder import load_encoder, torch_embedder
 from edgebert.distill.layer_map import LayerPlan, Shape, map_layers
+from edgebert.distill.pairs import prepare_pairs
 from edgebert.distill.registry import Objectives
 from edgebert.distill.traces import TracedTeacher
 from edgebert.errors import RecipeError
@@ -153,6 +154,37 @@ def test_two_teachers_share_the_losses_and_a_short_vector_keeps_the_structure(
     assert both > agreement_with_other("one", "") + 0.02
     (told,) = Bundle.open(tmp_path / "both").manifest.lineage["teachers"]
     assert told["teacher"] == "other"
+
+
+def test_teachers_that_nothing_is_learnt_from_are_refused(
+    tiny_teacher: Path, corpus_file: Path, tmp_path: Path, cli: Cli
+) -> None:
+    other, recipe = make_teacher(tmp_path / "other", width=32, seed=5), tmp_path / "recipe.toml"
+    recipe.write_text(
+        "[student]\nlayers = 2\n[objectives]\nvector = 0\nsimilarity = 0\nhidden = 0\naligned = 1\n"
+        f'[[teachers]]\nmodel = "{other.as_posix()}"\n', encoding="utf-8",
+    )  # fmt: skip
+    result = cli("distill", tiny_teacher, "--corpus", corpus_file, "-o", tmp_path / "out", "--recipe", recipe, *QUICK)
+    assert result.code == 1
+    assert result.err.endswith(
+        "edgebert: 1 further teachers are given, and nothing is learnt from them: give one of objectives.vector, mse, "
+        "similarity a weight above 0, or leave them out\n"
+    )
+
+
+def test_a_text_that_is_in_two_pairs_on_either_side_is_no_negative(tiny_teacher: Path, tmp_path: Path) -> None:
+    rows = [("a dog", "a cat"), ("a cat", "a dog"), ("rain", "tea"), ("rain", "a book"), ("snow", "ice")]
+    (tmp_path / "pairs.tsv").write_text(
+        "anchor\tpositive\n" + "".join(f"{a}\t{b}\n" for a, b in rows), encoding="utf-8"
+    )
+    teacher = Bundle.from_pretrained(tiny_teacher)
+    pairs = prepare_pairs([tmp_path / "pairs.tsv"], ("anchor", "positive"), teacher, tmp_path / "ids", max_length=32)
+    drawn = pairs.draw([3, 1, 4, 1, 5], 0)
+    texts = [tuple(ids[mask == 1].tolist()) for ids, mask in zip(drawn["pair_ids"], drawn["pair_mask"], strict=True)]
+    held = [{texts[i], texts[5 + i]} for i in range(5)]
+    expected = [[bool(one & other) for other in held] for one in held]
+    assert drawn["pair_same"].tolist() == expected
+    assert sum(map(sum, expected)) == 5 + 4
 
 
 def test_pairs_are_learnt_and_a_column_that_is_missing_is_named(

@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 
 import edgebert
 from edgebert.bundle import Bundle
-from edgebert.distill import stage
+from edgebert.distill import prepare, stage
 from edgebert.distill.agreement import agreement
 from edgebert.distill.encoder import encode_ids, load_encoder, torch_embedder
 from edgebert.golden import read_golden
@@ -354,8 +354,8 @@ def test_a_corpus_longer_than_the_model_is_cut_and_counted(
 def test_without_training_only_the_text_of_the_map_is_read(
     tiny_teacher: Path, corpus_file: Path, tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stage, "ROTATION_ROWS", 100)
-    for name, more, expected in (("none", (), 140), ("fewer", ("--max-sentences", "90"), 90)):
+    monkeypatch.setattr(prepare, "MAP_ROWS", 100)
+    for name, more, expected in (("none", (), 140), ("as asked", ("--max-sentences", "200"), 200)):
         result = cli("distill", tiny_teacher, "--corpus", corpus_file, "-o", tmp_path / name, *QUICK, "--held-out",
                      "40", "--projection", "rotate", "--epochs", "0", *more)  # fmt: skip
         assert result.code == 0, result.err

@@ -13,9 +13,12 @@ from architectures import ARCHITECTURES, make_architecture
 from conftest import Result
 from helpers import WORDS, assert_refused, make_teacher, sentences
 from tokenizer_kinds import CHINESE, KINDS, train
+from tokenizers import Tokenizer, models, pre_tokenizers
 
 from edgebert.bundle import Bundle
+from edgebert.distill.corpus import open_corpus
 from edgebert.distill.encoder import load_encoder, load_tokenizer, torch_embedder
+from edgebert.distill.readings import foreign
 from edgebert.distill.trim import trim
 from edgebert.errors import BundleError
 from edgebert.golden import read_golden, tokenizer_fault
@@ -167,6 +170,43 @@ def test_an_id_that_no_token_has_is_refused(few: Path, tmp_path: Path) -> None:
     (folder / "config.json").write_text(json.dumps(config | {"eos_token_id": 7777}), encoding="utf-8")
     with pytest.raises(BundleError, match="its files name the token id 7777, and tokenizer.json has none"):
         trim(Bundle.from_pretrained(folder), [few], tmp_path / "out")
+
+
+def test_a_text_is_judged_by_a_tokenizer_of_any_kind(tmp_path: Path) -> None:
+    folder = make_teacher(tmp_path / "model", layers=1, width=32)
+    made = Tokenizer(models.WordLevel({"[UNK]": 0, "a": 1, "dog": 2}, unk_token="[UNK]"))
+    made.pre_tokenizer = pre_tokenizers.Whitespace()
+    made.save(str(folder / "tokenizer.json"))
+    (tmp_path / "text.txt").write_text("a dog sleeps\na cat\na dog\n", encoding="utf-8")
+    found = foreign(Bundle.from_pretrained(folder), open_corpus([tmp_path / "text.txt"]))
+    assert found.unknown == pytest.approx(2 / 7)
+    assert found.per_character == pytest.approx(7 / 18)
+
+
+def _words(model: Path) -> set[str]:
+    return set(json.loads((model / "tokenizer.json").read_text(encoding="utf-8"))["model"]["vocab"])
+
+
+def test_text_that_is_left_out_chooses_no_tokens(
+    tiny_teacher: Path, corpus_file: Path, tmp_path: Path, cli: Cli
+) -> None:
+    corpus, test = tmp_path / "corpus.txt", tmp_path / "test.txt"
+
+    def kept(name: str, text: Path, *more: object) -> set[str]:
+        done = cli("distill", tiny_teacher, "--corpus", text, "--layers", 1, "--vocabulary", 150, "--batch-size", 16,
+                   "--epochs", 0, "--held-out", 40, "-o", tmp_path / name, *more)  # fmt: skip
+        assert done.code == 0, done.err
+        return _words(tmp_path / name)
+
+    plain = kept("plain", corpus_file)
+    words = [word for word in _words(tiny_teacher) if word.isalpha() and word not in plain][:6]
+    test.write_text(
+        "\n".join(" ".join([a, b] * n) for a in words for b in words for n in range(1, 9)), encoding="utf-8"
+    )
+    lines = [corpus_file.read_text(encoding="utf-8"), test.read_text(encoding="utf-8")]
+    corpus.write_text("\n".join(lines), encoding="utf-8")
+    assert kept("without", corpus, "--exclude", test) == plain
+    assert set(words) <= kept("with", corpus)
 
 
 @pytest.mark.parametrize("start", ["teacher", "fresh"])

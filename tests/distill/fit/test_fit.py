@@ -415,7 +415,7 @@ def test_a_shape_that_the_devices_table_lacks_is_named(tiny_teacher: Path, done:
 
     device = Device(Profile("box", "b", ("openvino-int8",)), False)
     measure: Any = Costs
-    empty = measure(None, None, None, device, done[0], (), (), None, None)
+    empty = measure(None, None, None, None, device, done[0], (), (), None, None)
     with pytest.raises(TargetError) as raised:
         empty.listed(Built(1.0, 165, 3, 64, 4, 128))
     assert str(raised.value) == (
@@ -442,6 +442,25 @@ def test_a_shape_that_the_devices_table_lacks_is_named(tiny_teacher: Path, done:
         (
             dataclasses.replace(OPTIONS, recipe=Recipe(student=Student(projection="rotate"))), RecipeError,
             'student.projection is "rotate"; a fit trains its students',
+        ),
+        (
+            dataclasses.replace(OPTIONS, recipe=Recipe(objectives=Objectives(contrastive=1.0))), RecipeError,
+            "objectives.contrastive is 1.0 and learns from pairs, of which edgebert fit takes none",
+        ),
+        (
+            dataclasses.replace(OPTIONS, recipe=Recipe(training=Training(epochs=0.0))), RecipeError,
+            "training.epochs is 0; edgebert fit trains its candidates",
+        ),
+        (
+            dataclasses.replace(
+                OPTIONS, recipe=dataclasses.replace(
+                    RECIPE, training=dataclasses.replace(RECIPE.training, epochs=0.1, qat=0.25)
+                )
+            ), RecipeError, "training.qat is 0.25 and training has 1 steps",
+        ),
+        (
+            dataclasses.replace(OPTIONS, recipe=Recipe(objectives=Objectives(matryoshka=(4096,)))), RecipeError,
+            "objectives.matryoshka names 4096 dimensions",
         ),
         (
             dataclasses.replace(
