@@ -10,8 +10,6 @@ Scores are Spearman x 100 on the STS-B English dev split. Students stay in the w
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 import subprocess
 import sys
@@ -19,18 +17,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from common import data_file, parser, write_json
+from common import data_file, kept_at, parser, write_json
 from safetensors.numpy import load_file
 
 from edgebert.bundle import Bundle
 from edgebert.distill.layer_map import shape_of
 from edgebert.distill.named import shipped_recipes
-from edgebert.distill.teacher import fingerprint
 from edgebert.evaluate import similarity_scores
 from edgebert.models import open_model
 from edgebert.pretrained import hidden_size, read_config
 from edgebert.table import show
-from edgebert.version import VERSION
 
 BASE = "three layers, the default recipe"
 _LEAST = 2000
@@ -132,8 +128,7 @@ def _batches(sentences: int) -> int:
 def _distil(given: Any, settings: list[object]) -> Path:
     """The student of those settings, in a folder named by them, the teacher and the version."""
     words = [str(word) for word in settings]
-    facts = json.dumps([words, fingerprint(Bundle.from_pretrained(given.teacher)), VERSION])
-    out: Path = given.work / hashlib.sha256(facts.encode()).hexdigest()[:16]
+    out = kept_at(given.work, given.teacher, *words)
     if not out.exists():
         subprocess.run([sys.executable, "-m", "edgebert", "distill", given.teacher, "-o", str(out), *words], check=True)
     return out

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import functools
+import hashlib
 import json
 import os
 import sys
@@ -12,8 +14,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from edgebert.bundle import Bundle
 from edgebert.texts import read_rows
 from edgebert.vectors import Vectors, row_cosines
+from edgebert.version import VERSION
 
 
 def parser(
@@ -45,6 +49,19 @@ def data_file(folder: Path | None, name: str) -> Path:
     if not path.exists():
         sys.exit(f"{path} is missing; this benchmark needs it")
     return path
+
+
+def kept_at(work: Path, teacher: str, *facts: object) -> Path:
+    """Where a student of `teacher` lies in the work folder: a name made of what it depends on, the version among it."""
+    whole = json.dumps([_fingerprint(teacher), VERSION, *map(str, facts)])
+    return work / hashlib.sha256(whole.encode()).hexdigest()[:16]
+
+
+@functools.cache
+def _fingerprint(teacher: str) -> str:
+    from edgebert.distill.teacher import fingerprint  # not above: most benchmarks need no torch
+
+    return fingerprint(Bundle.from_pretrained(teacher))
 
 
 @dataclass(frozen=True)

@@ -10,25 +10,21 @@ Students stay in the work folder; what is there is not made again.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import statistics
 from pathlib import Path
 from typing import Any
 
 import torch
-from common import data_file, parser, write_json
+from common import data_file, kept_at, parser, write_json
 
 from edgebert.bundle import Bundle
 from edgebert.distill.layer_map import shape_of
 from edgebert.distill.recipe import Data, Recipe, Student, Training
 from edgebert.distill.stage import distill
-from edgebert.distill.teacher import fingerprint
 from edgebert.evaluate import similarity_scores
 from edgebert.models import open_model
 from edgebert.pretrained import read_config
 from edgebert.table import show
-from edgebert.version import VERSION
 
 STARTS = ("copied", "random")
 
@@ -63,9 +59,10 @@ def main() -> None:
 
 def _student(teacher: Bundle, start: str, seed: int, pairs: Path, given: Any) -> tuple[dict[str, Any], float, float]:
     """Lineage, held-out agreement and dev score."""
-    facts = [fingerprint(teacher), start, seed, str(given.corpus), given.sentences, given.epochs, given.layers,
-             given.width, given.feed_forward, VERSION]  # fmt: skip
-    out = given.work / hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
+    out = kept_at(
+        given.work, given.teacher, start, seed, given.corpus, given.sentences, given.epochs, given.layers, given.width,
+        given.feed_forward,
+    )  # fmt: skip
     if not out.exists():
         wide = teacher.manifest.dimension
         heads = None if start == "copied" else given.width // (wide // shape_of(read_config(teacher.root)).heads)
