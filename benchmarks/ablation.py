@@ -17,14 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from common import data_file, kept_at, parser, write_json
+from common import data_file, kept_at, parser, similarity, write_json
 from safetensors.numpy import load_file
 
 from edgebert.bundle import Bundle
 from edgebert.distill.layer_map import shape_of
 from edgebert.distill.named import shipped_recipes
-from edgebert.evaluate import similarity_scores
-from edgebert.models import open_model
 from edgebert.pretrained import hidden_size, read_config
 from edgebert.table import show
 
@@ -88,7 +86,7 @@ def main() -> None:
     given.work.mkdir(parents=True, exist_ok=True)
     (given.work / "matryoshka.toml").write_text(_MATRYOSHKA, encoding="utf-8")
     pairs = data_file(given.data, "stsb_en/dev.jsonl.gz")
-    whole = _score(given.teacher, pairs)
+    whole = similarity(given.teacher, pairs)
     print(f"the teacher: {whole:.2f}", flush=True)
     rows = [_row(BASE, Change(), whole, pairs, given)]
     for axis in given.only:
@@ -110,7 +108,7 @@ def _row(what: str, change: Change, whole: float, pairs: Path, given: Any) -> li
     options = change.options.format(shape=shape)
     settings = [given.work / word if word.endswith(".toml") else word for word in options.split()]
     out = _distil(given, [*common, "--epochs", epochs, *settings])
-    manifest, score = Bundle.open(out).manifest, _score(out, pairs)
+    manifest, score = Bundle.open(out).manifest, similarity(out, pairs)
     words = options
     if (change.text, change.steps) != (1, 1):
         words = f"--max-sentences {sentences} --epochs {epochs:g}"
@@ -137,10 +135,6 @@ def _distil(given: Any, settings: list[object]) -> Path:
 def _parameters(folder: Path) -> int:
     return sum(array.size for path in folder.rglob("model.safetensors") for array in load_file(path).values())
 
-
-def _score(model: str | Path, pairs: Path) -> float:
-    with open_model(model, engine="torch", precision="fp32") as encoder:
-        return 100 * similarity_scores(encoder, pairs)[0].value
 
 
 if __name__ == "__main__":

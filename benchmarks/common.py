@@ -1,4 +1,4 @@
-"""What the benchmarks share: where the data lies, sentence pairs and their correlation."""
+"""What the benchmarks share: where the data lies, sentence pairs, and a model's correlation on them."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgebert.bundle import Bundle
+from edgebert.evaluate import similarity_scores
+from edgebert.models import open_model
 from edgebert.texts import read_rows
 from edgebert.vectors import Vectors, row_cosines
 from edgebert.version import VERSION
@@ -84,3 +86,9 @@ class Pairs:
 
         half = len(self.scores)
         return 100 * float(spearmanr(row_cosines(vectors[:half], vectors[half:]), self.scores).statistic)
+
+
+def similarity(model: str | Path, pairs: Path, *, engine: str = "torch", precision: str = "fp32") -> float:
+    """The Spearman correlation, times 100, of the model on the pairs of texts in `pairs`."""
+    with open_model(model, engine=engine, precision=precision) as encoder:
+        return 100 * similarity_scores(encoder, pairs)[0].value

@@ -14,11 +14,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from common import data_file, parser
+from common import data_file, parser, similarity
 
 from edgebert.bundle import Bundle
-from edgebert.evaluate import similarity_scores
-from edgebert.models import open_model
 from edgebert.table import show
 
 ENGINES = ("openvino", "onnxruntime")
@@ -65,9 +63,9 @@ def _made(work: Path, name: str, teacher: str, corpus: Path, recipe: str) -> tup
 def _rows(student: Path, bundle: Path, pairs: Path) -> list[list[str]]:
     """One row an engine: minutes and fp32 score of the student, its int8's score, share kept, cosines, recipe."""
     lineage, artifacts = Bundle.open(student).manifest.lineage, Bundle.open(bundle).manifest.artifacts
-    plain, rows = _score(student, pairs, "torch", "fp32"), []
+    plain, rows = similarity(student, pairs), []
     for engine in ENGINES:
-        artifact, int8 = artifacts[f"{engine}-int8"], _score(bundle, pairs, engine, "int8")
+        artifact, int8 = artifacts[f"{engine}-int8"], similarity(bundle, pairs, engine=engine, precision="int8")
         parity = artifact.parity
         assert parity is not None
         cosines = (parity.ordinary_mean, parity.ordinary_min, parity.degenerate_min)
@@ -76,10 +74,6 @@ def _rows(student: Path, bundle: Path, pairs: Path) -> list[list[str]]:
         rows.append([*cells, str(artifact.recipe["name"])])
     return rows
 
-
-def _score(model: Path, pairs: Path, engine: str, precision: str) -> float:
-    with open_model(model, engine=engine, precision=precision) as encoder:
-        return 100 * similarity_scores(encoder, pairs)[0].value
 
 
 if __name__ == "__main__":

@@ -14,11 +14,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from common import data_file, parser
+from common import data_file, parser, similarity
 
 from edgebert.bundle import Bundle
-from edgebert.evaluate import similarity_scores
-from edgebert.models import open_model
 from edgebert.table import show
 
 SENTENCES = 60_000
@@ -32,16 +30,16 @@ def main() -> None:
     given = options.parse_args()
     corpus = data_file(given.data, "sentences_en/permissive.tsv.gz")
     test = data_file(given.data, "stsb_en/test.jsonl.gz")
-    rows = [["teacher", "", *_row(_score(given.teacher, test, "torch", "fp32"))]]
+    rows = [["teacher", "", *_row(similarity(given.teacher, test))]]
     scores, kept, minutes = [], {"openvino": [], "onnxruntime": []}, []
     for seed in given.seeds:
         student, bundle = _made(given.work, seed, given.teacher, corpus)
-        score = _score(student, test, "torch", "fp32")
+        score = similarity(student, test)
         scores.append(score)
         minutes.append(Bundle.open(student).manifest.lineage["training_seconds"] / 60)
         rows.append([f"student, seed {seed}", f"{minutes[-1]:.1f}", *_row(score)])
         for engine in kept:
-            found = _score(bundle, test, engine, "int8")
+            found = similarity(bundle, test, engine=engine, precision="int8")
             kept[engine].append(found / score)
             rows.append([f"  {engine} int8", "", *_row(found), f"{100 * found / score:.2f}"])
     show(
@@ -64,11 +62,6 @@ def _made(work: Path, seed: int, teacher: str, corpus: Path) -> tuple[Path, Path
     if not bundle.exists():
         subprocess.run([*common, "quantize", student, "--calibration", corpus, "-o", bundle], check=True)
     return student, bundle
-
-
-def _score(model: str | Path, test: Path, engine: str, precision: str) -> float:
-    with open_model(model, engine=engine, precision=precision) as encoder:
-        return 100 * similarity_scores(encoder, test)[0].value
 
 
 def _row(score: float) -> list[str]:

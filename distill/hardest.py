@@ -24,9 +24,9 @@ from edgebert.vectors import row_cosines
 _CHUNK = 2048
 
 
-def count_hardest(rows: int, share: float) -> int:
-    """How many of `rows` texts the share `share` is, at least one."""
-    return max(1, round(share * rows))
+def count_hardest(rows: int, share: float | None) -> int:
+    """How many of `rows` texts the share `share` is, at least one; None is all of them."""
+    return rows if share is None else max(1, round(share * rows))
 
 
 def hardest(

@@ -150,9 +150,8 @@ def _open(
     if prepared.aligned is not None:
         alike = f"{100 * prepared.aligned_share:.1f} % of the texts are read into the teacher's own tokens"
         progress.say(f"{alike}; only those are compared token by token" if "tokens" in needed(weights) else alike)
-    steps = count_steps(
-        recipe.training, count_hardest(len(prepared.rows), recipe.data.hardest or 1.0), state.num_processes
-    )
+    rows = count_hardest(len(prepared.rows), recipe.data.hardest)
+    steps = count_steps(recipe.training, rows, state.num_processes)
     qat = schedule(recipe.training.qat, steps)
     return Job(
         teacher, recipe, plan, text, reading, prepared, weights, steps, qat, folder, others, start, found_pairs,
@@ -190,8 +189,8 @@ def _learn(
 ) -> Trained:  # fmt: skip
     """Trains `model`, on from a checkpoint where there is one."""
     recipe, prepared, rows = job.recipe, job.prepared, job.prepared.rows
-    pad_token_id, share = job.plan.manifest.pad_token_id, recipe.data.hardest or 1.0
-    if share < 1 and job.steps:
+    pad_token_id, share = job.plan.manifest.pad_token_id, recipe.data.hardest
+    if share is not None and job.steps:
         with state.main_process_first():
             kept = job.folder / "hardest.npy"
             rows = hardest(
@@ -206,9 +205,9 @@ def _learn(
     )  # fmt: skip
     run = TrainingRun(
         model, Rows(rows), sampler, collator, recipe.training, answers.teacher.precision, job.folder, measure, progress,
-        began, board,
+        job.steps, state.num_processes, began, board,
     )  # fmt: skip
-    trained = train(run, processes=state.num_processes)
+    trained = train(run)
     if trained.stopped is not None and (best := trained.history.best) is not None:
         progress.say(f"stopped at step {trained.stopped}: no gain since step {best.step}, whose student is kept")
     return trained

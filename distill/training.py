@@ -49,6 +49,7 @@ class TrainingRun:
     """What `train` needs: the model, its data, the recipe's part, a folder for checkpoints and a measure of success.
 
     measure: the held-out agreement of the float student, or with `int8=True` of the student imitating int8.
+    steps: how many are taken, see `count_steps`. processes: how many share them.
     began: when the work began, by the monotonic clock, for the seconds it took in all. board: a log.
     """
 
@@ -61,6 +62,8 @@ class TrainingRun:
     folder: Path
     measure: Measure
     progress: Progress
+    steps: int
+    processes: int = 1
     began: float = field(default_factory=time.monotonic)
     board: Board | None = None
 
@@ -74,19 +77,18 @@ class Trained:
     stopped: int | None = None
 
 
-def train(run: TrainingRun, *, processes: int = 1) -> Trained:
+def train(run: TrainingRun) -> Trained:
     """Trains `run.model` in place, from the newest complete checkpoint in `run.folder` if there is one.
 
     Raises: DivergedError when the loss becomes NaN or infinite; KeyboardInterrupt, after a last checkpoint, when the
     user interrupts.
     """
-    steps = count_steps(run.settings, len(run.rows), processes)
-    if not steps:
+    if not run.steps:
         return Trained(time.monotonic() - run.began, History())
-    figures = Figures(run, steps, processes)
+    figures = Figures(run)
     trainer = DistillationTrainer(
         model=run.model,
-        args=_arguments(run, steps),
+        args=_arguments(run),
         train_dataset=run.rows,
         data_collator=run.collator,
         callbacks=[figures],
@@ -150,16 +152,16 @@ def best_precision(wanted: str) -> str:
 class Figures(TrainerCallback):
     """Keeps count for the screen, marks complete checkpoints, and stops on NaN or on an interrupt."""
 
-    def __init__(self, run: TrainingRun, steps: int, processes: int) -> None:
-        self.run, self.steps, self.processes = run, steps, processes
-        self.sentences = run.settings.batch_size * run.settings.accumulate * processes
+    def __init__(self, run: TrainingRun) -> None:
+        self.run, self.steps = run, run.steps
+        self.sentences = run.settings.batch_size * run.settings.accumulate * run.processes
         self.history, self.agreement = History(), ""
         self.interrupted = False
         self.stopped: int | None = None
         self.begun = time.monotonic()
         self.first_step = 0
         self.seconds_before = 0.0
-        self.measure_every, self.note_every = max(1, steps // 8), max(1, steps // 200)
+        self.measure_every, self.note_every = max(1, run.steps // 8), max(1, run.steps // 200)
 
     @property
     def seconds(self) -> float:
@@ -174,7 +176,7 @@ class Figures(TrainerCallback):
 
     def on_epoch_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Chooses the epoch's order, which what wraps the sampler on several processes does not do on resuming."""
-        steps = steps_per_epoch(self.run.settings, len(self.run.rows), self.processes)
+        steps = steps_per_epoch(self.run.settings, len(self.run.rows), self.run.processes)
         self.run.sampler.set_epoch(state.global_step // steps)
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
@@ -299,8 +301,8 @@ class interrupts:
         self.figures.run.progress.say("interrupted: writing a checkpoint (Ctrl-C again stops at once)")
 
 
-def _arguments(run: TrainingRun, steps: int) -> TrainingArguments:
-    settings = run.settings
+def _arguments(run: TrainingRun) -> TrainingArguments:
+    settings, steps = run.settings, run.steps
     return TrainingArguments(
         output_dir=str(run.folder),
         max_steps=steps,

@@ -22,7 +22,7 @@ from edgebert.texts import read_rows
 
 
 @dataclass(frozen=True)
-class Mix:
+class CorpusMix:
     """take: sentences by source, at most, drawn by the seed. passages: the same for passages, each of `join` to
     `join_most` neighbours that together have at most `characters` characters. None of them overlap; where a source has
     fewer than are wanted, its sentences are shuffled and joined again.
@@ -43,12 +43,12 @@ class Mix:
             raise RecipeError(f"join is {self.join} and join_most {self.join_most}; wanted is 2 <= join <= join_most")
 
 
-def read_mix(path: Path) -> Mix:
+def read_mix(path: Path) -> CorpusMix:
     """The mix in the TOML file `path`. Raises: RecipeError."""
-    return parse(Mix, read_toml(path, what="mix", error=RecipeError), where=str(path), error=RecipeError)
+    return parse(CorpusMix, read_toml(path, what="mix", error=RecipeError), where=str(path), error=RecipeError)
 
 
-def mixed(tables: Sequence[Path], mix: Mix) -> list[str]:
+def mixed(tables: Sequence[Path], mix: CorpusMix) -> list[str]:
     """The texts of `mix`, in random order. Raises: DataError for a source that the tables do not have."""
     by_source: dict[str, list[str]] = {name: [] for name in (*mix.take, *mix.passages)}
     for table in tables:
@@ -74,7 +74,7 @@ def mixed(tables: Sequence[Path], mix: Mix) -> list[str]:
     return [found[i] for i in rng.permutation(len(found))]
 
 
-def _passages(sentences: Sequence[str], mix: Mix, rng: np.random.Generator) -> list[str]:
+def _passages(sentences: Sequence[str], mix: CorpusMix, rng: np.random.Generator) -> list[str]:
     """Neighbours joined to passages."""
     found, at = [], 0
     while at < len(sentences):

@@ -112,7 +112,7 @@ def _require_steps(recipe: Recipe, units: int, rows: int) -> None:
     """Raises RecipeError when the shortest of the rungs is too short to imitate int8 in."""
     shortest = rungs(units, recipe.training.epochs)[0].epochs
     training = dataclasses.replace(recipe.training, epochs=shortest)
-    schedule(training.qat, count_steps(training, count_hardest(rows, recipe.data.hardest or 1.0), 1))
+    schedule(training.qat, count_steps(training, count_hardest(rows, recipe.data.hardest), 1))
 
 
 def _leave(folder: Path) -> None:

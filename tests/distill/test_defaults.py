@@ -14,7 +14,7 @@ import edgebert
 from edgebert.bundle import Bundle
 from edgebert.distill.defaults import build as building
 from edgebert.distill.defaults.build import build, names, read_model
-from edgebert.distill.defaults.corpus import Mix, mixed, read_mix
+from edgebert.distill.defaults.corpus import CorpusMix, mixed, read_mix
 from edgebert.distill.recipe import read_recipe
 from edgebert.errors import DataError, RecipeError
 
@@ -95,7 +95,7 @@ def test_passages_are_neighbours_and_beyond_one_round_shuffled(tmp_path: Path) -
     rows = [f"{text}\tzh" for text in chinese] + [f"Sentence {i}.\ten" for i in range(60)]
     path.write_text("\n".join(["text\tsource", *rows]), encoding="utf-8")
     shape = {"join": 2, "join_most": 4, "characters": 24}
-    few, many = (mixed([path], Mix(take={}, passages={"zh": n, "en": 5}, **shape)) for n in (10, 90))  # type: ignore[arg-type]
+    few, many = (mixed([path], CorpusMix(take={}, passages={"zh": n, "en": 5}, **shape)) for n in (10, 90))  # type: ignore[arg-type]
     whole = "".join(chinese)
     assert [len([t for t in texts if t[0] == "\u7b2c"]) for texts in (few, many)] == [10, 90]
     assert all(text in whole for text in few if text[0] == "\u7b2c")
@@ -115,8 +115,8 @@ def test_what_is_too_large_is_no_default_model(home: Path, table: Path, tiny_tea
 def test_where_no_passage_fits_there_is_none(tmp_path: Path) -> None:
     path = tmp_path / "long.tsv"
     path.write_text("text\tsource\n" + "".join(f"{'word ' * 9}{i}\tlong\n" for i in range(9)), encoding="utf-8")
-    assert mixed([path], Mix(take={"long": 2}, passages={"long": 5}, join=2, join_most=3, characters=20)) != []
-    assert len(mixed([path], Mix(take={"long": 2}, passages={"long": 5}, join=2, join_most=3, characters=20))) == 2
+    short = CorpusMix(take={"long": 2}, passages={"long": 5}, join=2, join_most=3, characters=20)
+    assert len(mixed([path], short)) == 2
 
 
 def test_wrong_names_teachers_and_sources_are_refused(home: Path, table: Path, tmp_path: Path) -> None:
@@ -125,8 +125,8 @@ def test_wrong_names_teachers_and_sources_are_refused(home: Path, table: Path, t
     with pytest.raises(RecipeError, match="1 teachers were given; tiny-model has 2 stages"):
         build("tiny-model", [table], tmp_path / "work", tmp_path / "out.edgebert", teachers=["one"])
     with pytest.raises(DataError, match="no text of the source 'third'"):
-        mixed([table], Mix(take={"third": 1}))
+        mixed([table], CorpusMix(take={"third": 1}))
     with pytest.raises(RecipeError, match="first = -1; a number of texts is needed"):
-        Mix(take={"first": -1})
+        CorpusMix(take={"first": -1})
     with pytest.raises(RecipeError, match="join is 5 and join_most 4"):
-        Mix(take={"first": 1}, join=5, join_most=4)
+        CorpusMix(take={"first": 1}, join=5, join_most=4)

@@ -39,9 +39,9 @@ def test_the_hardest_texts_are_those_farthest_from_the_teacher(
         kept.append(choose(*arguments, **more))  # type: ignore[arg-type]
         return kept[-1]
 
-    def count(run: stage.TrainingRun, **more: int) -> object:
+    def count(run: stage.TrainingRun) -> object:
         trained.append(len(run.rows))
-        return train(run, **more)
+        return train(run)
 
     monkeypatch.setattr(stage, "hardest", note)
     monkeypatch.setattr(stage, "train", count)
