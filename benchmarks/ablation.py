@@ -136,6 +136,5 @@ def _parameters(folder: Path) -> int:
     return sum(array.size for path in folder.rglob("model.safetensors") for array in load_file(path).values())
 
 
-
 if __name__ == "__main__":
     main()

@@ -75,6 +75,5 @@ def _rows(student: Path, bundle: Path, pairs: Path) -> list[list[str]]:
     return rows
 
 
-
 if __name__ == "__main__":
     main()
