@@ -16,6 +16,7 @@ from edgebert.distill.decide import plan_layers
 from edgebert.distill.encoder import Dense, Encoded, SentenceEncoder, encode_ids
 from edgebert.distill.fake_quant import FakeQuant
 from edgebert.distill.layer_map import LayerPlan
+from edgebert.distill.low_bits import round_linears
 from edgebert.distill.maps import layer_maps, ridge_linear, rotation_linear
 from edgebert.distill.prepare import MAP_ROWS, Prepared
 from edgebert.distill.recipe import Recipe
@@ -156,6 +157,8 @@ def build_model(
         if keep:
             _add_map(encoder, to_teacher)
             to_teacher = None
+    if recipe.student.linear_bits is not None:
+        round_linears(encoder)
     model = DistillationModel(encoder, weights, to_teacher=to_teacher, hidden_to_teacher=hidden_to_teacher)
     model.matryoshka, model.temperature = recipe.objectives.matryoshka, recipe.objectives.temperature
     _add_teachers(model, recipe, prepared, others, sample, plan.manifest.pad_token_id)

@@ -27,6 +27,7 @@ class Student:
     `edgebert.distill.vocabulary`.
     characters: "used" gives up the single characters that the text does not have, see the same place.
     table_codes: word vectors made of codes, each of one byte for so many dimensions; see `edgebert.distill.codes`.
+    linear_bits: linear layers that learn in so many bits; see `edgebert.distill.low_bits`.
     projection: what becomes of the linear map into the teacher's space where the dimensions differ: "keep" makes it
     part of the student, whose vectors then lie in the teacher's space; "drop" uses it in training only. "rotate" keeps
     it, too, and starts it as the nearest rotation, also between spaces of the same dimension: the student's vectors get
@@ -45,6 +46,7 @@ class Student:
     coverage: float | None = None
     characters: Characters = "all"
     table_codes: int | None = None
+    linear_bits: Literal[4] | None = None
     projection: Literal["keep", "drop", "rotate"] = "keep"
 
 
@@ -164,6 +166,11 @@ class Recipe:
         if s.table_codes is not None and t.qat:
             raise RecipeError(
                 f"student.table_codes is {s.table_codes}, and training.qat {t.qat}, which imitates a table of 8 bits: "
+                "leave one of the two out"
+            )
+        if s.linear_bits is not None and t.qat:
+            raise RecipeError(
+                f"student.linear_bits is {s.linear_bits}, and training.qat {t.qat}, which imitates layers of 8 bits: "
                 "leave one of the two out"
             )
         for name in ("layers", "width", "heads", "feed_forward", "table_codes", "max_length"):

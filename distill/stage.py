@@ -29,6 +29,7 @@ from edgebert.distill.history import write_beside
 from edgebert.distill.job import Job, run_key
 from edgebert.distill.lineage import lineage_of
 from edgebert.distill.lock import sole_user
+from edgebert.distill.low_bits import check_linears, keep_rounded
 from edgebert.distill.mix import Mix
 from edgebert.distill.model import DistillationModel, build_model
 from edgebert.distill.narrow import narrow_plan
@@ -114,6 +115,8 @@ def _open(
         teacher.check()
     seed = recipe.training.seed
     plan = build_student(teacher, recipe.student, seed=seed)
+    if recipe.student.linear_bits is not None:
+        check_linears(plan.encoder)
     if state.num_processes > 1 and any(str(path) == "-" for path in corpus):
         raise DataError("standard input (-) cannot be shared by several processes: write the text to a file first")
     with state.main_process_first():
@@ -238,6 +241,7 @@ def _write(
     if found.mean_cosine is not None:
         quality.append(Quality("teacher_mean_cosine", round(found.mean_cosine, 6), data))
     manifest = dataclasses.replace(plan.manifest, quality=tuple(quality), lineage=lineage)
+    keep_rounded(model.encoder)
     with new_folder(out) as partial:
         manifest = write_model(partial, model.encoder.cpu(), plan.tokenizer_of, manifest)
         (partial / "README.md").write_text(model_card(manifest, out.name, partial), encoding="utf-8")

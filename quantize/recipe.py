@@ -101,7 +101,8 @@ LADDER = (
     Recipe("weight-only", (WeightOnly(linears=8),)),
 )
 DYNAMIC = Recipe("dynamic", (DynamicInt8(), WeightOnly()))
-RECIPES = {recipe.name: recipe for recipe in (*LADDER, DYNAMIC)}
+INT4 = Recipe("int4", (WeightOnly(linears=4),))  # for students that learnt in 4 bits: others lose too much
+RECIPES = {recipe.name: recipe for recipe in (*LADDER, DYNAMIC, INT4)}
 DEFAULT = "outliers-8"
 
 

@@ -25,6 +25,7 @@ from edgebert.distill.stage import distill
 from edgebert.errors import RecipeError
 from edgebert.files import new_file
 from edgebert.progress import Progress, TerminalProgress
+from edgebert.quantize.recipe import find_recipe
 from edgebert.quantize.stage import Options, quantize
 from edgebert.schema import parse, read_toml
 from edgebert.targets.build import build_package
@@ -48,9 +49,12 @@ class Stage:
 
 @dataclass(frozen=True)
 class Model:
-    """stages: one after the other. samples: texts of calibration. max_mb: what the package may have."""
+    """stages: one after the other. quantize: the recipe of the package's file, by default the ladder. samples: texts of
+    calibration. max_mb: what the package may have.
+    """
 
     stages: tuple[Stage, ...]
+    quantize: str | None = None
     samples: int = 400
     max_mb: float | None = None
 
@@ -95,7 +99,7 @@ def build(
     bundle = work / "int8"
     if not bundle.exists():
         lines = corpus.read_text(encoding="utf-8").splitlines()
-        options = Options(samples=model.samples)
+        options = Options(samples=model.samples, recipe=find_recipe(model.quantize) if model.quantize else None)
         quantize(Bundle.open(student), lines, bundle, options, progress=progress)
     with tempfile.TemporaryDirectory(dir=work) as folder:
         profile = dataclasses.replace(read_profile("any-cpu"), max_size_mb=model.max_mb)

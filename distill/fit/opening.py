@@ -71,6 +71,10 @@ def opened(
             f"student.table_codes is {recipe.student.table_codes}; a fit looks for tables of 8 and 4 bits "
             "(space.tables): leave it out"
         )
+    if recipe.student.linear_bits is not None:
+        raise RecipeError(
+            f"student.linear_bits is {recipe.student.linear_bits}; a fit looks for layers of 8 bits: leave it out"
+        )
     if recipe.student.projection == "rotate":
         raise RecipeError('student.projection is "rotate"; a fit trains its students: use "keep" or "drop"')
     if recipe.objectives.contrastive:

@@ -57,6 +57,7 @@ def _weights(ctx: click.Context, param: click.Parameter, value: tuple[str, ...])
 @click.option("--coverage", type=float, help="Keep so many tokens that this share of the text's tokens is kept.")
 @click.option("--characters", type=click.Choice(["all", "used"]), help="Which single characters outside ASCII a "
               "smaller vocabulary keeps in any case.")  # fmt: skip
+@click.option("--linear-bits", type=click.Choice(["4"]), help="Have the linear layers learn in so many bits.")
 @click.option("--table-codes", type=int, help="Make the word vectors of codes, one byte for so many dimensions.")
 @click.option("--projection", type=click.Choice(["keep", "drop", "rotate"]), help="The map into the teacher's space: "
               "where dimensions differ keep it, or use it in training only; or keep a rotation, always.")  # fmt: skip
@@ -93,8 +94,8 @@ def command(
     pairs: tuple[str, ...], recipe_name: str | None, preset: str | None, start: str | None, layers: int | None,
     take_layers: tuple[int, ...] | None, width: int | None, heads: int | None, feed_forward: int | None,
     activation: str | None, max_length: int | None, vocabulary: int | None, coverage: float | None,
-    characters: str | None, table_codes: int | None, projection: str | None, vector: float | None,
-    similarity: float | None, hidden: float | None,
+    characters: str | None, table_codes: int | None, linear_bits: str | None, projection: str | None,
+    vector: float | None, similarity: float | None, hidden: float | None,
     more: dict[str, float], epochs: float | None, batch_size: int | None, learning_rate: float | None,
     precision: str | None, freeze_embeddings: bool | None, qat: bool | None, accumulate: int | None,
     patience: int | None, tensorboard: str | None, min_tokens: int | None, max_tokens: int | None,
@@ -133,6 +134,7 @@ def command(
         recipe, "student", start=start, layers=layers, take_layers=take_layers, width=width, heads=heads,
         feed_forward=feed_forward, activation=activation, max_length=max_length, vocabulary=vocabulary,
         coverage=coverage, characters=characters, table_codes=table_codes, projection=projection,
+        linear_bits=None if linear_bits is None else int(linear_bits),
     )  # fmt: skip
     recipe = override(
         recipe, "objectives", **{"vector": vector, "similarity": similarity, "hidden": hidden, **named_weights(more)}

@@ -3,7 +3,8 @@
     tables   Gather(W, ids)     8 bits: Gather(W int8, ids) -> Cast -> Mul(Gather(scale, ids))
                                 4 bits: two columns share a byte, taken apart after the rows are gathered
                                 codes: Gather(vectors, Gather(codes uint8, ids) + 256 * place) -> Reshape
-    linears  MatMul(x, W)       8 bits: MatMul(x, DQ(W int8)); 4 bits: MatMulNBits, blocks of 32, by ONNX Runtime
+    linears  MatMul(x, W)       8 bits: MatMul(x, DQ(W int8)); 4 bits: MatMulNBits, blocks of 32, by ONNX
+             Runtime, which is 4.5 bits with the scales, here in float16
 
 Rows are gathered before they are scaled, so that a table never stands in memory as float. The word table is half of a
 small model. The steps of 4 bits are those of least squared error for each row. A word table that was made of codes (see
@@ -71,6 +72,7 @@ class WeightOnly:
                 graph.insert_before(linear.node, [node])
         elif self.linears == 4:
             graph.adopt(_blocks(graph.model, [linear.name for linear in graph.to_round("weight-only")]))
+            _halve_scales(graph)
 
 
 def _eight_bits(graph: Graph, table: Table) -> list[NodeProto]:
@@ -179,3 +181,13 @@ def _blocks(model: onnx.ModelProto, names: list[str]) -> onnx.ModelProto:
     quantizer.process()
     made: onnx.ModelProto = quantizer.model.model
     return made
+
+
+def _halve_scales(graph: Graph) -> None:
+    """Keeps the blocks' scales in float16 on disk; the engines make them float32 when they open the file."""
+    for node in [node for node in graph.graph.node if node.op_type == "MatMulNBits"]:
+        name = str(node.input[2])
+        half = graph.set(f"{name}_half", graph.value(name).astype(np.float16))
+        node.input[2] = f"{name}_float"
+        cast = helper.make_node("Cast", [half], [node.input[2]], name=f"{name}_cast", to=TensorProto.FLOAT)
+        graph.insert_before(node, [cast])
