@@ -115,8 +115,6 @@ def _open(
         teacher.check()
     seed = recipe.training.seed
     plan = build_student(teacher, recipe.student, seed=seed)
-    if recipe.student.linear_bits is not None:
-        check_linears(plan.encoder)
     if state.num_processes > 1 and any(str(path) == "-" for path in corpus):
         raise DataError("standard input (-) cannot be shared by several processes: write the text to a file first")
     with state.main_process_first():
@@ -143,6 +141,8 @@ def _open(
         progress.say(f"warning: {reading.warning}")
     plan = narrow_plan(plan, recipe.student, prepared, seed=seed, progress=progress)
     check_codes(plan, recipe.student)
+    if recipe.student.linear_bits is not None:
+        check_linears(plan.encoder)
     if recipe.training.epochs:
         weights = decide_weights(recipe, plan, prepared, teacher, pairs=found_pairs is not None)
     else:  # nothing is learnt: no objective must fit the text, and hidden states need not be computed
