@@ -64,6 +64,7 @@ AXES: dict[str, dict[str, Change]] = {
         "codes of 3 dimensions": Change("--table-codes 3"),
         "24,000 tokens in codes": Change("--vocabulary 24000 --table-codes 3"),
     },
+    "bits": {"layers in 4 bits": Change("--linear-bits 4")},
     "data": {
         "1/16 of the text, as many steps": Change(text=1 / 16),
         "1/4 of the text, as many steps": Change(text=1 / 4),

@@ -40,7 +40,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "1-recover.toml": "[student]\nlayers = 2\n[training]\nepochs = 0.5\nbatch_size = 16\n",
         "2-more.toml": "[student]\nlayers = 1\n[training]\nepochs = 0.5\nbatch_size = 16\n",
         "card.md": "# tiny-model\n",
-        "model.toml": 'samples = 40\nmax_mb = 1.0\n[[stages]]\nrecipe = "1-recover.toml"\nteacher = "nobody/has-it"\n'
+        "model.toml": 'samples = 40\nmax_mb = 1.0\nquantize = "weight-only"\n[[stages]]\nrecipe = "1-recover.toml"\nteacher = "nobody/has-it"\n'
         '[[stages]]\nrecipe = "2-more.toml"\nteacher = "nobody/has-it"\nmix = "more.toml"\n',
     }.items():
         (folder / name).write_text(text, encoding="utf-8")
@@ -79,6 +79,7 @@ def test_a_default_model_is_made_and_an_interrupted_build_goes_on(
     assert student["corpus"]["kept"] == 200
     with zipfile.ZipFile(out) as package:
         assert package.read("README.md") == b"# tiny-model\n"
+    assert {a.recipe["name"] for a in Bundle.from_pretrained(out).manifest.artifacts.values()} == {"weight-only"}
     with edgebert.load(out) as encoder:
         vectors = encoder.encode(sentences(3))
     made = {path: path.stat().st_mtime_ns for path in work.rglob("*") if path.is_file()}

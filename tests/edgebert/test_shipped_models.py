@@ -93,10 +93,13 @@ def test_a_name_that_is_not_shipped_is_looked_for_on_the_hub(
 @pytest.mark.parametrize("name", shipped_models())
 def test_what_comes_with_edgebert_is_whole_small_and_knows_what_is_alike(name: str, engine: str) -> None:
     assert resolve(name).stat().st_size < 15e6
-    texts = ["How do I reset my password?", "I forgot the code to log in", "The cat sleeps on the sofa"]
+    english = ["How do I reset my password?", "I forgot the code to log in", "The cat sleeps on the sofa"]
+    chinese = ["怎么重置我的密码？", "我忘了登录的密码", "猫在沙发上睡觉"]
+    traditional = ["怎麼重置我的密碼？", "我忘了登入的密碼", "貓在沙發上睡覺"]
     with edgebert.load(name, engine=engine) as encoder:
-        scores = encoder.similarity(encoder.encode(texts), encoder.encode(texts))
-    assert scores[0, 1] > 0.4 > max(scores[0, 2], scores[1, 2])
+        for texts in (english, chinese, traditional) if name.endswith("-zh") else (english,):
+            scores = encoder.similarity(encoder.encode_query(texts), encoder.encode_query(texts))
+            assert scores[0, 1] > max(scores[0, 2], scores[1, 2]) + 0.05
 
 
 def test_the_default_model_comes_with_edgebert() -> None:
