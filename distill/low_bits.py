@@ -18,6 +18,7 @@ from torch.nn.utils import parametrize
 from edgebert.errors import RecipeError
 
 BLOCK = 32
+_MOST = 65504.0  # of float16
 
 
 def four_bit_weight(weight: Tensor) -> Tensor:
@@ -27,25 +28,28 @@ def four_bit_weight(weight: Tensor) -> Tensor:
     """
     blocks = weight.detach().float().reshape(len(weight), -1, BLOCK)
     greatest = blocks.gather(2, blocks.abs().argmax(dim=2, keepdim=True))
-    scale = (greatest / -8).half().float()
+    scale = (greatest / -8).clamp(-_MOST, _MOST).half().float()
     steps = (blocks / torch.where(scale == 0, torch.ones_like(scale), scale)).round().clamp(-8, 7)
     return (steps * scale).reshape(weight.shape)
 
 
 def check_linears(encoder: nn.Module) -> None:
-    """Raises: RecipeError for a linear layer of `encoder` whose input is no multiple of 32 wide."""
-    for name, layer in encoder.named_modules():
-        if isinstance(layer, nn.Linear) and layer.in_features % BLOCK:
+    """Raises: RecipeError for one of the linear layers that are rounded whose input is no multiple of 32 wide."""
+    for name, layer in _rounded_layers(encoder):
+        if layer.in_features % BLOCK:
             raise RecipeError(
                 f"student.linear_bits is 4; the {layer.in_features} inputs of {name} are no whole blocks of {BLOCK}"
             )
 
 
 def round_linears(encoder: nn.Module) -> None:
-    """Has every linear layer of `encoder` compute with 4-bit weights, until `keep_rounded`."""
-    for layer in encoder.modules():
-        if isinstance(layer, nn.Linear):
-            parametrize.register_parametrization(layer, "weight", _Rounded())
+    """Has the linear layers of `encoder` compute with 4-bit weights, until `keep_rounded`.
+
+    A dense layer with a bias behind the pooling stays in float, as it does in graphs. Raises: see `check_linears`.
+    """
+    check_linears(encoder)
+    for _, layer in _rounded_layers(encoder):
+        parametrize.register_parametrization(layer, "weight", _Rounded())
 
 
 def keep_rounded(encoder: nn.Module) -> None:
@@ -53,6 +57,11 @@ def keep_rounded(encoder: nn.Module) -> None:
     for layer in encoder.modules():
         if isinstance(layer, nn.Linear) and parametrize.is_parametrized(layer, "weight"):
             parametrize.remove_parametrizations(layer, "weight", leave_parametrized=True)
+
+
+def _rounded_layers(encoder: nn.Module) -> list[tuple[str, nn.Linear]]:
+    layers = [(name, layer) for name, layer in encoder.named_modules() if isinstance(layer, nn.Linear)]
+    return [(name, layer) for name, layer in layers if not name.startswith("dense.") or layer.bias is None]
 
 
 class _Rounded(nn.Module):

@@ -173,6 +173,11 @@ class Recipe:
                 f"student.linear_bits is {s.linear_bits}, and training.qat {t.qat}, which imitates layers of 8 bits: "
                 "leave one of the two out"
             )
+        if s.linear_bits is not None and s.projection == "rotate":
+            raise RecipeError(
+                f'student.linear_bits is {s.linear_bits}, and student.projection "rotate": so few bits change '
+                "the cosines that a rotation is to keep, leave one of the two out"
+            )
         for name in ("layers", "width", "heads", "feed_forward", "table_codes", "max_length"):
             if (value := getattr(s, name)) is not None:
                 _at_least(f"student.{name}", value, {"max_length": 3, "table_codes": 2}.get(name, 1))

@@ -193,7 +193,7 @@ def _learn(
     """Trains `model`, on from a checkpoint where there is one."""
     recipe, prepared, rows = job.recipe, job.prepared, job.prepared.rows
     pad_token_id, share = job.plan.manifest.pad_token_id, recipe.data.hardest
-    if share is not None and job.steps:
+    if share is not None and share < 1 and job.steps:
         with state.main_process_first():
             kept = job.folder / "hardest.npy"
             rows = hardest(

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import ParametrizationList
 
 from edgebert.bundle import Bundle
 from edgebert.distill.encoder import SentenceEncoder, load_encoder
@@ -55,7 +56,8 @@ def traced(encoder: SentenceEncoder, *, hidden: Collection[int], projections: Co
 
 def layers_of(encoder: SentenceEncoder) -> nn.ModuleList:
     """The encoder's stack of layers."""
-    return next(module for module in encoder.backbone.modules() if isinstance(module, nn.ModuleList))
+    stacks = (module for module in encoder.backbone.modules() if isinstance(module, nn.ModuleList))
+    return next(module for module in stacks if not isinstance(module, ParametrizationList))
 
 
 def projections_of(layer: nn.Module) -> list[nn.Linear]:

@@ -101,7 +101,7 @@ LADDER = (
     Recipe("weight-only", (WeightOnly(linears=8),)),
 )
 DYNAMIC = Recipe("dynamic", (DynamicInt8(), WeightOnly()))
-INT4 = Recipe("int4", (WeightOnly(linears=4),))  # for students that learnt in 4 bits: others lose too much
+INT4 = Recipe("int4", (WeightOnly(linears=4),))  # for students that learnt in 4 bits
 RECIPES = {recipe.name: recipe for recipe in (*LADDER, DYNAMIC, INT4)}
 DEFAULT = "outliers-8"
 

@@ -69,7 +69,10 @@ def read_model(name: str) -> Model:
     if name not in names():
         raise RecipeError(f"unknown default model {name!r}; known are {', '.join(names())}")
     path = _HOME / name / "model.toml"
-    return parse(Model, read_toml(path, what="model", error=RecipeError), where=str(path), error=RecipeError)
+    model = parse(Model, read_toml(path, what="model", error=RecipeError), where=str(path), error=RecipeError)
+    if model.quantize is not None:
+        find_recipe(model.quantize)  # a wrong name is told before hours of training
+    return model
 
 
 def build(

@@ -185,9 +185,13 @@ def _blocks(model: onnx.ModelProto, names: list[str]) -> onnx.ModelProto:
 
 def _halve_scales(graph: Graph) -> None:
     """Keeps the blocks' scales in float16 on disk; the engines make them float32 when they open the file."""
+    made: set[str] = set()
     for node in [node for node in graph.graph.node if node.op_type == "MatMulNBits"]:
         name = str(node.input[2])
-        half = graph.set(f"{name}_half", graph.value(name).astype(np.float16))
         node.input[2] = f"{name}_float"
+        if name in made:
+            continue
+        made.add(name)
+        half = graph.set(f"{name}_half", graph.value(name).astype(np.float16))
         cast = helper.make_node("Cast", [half], [node.input[2]], name=f"{name}_cast", to=TensorProto.FLOAT)
         graph.insert_before(node, [cast])

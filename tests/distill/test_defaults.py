@@ -40,7 +40,8 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "1-recover.toml": "[student]\nlayers = 2\n[training]\nepochs = 0.5\nbatch_size = 16\n",
         "2-more.toml": "[student]\nlayers = 1\n[training]\nepochs = 0.5\nbatch_size = 16\n",
         "card.md": "# tiny-model\n",
-        "model.toml": 'samples = 40\nmax_mb = 1.0\nquantize = "weight-only"\n[[stages]]\nrecipe = "1-recover.toml"\nteacher = "nobody/has-it"\n'
+        "model.toml": 'samples = 40\nmax_mb = 1.0\nquantize = "weight-only"\n'
+        '[[stages]]\nrecipe = "1-recover.toml"\nteacher = "nobody/has-it"\n'
         '[[stages]]\nrecipe = "2-more.toml"\nteacher = "nobody/has-it"\nmix = "more.toml"\n',
     }.items():
         (folder / name).write_text(text, encoding="utf-8")

@@ -99,7 +99,9 @@ def test_what_comes_with_edgebert_is_whole_small_and_knows_what_is_alike(name: s
     with edgebert.load(name, engine=engine) as encoder:
         for texts in (english, chinese, traditional) if name.endswith("-zh") else (english,):
             scores = encoder.similarity(encoder.encode_query(texts), encoder.encode_query(texts))
-            assert scores[0, 1] > max(scores[0, 2], scores[1, 2]) + 0.05
+            others = max(scores[0, 2], scores[1, 2])
+            # Vectors of the Chinese model's teacher all lie near each other.
+            assert scores[0, 1] > others + 0.05 if name.endswith("-zh") else scores[0, 1] > 0.4 > others
 
 
 def test_the_default_model_comes_with_edgebert() -> None:
