@@ -97,7 +97,7 @@ def test_a_file_that_is_not_there_and_an_unknown_name_are_told(tmp_path: Path) -
     with pytest.raises(RecipeError, match="none.toml"):
         find_recipe(str(tmp_path / "none.toml"))
     with pytest.raises(
-        RecipeError, match="no recipe 'statik'; there are static, outliers-8, .*dynamic, and files ending"
+        RecipeError, match="no recipe 'statik'; there are static, outliers-8, .*dynamic, int4, and files ending"
     ):
         find_recipe("statik")
 
@@ -124,7 +124,7 @@ def test_every_built_in_recipe_gives_a_graph_near_the_original(name: str, export
     before = exported.original.SerializeToString()
     model = RECIPES[name].run(exported)
     assert exported.original.SerializeToString() == before
-    assert any(kind in kinds(model) for kind in ("QuantizeLinear", "MatMulInteger", "DequantizeLinear"))
+    assert any(kind in kinds(model) for kind in ("QuantizeLinear", "MatMulInteger", "DequantizeLinear", "MatMulNBits"))
     ids = np.random.default_rng(0).integers(5, 60, size=(3, 17))
     inputs = feed(exported.inputs, ids, np.ones_like(ids))
     one, other = (run(m, inputs, ["sentence_embedding"])[0] for m in (model, exported.original))
