@@ -15,14 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common import data_file, kept_at, parser, write_json
+from common import data_file, kept_at, parser, similarity, write_json
 
 from edgebert.bundle import Bundle
 from edgebert.distill.layer_map import shape_of
 from edgebert.distill.recipe import Data, Recipe, Student, Training
 from edgebert.distill.stage import distill
-from edgebert.evaluate import similarity_scores
-from edgebert.models import open_model
 from edgebert.pretrained import read_config
 from edgebert.table import show
 
@@ -76,8 +74,7 @@ def _student(teacher: Bundle, start: str, seed: int, pairs: Path, given: Any) ->
         )  # fmt: skip
         distill(teacher, [given.corpus], out, recipe)
     manifest = Bundle.open(out).manifest
-    with open_model(out, engine="torch", precision="fp32") as encoder:
-        score = 100 * similarity_scores(encoder, pairs)[0].value
+    score = similarity(out, pairs)
     return dict(manifest.lineage), manifest.quality[0].value, score
 
 

@@ -163,16 +163,12 @@ class Recipe:
                 f'student.table_codes is {s.table_codes}, and student.start "fresh": random word vectors would stay as '
                 "they are; start from a model, or leave the codes out"
             )
-        if s.table_codes is not None and t.qat:
-            raise RecipeError(
-                f"student.table_codes is {s.table_codes}, and training.qat {t.qat}, which imitates a table of 8 bits: "
-                "leave one of the two out"
-            )
-        if s.linear_bits is not None and t.qat:
-            raise RecipeError(
-                f"student.linear_bits is {s.linear_bits}, and training.qat {t.qat}, which imitates layers of 8 bits: "
-                "leave one of the two out"
-            )
+        for name, what in (("table_codes", "a table"), ("linear_bits", "layers")):
+            if (value := getattr(s, name)) is not None and t.qat:
+                raise RecipeError(
+                    f"student.{name} is {value}, and training.qat {t.qat}, which imitates {what} of 8 bits: leave one "
+                    "of the two out"
+                )
         if s.linear_bits is not None and s.projection == "rotate":
             raise RecipeError(
                 f'student.linear_bits is {s.linear_bits}, and student.projection "rotate": so few bits change '

@@ -105,6 +105,19 @@ def reframed(folder: Path) -> Path:
     return folder
 
 
+def least_cosine(student: Path, bundle: Path) -> float:
+    """Between the student in torch and the bundle's int8 files in both engines, over five sentences."""
+    from edgebert.models import open_model
+
+    texts, found = sentences(5), []
+    with open_model(student, engine="torch") as model:
+        exact = model.encode(texts)
+    for engine in ("onnxruntime", "openvino"):
+        with open_model(bundle, engine=engine, precision="int8") as model:
+            found.append((model.encode(texts) * exact).sum(axis=1).min())
+    return float(min(found))
+
+
 def _write(path: Path, data: object) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(data), encoding="utf-8")
