@@ -32,7 +32,7 @@ from edgebert.distill.prepare import draw, prepare
 from edgebert.distill.recipe import Data, Objectives, Recipe, Student, Training
 from edgebert.distill.students import build_student
 from edgebert.distill.teacher import TeacherCache
-from edgebert.distill.training import TrainingRun, best_precision, train
+from edgebert.distill.training import TrainingRun, best_precision, count_steps, train
 from edgebert.progress import Progress
 from edgebert.texts import read_texts
 
@@ -99,6 +99,7 @@ class _Job:
             self.folder / f"run{turn}",
             lambda **_: Agreement(0.0, None, 0),  # measuring is not training
             Progress(),
+            count_steps(self.recipe.training, len(lengths), 1),
         )
         start = time.perf_counter()
         train(run)
