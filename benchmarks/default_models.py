@@ -138,8 +138,9 @@ def static(work: Path, progress: Progress) -> Kept:
         subprocess.run([home / "bin" / "pip", "install", "--quiet", STATIC], check=True)
         (home / "done").touch()
     code = (
-        "import json, sys, numpy as np; from wordllama import WordLlama; "
-        "np.save(sys.argv[2], WordLlama.load(disable_download=True).embed(json.load(open(sys.argv[1])), norm=True))"
+        "import json, pathlib, sys, numpy as np, wordllama; here = pathlib.Path(wordllama.__file__).parent; "
+        "model = wordllama.WordLlama.load(cache_dir=here, disable_download=True); "  # it looks for its tokenizer there
+        "np.save(sys.argv[2], model.embed(json.load(open(sys.argv[1])), norm=True))"
     )
 
     def compute(texts: list[str], prompt: str | None) -> Vectors:
