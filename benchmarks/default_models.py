@@ -210,8 +210,11 @@ def _kept_rows(path: Path, rows: list[dict[str, Any]]) -> Path:
     return path
 
 
-def size_mb(name: str) -> float:
+def size_mb(name: str, work: Path) -> float:
     """What has to be on disk to run it: a package, or weights and tokenizer, in millions of bytes."""
+    if name == STATIC:
+        parts = [p for kind in ("weights/*.safetensors", "tokenizers/*.json") for p in work.rglob(f"{STATIC}/{kind}")]
+        return sum(part.stat().st_size for part in parts) / 1e6
     path = resolve(name)
     if path.is_file():
         return path.stat().st_size / 1e6
@@ -293,10 +296,9 @@ def main() -> None:
         shares.append(kept)
         mean = np.mean([v for k, v in kept.items() if k != "asymmetric"])
         cells = [f"{one[key]:.2f} ({100 * kept[key]:.1f})" if key in one else "" for key in whole]
-        size = "" if name == STATIC else f"{size_mb(name):.1f}"
-        rows.append([model.name, size, *cells, f"{100 * mean:.2f}"])
+        rows.append([model.name, f"{size_mb(name, given.work):.1f}", *cells, f"{100 * mean:.2f}"])
     show([f"{given.on} splits", "MB", *whole, "mean kept"], rows)
-    told = [] if given.on == "dev" else missed(given.language, shares[1], size_mb(given.model[0]))
+    told = [] if given.on == "dev" else missed(given.language, shares[1], size_mb(given.model[0], given.work))
     if given.speed:
         pairs = list(read_rows(data_file(given.data, f"stsb_{given.language}/test.jsonl.gz")))
         texts = [row[key] for row in pairs for key in ("text", "text_pair")][:512]
