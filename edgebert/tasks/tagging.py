@@ -1,0 +1,59 @@
+"""From a label for every token to stretches of text.
+
+Labels are those of BIO (B-X begins a stretch, I-X goes on, O is outside), of BILOU and BIOES (L- or E- ends one, U- or S-
+is one alone), or plain names, of which neighbours are one stretch.
+Source: Ramshaw and Marcus 1995, arXiv:cmp-lg/9505040; Ratinov and Roth 2009, "Design challenges and misconceptions in
+named entity recognition".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgebert.tasks.results import Tag
+
+OUTSIDE = "O"
+_BEGINS, _ENDS = ("B", "U", "S"), ("L", "E", "U", "S")
+
+
+def split_label(label: str) -> tuple[str, str]:
+    """Prefix and name: ("B", "PER") of "B-PER"; ("", "PER") of a plain name; ("", "O") of what is outside."""
+    prefix, dash, name = label.partition("-")
+    return (prefix, name) if dash and prefix in ("B", "I", "L", "E", "U", "S") and name else ("", label)
+
+
+def merged(
+    text: str, offsets: Sequence[tuple[int, int]], probabilities: NDArray[np.float32], labels: Sequence[str]
+) -> list[Tag]:
+    """The stretches of `text` that the tokens' most probable labels make, in the order of the text.
+
+    A token begins a new stretch where its label says so (B, U, S), where the name differs from the token's before, or
+    where that one ended (L, E, U, S); I after O begins one, too, as models say that now and then.
+    Shape: offsets one pair of places for each token, special tokens left out; probabilities (tokens, labels).
+    """
+    found: list[Tag] = []
+    open_tokens: list[int] = []
+    name_of, ended = "", False
+    best = probabilities.argmax(axis=1) if len(probabilities) else np.zeros(0, np.int64)
+
+    def close() -> None:
+        if open_tokens:
+            start, end = offsets[open_tokens[0]][0], offsets[open_tokens[-1]][1]
+            score = float(np.mean([probabilities[i, best[i]] for i in open_tokens]))
+            found.append(Tag(start, end, text[start:end], name_of, score))
+            open_tokens.clear()
+
+    for token, label in enumerate(labels[i] for i in best):
+        prefix, name = split_label(label)
+        if name == OUTSIDE:
+            close()
+            continue
+        if ended or prefix in _BEGINS or name != name_of or not open_tokens:
+            close()
+        open_tokens.append(token)
+        name_of, ended = name, prefix in _ENDS
+    close()
+    return found
