@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from edgebert.batching import length_batches, pad
 from edgebert.bundle import Bundle
+from edgebert.distill.heads import Head, load_head
 from edgebert.embedder import Embedder
 from edgebert.errors import BundleError
 from edgebert.manifest import PoolingMode
@@ -29,26 +30,32 @@ _INTEGERS = ("I8", "U8", "F8_E4M3", "F8_E5M2")  # as safetensors names them; flo
 
 
 class Encoded(NamedTuple):
-    """Shapes: `last_hidden_state` (batch, seq_len, width), `sentence_embedding` (batch, dimension)."""
+    """Shapes: `last_hidden_state` (batch, seq_len, width), `sentence_embedding` (batch, dimension).
+
+    `logits`: of each head, see `edgebert.distill.heads.Head`.
+    """
 
     last_hidden_state: Tensor
     sentence_embedding: Tensor
+    logits: tuple[Tensor, ...] = ()
 
 
 class SentenceEncoder(nn.Module):
-    """Token ids to hidden states and sentence vectors.
+    """Token ids to hidden states, sentence vectors and the logits of heads, in one pass.
 
     backbone: a transformers encoder without a head. pooling: modes, concatenated. dense: layers with their activation.
     """
 
     def __init__(
-        self, backbone: Any, *, pooling: Sequence[PoolingMode], dense: Sequence[nn.Module], normalize: bool
-    ) -> None:
+        self, backbone: Any, *, pooling: Sequence[PoolingMode], dense: Sequence[nn.Module], normalize: bool,
+        heads: Sequence[Head] = (),
+    ) -> None:  # fmt: skip
         super().__init__()
         self.backbone = backbone
         self.pooling = tuple(pooling)
         self.dense = nn.ModuleList(dense)
         self.normalize = normalize
+        self.heads = nn.ModuleList(heads)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None) -> Encoded:
         """Shapes: inputs (batch, seq_len), int64; the mask is 1 on tokens and 0 on padding."""
@@ -59,7 +66,7 @@ class SentenceEncoder(nn.Module):
             vector = layer(vector)
         if self.normalize:
             vector = nn.functional.normalize(vector, p=2.0, dim=-1)
-        return Encoded(hidden, vector)
+        return Encoded(hidden, vector, tuple(head(hidden, attention_mask) for head in self.heads))
 
 
 def pool(mode: PoolingMode, hidden: Tensor, attention_mask: Tensor) -> Tensor:
@@ -165,7 +172,10 @@ def load_encoder(bundle: Bundle, *, fused_attention: bool = False) -> SentenceEn
     if missing:
         raise BundleError(f"{bundle.source}: {len(missing)} weights are missing, the first is {missing[0]}")
     dense = [_load_dense(bundle.root / name) for name in manifest.dense]
-    encoder = SentenceEncoder(backbone, pooling=manifest.pooling, dense=dense, normalize=manifest.normalize).eval()
+    heads = [load_head(bundle.root, head) for head in manifest.heads]
+    encoder = SentenceEncoder(
+        backbone, pooling=manifest.pooling, dense=dense, normalize=manifest.normalize, heads=heads
+    ).eval()
     for name, weight in encoder.named_parameters():
         if not bool(torch.isfinite(weight).all()):
             raise BundleError(f"{bundle.source}: the weight {name} holds NaN or infinite values")

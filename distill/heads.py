@@ -7,17 +7,15 @@ and opens, and several heads share one pass of one encoder.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from edgebert.errors import BundleError
+from edgebert import manifest
 
-AUTO_CLASSES = {
+AUTO_CLASSES: dict[manifest.Level, str] = {
     "text": "AutoModelForSequenceClassification",
     "token": "AutoModelForTokenClassification",
     "span": "AutoModelForQuestionAnswering",
@@ -47,7 +45,7 @@ class Head(nn.Module):
     level: "text" gives (batch, labels), "token" (batch, seq_len, labels), "span" (batch, seq_len, 2): start and end.
     """
 
-    def __init__(self, model: Any, level: str) -> None:
+    def __init__(self, model: Any, level: manifest.Level) -> None:
         super().__init__()
         self.prefix: str = model.base_model_prefix
         encoder = getattr(model, self.prefix)
@@ -66,3 +64,50 @@ class Head(nn.Module):
             return torch.stack([answer.start_logits, answer.end_logits], dim=-1)
         logits: Tensor = answer.logits
         return logits
+
+
+def fresh_head(config: Any, level: manifest.Level) -> Head:
+    """A head with random weights over an encoder with that configuration, whose `num_labels` says how many logits."""
+    import transformers
+
+    return Head(getattr(transformers, AUTO_CLASSES[level]).from_config(config), level)
+
+
+def load_head(root: Path, head: manifest.Head) -> Head:
+    """The head that the manifest names, of the model in the folder `root`.
+
+    Raises: what transformers raises for weights that are missing or do not fit.
+    """
+    import transformers
+    from safetensors.torch import load_file
+
+    if head.folder:
+        made = fresh_head(transformers.AutoConfig.from_pretrained(root / head.folder), head.level)
+        made.load_state_dict(load_file(root / head.folder / "model.safetensors"))
+        return made
+    auto = getattr(transformers, AUTO_CLASSES[head.level])
+    return Head(auto.from_pretrained(root, dtype=torch.float32, local_files_only=True, trust_remote_code=False), head.level)
+
+
+def save_with_head(backbone: Any, head: Head, folder: Path) -> None:
+    """Writes encoder and head as the one transformers model that they are, with its configuration."""
+    given = getattr(head.model, head.prefix)
+    pooler = getattr(backbone, "pooler", None)
+    if given.pooler is not None:
+        backbone.pooler = given.pooler
+    setattr(head.model, head.prefix, backbone)
+    try:
+        head.model.save_pretrained(folder)
+    finally:
+        if given.pooler is not None:
+            backbone.pooler = pooler
+        setattr(head.model, head.prefix, given)
+
+
+def save_head(head: Head, folder: Path) -> None:
+    """Writes the head alone: its configuration and its own weights."""
+    from safetensors.torch import save_file
+
+    folder.mkdir(parents=True)
+    head.model.config.save_pretrained(folder)
+    save_file({name: weight.contiguous() for name, weight in head.state_dict().items()}, folder / "model.safetensors")

@@ -27,6 +27,8 @@ _LARGEST = 2**31  # of lengths and token ids
 
 EngineName = Literal["onnxruntime", "openvino"]
 Precision = Literal["fp32", "int8", "fp16", "int4", "unknown"]  # the last three only of files that others exported
+TaskName = Literal["classify", "regress", "pairs", "tag", "answer"]
+Level = Literal["text", "token", "span"]
 PoolingMode = Literal["cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken"]
 
 
@@ -98,10 +100,35 @@ class Quality:
 
 
 @dataclass(frozen=True)
+class Head:
+    """One task that the model answers, beside the sentence vector.
+
+    `level`: what it answers for, a text, each token, or the start and end of a span. `labels`: in the order of the
+    logits, empty for a number and for a span. `multi_label`: whether several may hold at once. `temperature`: what
+    logits are divided by before they are probabilities (Guo et al. 2017, arXiv:1706.04599). `folder`: where its weights
+    lie, "" where the model's own folder is that of a transformers model with this head.
+    """
+
+    name: str
+    task: TaskName
+    level: Level
+    labels: tuple[str, ...] = ()
+    multi_label: bool = False
+    temperature: float = 1.0
+    folder: str = ""
+
+    @property
+    def output(self) -> str:
+        """The name of its logits in graphs."""
+        return "logits" if not self.folder else f"logits_{self.name}"
+
+
+@dataclass(frozen=True)
 class Manifest:
     """Everything the runtime must know about a model.
 
     `architecture`: the `model_type` of config.json. `pooling`: one or several modes, concatenated in this order.
+    `heads`: what it answers beside the vector; `task` is that of the only one, or "multi".
     `dense`: folders of Dense modules between pooling and normalisation. `dimension`: width of the vectors.
     `max_length`: tokens, special ones included. `prompts`: name -> text put before the input. `files`: every file of
     the bundle except the manifest. `lineage`: teacher, recipe, seed, versions, and under "assumed" what had to be
@@ -109,13 +136,14 @@ class Manifest:
     """
 
     schema: int
-    task: Literal["embedding"]
+    task: Literal["embedding", "multi"] | TaskName
     architecture: str
     pooling: tuple[PoolingMode, ...]
     normalize: bool
     dimension: int
     max_length: int
     dense: tuple[str, ...] = ()
+    heads: tuple[Head, ...] = ()
     include_prompt: bool = True
     pad_token_id: int = 0
     prompts: Mapping[str, str] = field(default_factory=dict)
