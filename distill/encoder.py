@@ -21,6 +21,7 @@ from edgebert.batching import length_batches, pad
 from edgebert.bundle import Bundle
 from edgebert.distill.heads import Head, load_head
 from edgebert.embedder import Embedder
+from edgebert.engines.base import Ids
 from edgebert.errors import BundleError
 from edgebert.manifest import PoolingMode
 from edgebert.pretrained import WEIGHTS, dense_settings, read_config
@@ -107,6 +108,15 @@ class TorchEngine:
             encoded = self.encoder(torch.from_numpy(input_ids), torch.from_numpy(attention_mask))
         vectors: NDArray[np.float32] = encoded.sentence_embedding.numpy()
         return vectors
+
+    def answer(
+        self, input_ids: Ids, attention_mask: Ids, token_types: Ids | None = None
+    ) -> tuple[NDArray[np.float32], ...]:
+        """See `Engine.answer`: the logits of all heads, in the manifest's order."""
+        types = None if token_types is None else torch.from_numpy(token_types)
+        with torch.inference_mode():
+            encoded = self.encoder(torch.from_numpy(input_ids), torch.from_numpy(attention_mask), types)
+        return tuple(logits.numpy() for logits in encoded.logits) or (encoded.sentence_embedding.numpy(),)
 
     def close(self) -> None:
         """See `Engine.close`."""

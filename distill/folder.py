@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from edgebert.bundle import Bundle
 from edgebert.distill.encoder import Dense, SentenceEncoder, quiet_transformers
+from edgebert.distill.heads import save_head, save_with_head
 from edgebert.distill.reference import write_golden
-from edgebert.manifest import Manifest
+from edgebert.manifest import Head, Manifest
 from edgebert.pretrained import write_sentence_files
 
 
@@ -28,19 +30,28 @@ def write_model(folder: Path, encoder: SentenceEncoder, tokenizer_of: Bundle, ma
         assert isinstance(last, Dense)
         dimension = last.linear.out_features
     manifest = dataclasses.replace(manifest, dense=dense, dimension=dimension)
-    save_encoder(encoder, folder)
+    save_encoder(encoder, folder, manifest.heads)
     save_tokenizer(tokenizer_of, folder, max_length=manifest.max_length)
     write_sentence_files(folder, manifest)
     written = Bundle(folder, manifest, tokenizer_of.source)
     return dataclasses.replace(manifest, golden=write_golden(written, encoder, folder))
 
 
-def save_encoder(encoder: SentenceEncoder, folder: Path) -> None:
-    """Writes the weights: `config.json`, `model.safetensors` and a folder for every dense layer."""
+def save_encoder(encoder: SentenceEncoder, folder: Path, heads: Sequence[Head] = ()) -> None:
+    """Writes the weights: `config.json`, `model.safetensors`, and a folder for every dense layer and every head that
+    has one; a head without a folder lies with the encoder, as transformers saves such a model.
+    """
     from safetensors.torch import save_file
 
     with quiet_transformers():
-        encoder.backbone.save_pretrained(folder)
+        whole = [made for fact, made in zip(heads, encoder.heads, strict=True) if not fact.folder]
+        if whole:
+            save_with_head(encoder.backbone, whole[0], folder)
+        else:
+            encoder.backbone.save_pretrained(folder)
+        for fact, made in zip(heads, encoder.heads, strict=True):
+            if fact.folder:
+                save_head(made, folder / fact.folder)
     for i, layer in enumerate(encoder.dense, start=2):
         dense = folder / f"{i}_Dense"
         dense.mkdir()

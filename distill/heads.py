@@ -23,7 +23,7 @@ AUTO_CLASSES: dict[manifest.Level, str] = {
 
 
 class _Given(nn.Module):
-    """Stands in for an encoder: gives the hidden states that it was handed, and the pooler's answer where there is one."""
+    """Stands in for an encoder: gives the hidden states that it was handed, and what the pooler makes of them."""
 
     def __init__(self, pooler: nn.Module | None) -> None:
         super().__init__()
@@ -86,7 +86,8 @@ def load_head(root: Path, head: manifest.Head) -> Head:
         made.load_state_dict(load_file(root / head.folder / "model.safetensors"))
         return made
     auto = getattr(transformers, AUTO_CLASSES[head.level])
-    return Head(auto.from_pretrained(root, dtype=torch.float32, local_files_only=True, trust_remote_code=False), head.level)
+    whole = auto.from_pretrained(root, dtype=torch.float32, local_files_only=True, trust_remote_code=False)
+    return Head(whole, head.level)
 
 
 def save_with_head(backbone: Any, head: Head, folder: Path) -> None:

@@ -138,6 +138,14 @@ class ForkSafe:
         with inside_engine():
             return engine.embed(input_ids, attention_mask)
 
+    def answer(self, input_ids: Ids, attention_mask: Ids, token_types: Ids | None = None) -> tuple[Vectors, ...]:
+        """See `Engine.answer`."""
+        engine = self._engine if self._generation == _generation else self._reopened()
+        if engine is None:
+            raise EngineError("the model is closed: load it again")
+        with inside_engine():
+            return engine.answer(input_ids, attention_mask, token_types)
+
     def close(self) -> None:
         """See `Engine.close`. In a child that never called it there is nothing to free."""
         engine, self._engine = self._engine, None

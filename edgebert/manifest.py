@@ -136,7 +136,7 @@ class Manifest:
     """
 
     schema: int
-    task: Literal["embedding", "multi"] | TaskName
+    task: Literal["embedding", "multi", "classify", "regress", "pairs", "tag", "answer"]
     architecture: str
     pooling: tuple[PoolingMode, ...]
     normalize: bool

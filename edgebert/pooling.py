@@ -136,6 +136,10 @@ class Headed:
             normalize_rows(vectors)
         return vectors
 
+    def answer(self, input_ids: Ids, attention_mask: Ids, token_types: Ids | None = None) -> tuple[Vectors, ...]:
+        """See `Engine.answer`: what the graph gives, as it gives it."""
+        return self.engine.answer(input_ids, attention_mask, token_types)
+
     def close(self) -> None:
         """See `Engine.close`."""
         self.engine.close()

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, cast, get_args
 
 from edgebert.errors import BundleError
-from edgebert.manifest import OFFSET_POSITIONS, OUTPUT, SCHEMA_VERSION, Manifest, PoolingMode
+from edgebert.manifest import OFFSET_POSITIONS, OUTPUT, SCHEMA_VERSION, Head, Level, Manifest, PoolingMode
 
 ARCHITECTURES = ("bert", "mpnet", "roberta", "xlm-roberta", "distilbert", "electra")
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
@@ -30,6 +30,12 @@ _POOLING_FLAGS: dict[str, PoolingMode] = {
     "pooling_mode_weightedmean_tokens": "weightedmean",
     "pooling_mode_lasttoken": "lasttoken",
 }
+_TASK_CLASSES: dict[str, Level] = {
+    "ForSequenceClassification": "text",
+    "ForTokenClassification": "token",
+    "ForQuestionAnswering": "span",
+}
+_MULTI = "multi_label_classification"
 _ENGINE_FILES = ("onnx", "openvino", "*.onnx", "openvino_model*.xml")
 
 
@@ -46,9 +52,11 @@ def read_pretrained(folder: Path) -> Manifest:
     assumed: list[str] = []
     modules = _modules(folder, config, assumed)
     prompts = _read_object(folder / "config_sentence_transformers.json")
+    heads = _heads(config, folder)
     return Manifest(
         schema=SCHEMA_VERSION,
-        task="embedding",
+        task=heads[0].task if heads else "embedding",
+        heads=heads,
         architecture=config["model_type"],
         max_length=_max_length(folder, config, assumed),
         prompts=_prompts(prompts.get("prompts") or {}, folder),
@@ -79,6 +87,31 @@ def read_config(folder: Path) -> dict[str, Any]:
         if not isinstance(value, int) or value < 1:
             raise BundleError(f"{folder / 'config.json'}: {key} is {value!r}; a whole number from 1 is needed")
     return config
+
+
+def _heads(config: dict[str, Any], folder: Path) -> tuple[Head, ...]:
+    """The head that transformers' class in `architectures` has, if it is one of a task.
+
+    A head over a whole text with one logit is taken for a number where the configuration says "regression", and for the
+    probability of its only label where it does not.
+    """
+    name = str(next(iter(config.get("architectures") or ()), ""))
+    level = next((level for ending, level in _TASK_CLASSES.items() if name.endswith(ending)), None)
+    if level is None:
+        return ()
+    if level == "span":
+        return (Head("answer", "answer", "span"),)
+    known = config.get("id2label") or {0: "LABEL_0", 1: "LABEL_1"}
+    try:
+        labels = tuple(str(label) for _, label in sorted((int(i), label) for i, label in known.items()))
+    except (AttributeError, TypeError, ValueError):
+        raise BundleError(f"{folder / 'config.json'}: id2label is {known!r:.80}; labels by number are needed") from None
+    problem = config.get("problem_type")
+    if level == "token":
+        return (Head("tag", "tag", "token", labels),)
+    if problem == "regression":
+        return (Head("regress", "regress", "text"),)
+    return (Head("classify", "classify", "text", labels, multi_label=problem == _MULTI or len(labels) == 1),)
 
 
 def position_limit(config: dict[str, Any]) -> int:

@@ -7,6 +7,7 @@ sentence-transformers and optimum look for by that name.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -14,10 +15,10 @@ from torch import Tensor, nn
 
 from edgebert.distill.encoder import SentenceEncoder
 from edgebert.engines.quiet import quiet_import
-from edgebert.manifest import Artifact, Precision
+from edgebert.manifest import Artifact, Head, Precision
 
 OPSET = 17
-OUTPUTS = ("last_hidden_state", "sentence_embedding")
+OUTPUTS = ("last_hidden_state", "sentence_embedding")  # and the logits of heads behind them
 _WITH_TOKEN_TYPES = ("bert", "electra")
 
 
@@ -27,10 +28,11 @@ def graph_inputs(architecture: str) -> tuple[str, ...]:
     return (*inputs, "token_type_ids") if architecture in _WITH_TOKEN_TYPES else inputs
 
 
-def export_onnx(encoder: SentenceEncoder, architecture: str, path: Path) -> Artifact:
+def export_onnx(encoder: SentenceEncoder, architecture: str, path: Path, heads: Sequence[Head] = ()) -> Artifact:
     """Writes `encoder` as an ONNX file; returns its description, named relative to the bundle `path` lies in.
 
-    The older exporter is used: it gives 3e-7 of torch on all lengths, while the newer one refuses some output names.
+    heads: the manifest's, whose logits are outputs of their own. The older exporter is used: it gives 3e-7 of torch on
+    all lengths, while the newer one refuses some output names.
     """
     names = graph_inputs(architecture)
     # Two rows of unlike length: a batch or length of 1 would be taken for a constant.
@@ -39,6 +41,8 @@ def export_onnx(encoder: SentenceEncoder, architecture: str, path: Path) -> Arti
     mask[1, 6:] = 0
     example = (ids, mask, torch.zeros_like(ids))[: len(names)]
     axes = {name: {0: "batch", 1: "seq_len"} for name in (*names, OUTPUTS[0])} | {OUTPUTS[1]: {0: "batch"}}
+    for head in heads:
+        axes[head.output] = {0: "batch"} if head.level == "text" else {0: "batch", 1: "seq_len"}
     path.parent.mkdir(parents=True, exist_ok=True)
     with warnings.catch_warnings(), torch.inference_mode():
         warnings.simplefilter("ignore")  # tracer notes about shapes, which the parity check answers
@@ -47,7 +51,7 @@ def export_onnx(encoder: SentenceEncoder, architecture: str, path: Path) -> Arti
             example,
             str(path),
             input_names=list(names),
-            output_names=list(OUTPUTS),
+            output_names=[*OUTPUTS, *(head.output for head in heads)],
             dynamic_axes=axes,
             opset_version=OPSET,
             dynamo=False,
@@ -78,5 +82,6 @@ class _Graph(nn.Module):
 
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        return self.encoder(input_ids, attention_mask, token_type_ids)  # type: ignore[no-any-return]
+    ) -> tuple[Tensor, ...]:
+        found = self.encoder(input_ids, attention_mask, token_type_ids)
+        return (found.last_hidden_state, found.sentence_embedding, *found.logits)

@@ -21,7 +21,7 @@ from edgebert.embedder import Embedder
 from edgebert.engines import open_engine
 from edgebert.errors import DataError
 from edgebert.files import new_folder
-from edgebert.manifest import Artifact, Parity, Quality
+from edgebert.manifest import Artifact, Manifest, Parity, Quality
 from edgebert.progress import Progress
 from edgebert.quantize.calibration import calibration
 from edgebert.quantize.context import Context
@@ -124,7 +124,7 @@ class _Work:
         encoder = load_encoder(model)
         self.manifest = write_model(partial, encoder, model, model.manifest)
         progress.start("export", 2)
-        fp32 = _export(encoder, model.manifest.architecture, partial, progress)
+        fp32 = _export(encoder, self.manifest, partial, progress)
         self.bundle = Bundle(partial, dataclasses.replace(self.manifest, artifacts=fp32), str(out))
         self.context = Context(
             scratch / "model.onnx", self.rows.rows, fp32["onnxruntime-fp32"].inputs,
@@ -230,10 +230,10 @@ def _split(texts: Iterable[str], samples: int) -> tuple[list[str], list[str]]:
     return [t for i, t in enumerate(chosen) if i not in places], [chosen[i] for i in sorted(places)]
 
 
-def _export(encoder: SentenceEncoder, architecture: str, folder: Path, progress: Progress) -> dict[str, Artifact]:
+def _export(encoder: SentenceEncoder, manifest: Manifest, folder: Path, progress: Progress) -> dict[str, Artifact]:
     """The two fp32 artifacts by name."""
     path = folder / "onnx" / "model.onnx"
-    onnxruntime = export_onnx(encoder, architecture, path)
+    onnxruntime = export_onnx(encoder, manifest.architecture, path, manifest.heads)
     progress.advance()
     openvino = export_openvino(path, folder / "openvino" / "openvino_model.xml", "fp32", onnxruntime.inputs)
     progress.advance()

@@ -35,12 +35,14 @@ def open_engine(
     streams: int = 1,
     place: Place | None = None,
     beside: Callable[[], None] | None = None,
+    outputs: tuple[str, ...] = (),
 ) -> Engine:
     """The artifact `artifact_name` of `bundle`, such as "openvino-int8", loaded into its engine.
 
     hint: what the engine may compute in where the file says float; threads: by default as many as this process may use.
     streams: so many calls are computed side by side, each on so many threads.
     place: a device of the engine other than the CPU. An artifact or a place that is static gives a `StaticLadder`.
+    outputs: those that `Engine.answer` gives, by their names in the graph; without any, the vectors.
     beside: called when the engine is about to read a kept model, for a while without Python's lock.
     Raises: EngineError when the bundle has no such artifact, its engine is not installed or cannot load it, or the
     engine does not offer the hint on this processor or place.
@@ -62,7 +64,15 @@ def open_engine(
 
     def opening(width: int | None) -> Engine:
         opened = kind(
-            bundle, artifact, hint=hint, threads=number, streams=streams, place=place, width=width, beside=beside
+            bundle,
+            artifact,
+            hint=hint,
+            threads=number,
+            streams=streams,
+            place=place,
+            width=width,
+            beside=beside,
+            outputs=outputs,
         )
         return _headed(bundle, artifact, opened)
 

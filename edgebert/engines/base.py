@@ -32,6 +32,15 @@ class Engine(Protocol):
         Raises: EngineError when the engine fails.
         """
 
+    def answer(
+        self, input_ids: Ids, attention_mask: Ids, token_types: Ids | None = None
+    ) -> tuple[NDArray[np.float32], ...]:
+        """The outputs that it was opened for, in their order; where it was opened for none, the vectors alone.
+
+        Shape: inputs (batch, seq_len); token_types: 1 on the second segment, zeros by default.
+        Raises: EngineError when the engine fails.
+        """
+
     def close(self) -> None:
         """Frees the model; the engine cannot be used afterwards."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,35 +26,40 @@ _TYPES: Mapping[str, type[np.integer[Any]]] = {
 
 @dataclass(frozen=True)
 class Signature:
-    """inputs: their types by name; output: the one that is asked for; first_position: None where positions are 0, 1 ..,
-    else the padding id, behind which they are counted."""
+    """inputs: their types by name; output: the vectors'; outputs: those of `Engine.answer`; first_position: None where
+    positions are 0, 1 .., else the padding id, behind which they are counted."""
 
     inputs: Mapping[str, type[np.integer[Any]]]
     output: str
     first_position: int | None = None
+    outputs: tuple[str, ...] = ()
 
-    def feed(self, input_ids: Ids, attention_mask: Ids) -> dict[str, Any]:
-        """The graph's inputs by name. Token types are zeros: one text is one segment. Shape: each (batch, seq_len)."""
+    def feed(self, input_ids: Ids, attention_mask: Ids, token_types: Ids | None = None) -> dict[str, Any]:
+        """The graph's inputs by name. Token types are zeros by default: one text is one segment. Shape: each (batch,
+        seq_len)."""
         return {
-            name: self._input(name, input_ids, attention_mask).astype(t, copy=False) for name, t in self.inputs.items()
+            name: self._input(name, input_ids, attention_mask, token_types).astype(t, copy=False)
+            for name, t in self.inputs.items()
         }
 
-    def _input(self, name: str, input_ids: Ids, attention_mask: Ids) -> Ids:
+    def _input(self, name: str, input_ids: Ids, attention_mask: Ids, token_types: Ids | None) -> Ids:
         if name == "input_ids":
             return input_ids
         if name == "attention_mask":
             return attention_mask
         if name != "position_ids":
-            return np.zeros_like(input_ids)
+            return np.zeros_like(input_ids) if token_types is None else token_types
         if self.first_position is not None:
             return np.cumsum(attention_mask, axis=1) * attention_mask + self.first_position
         return np.ascontiguousarray(np.broadcast_to(np.arange(input_ids.shape[1]), input_ids.shape))
 
 
 def settle(
-    artifact: Artifact, manifest: Manifest, path: Path, inputs: Mapping[str, str], outputs: Iterable[str]
-) -> Signature:
-    """How the graph in `path` is called. inputs: the engine's names of their types; outputs: all names it gives.
+    artifact: Artifact, manifest: Manifest, path: Path, inputs: Mapping[str, str], outputs: Iterable[str],
+    asked: Sequence[str] = (),
+) -> Signature:  # fmt: skip
+    """How the graph in `path` is called. inputs: the engine's names of their types; outputs: all names it gives; asked:
+    those of `Engine.answer`.
 
     Raises: EngineError when it takes what a sentence encoder has not, or gives nothing that is known.
     """
@@ -63,6 +68,8 @@ def settle(
     output = next((name for name in wanted if name in given), None)
     if output is None:
         raise EngineError(f"{path} gives {', '.join(given) or 'nothing'}; it must give {' or '.join(wanted)}")
+    if absent := [name for name in asked if name not in given]:
+        raise EngineError(f"{path} gives {', '.join(given)}; it must give {absent[0]}")
     names = artifact.inputs or tuple(inputs)
     for name in names:
         if name not in _INPUTS or inputs.get(name) not in _TYPES:
@@ -73,4 +80,5 @@ def settle(
     if "input_ids" not in names:
         raise EngineError(f"{path} takes {', '.join(names) or 'nothing'}; it must take input_ids")
     offset = manifest.pad_token_id if manifest.architecture in OFFSET_POSITIONS else None
-    return Signature({name: _TYPES[inputs[name]] for name in names}, output, offset)
+    types = {name: _TYPES[inputs[name]] for name in names}
+    return Signature(types, output, offset, tuple(asked) or (output,))

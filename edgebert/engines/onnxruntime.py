@@ -33,6 +33,7 @@ class OnnxRuntimeEngine:
     def __init__(
         self, bundle: Bundle, artifact: Artifact, *, threads: int, hint: Hint = "f32", streams: int = 1,
         place: Place | None = None, width: int | None = None, beside: Callable[[], None] | None = None,
+        outputs: tuple[str, ...] = (),
     ) -> None:  # fmt: skip
         assert hint in (place.hints if place else ("f32",))  # `open_engine` refuses others
         kept = Compiled(bundle, artifact, "optimized") if width is None and place is None else None
@@ -53,18 +54,25 @@ class OnnxRuntimeEngine:
             with engine_errors(self._faults, f"ONNX Runtime cannot load {path}"):
                 self._session = _open(ort, path, options) if kept else _elsewhere(path, options, artifact, place, width)
         inputs = {i.name: i.type for i in self._session.get_inputs()}
-        outputs = [o.name for o in self._session.get_outputs()]
-        self._signature = settle(artifact, bundle.manifest, path, inputs, outputs)
+        given = [o.name for o in self._session.get_outputs()]
+        self._signature = settle(artifact, bundle.manifest, path, inputs, given, outputs)
         self.output = self._signature.output
 
     def embed(self, input_ids: Ids, attention_mask: Ids) -> Vectors:
         """See `Engine.embed`."""
+        vectors: Vectors = self._run((self.output,), input_ids, attention_mask, None)[0]
+        return vectors
+
+    def answer(self, input_ids: Ids, attention_mask: Ids, token_types: Ids | None = None) -> tuple[Vectors, ...]:
+        """See `Engine.answer`."""
+        return tuple(self._run(self._signature.outputs, input_ids, attention_mask, token_types))
+
+    def _run(self, outputs: tuple[str, ...], input_ids: Ids, attention_mask: Ids, token_types: Ids | None) -> Any:
         session = self._session  # another thread may close meanwhile
         if session is None:
             raise EngineError("the model is closed: load it again")
         with engine_errors(self._faults, f"ONNX Runtime failed on a batch of shape {input_ids.shape}"):
-            vectors: Vectors = session.run([self.output], self._signature.feed(input_ids, attention_mask))[0]
-        return vectors
+            return session.run(list(outputs), self._signature.feed(input_ids, attention_mask, token_types))
 
     def close(self) -> None:
         """See `Engine.close`."""

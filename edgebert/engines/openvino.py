@@ -64,7 +64,9 @@ class OpenVinoEngine:
     def __init__(
         self, bundle: Bundle, artifact: Artifact, *, threads: int, hint: Hint = "f32", streams: int = 1,
         place: Place | None = None, width: int | None = None, beside: Callable[[], None] | None = None,
+        outputs: tuple[str, ...] = (),
     ) -> None:  # fmt: skip
+        self._outputs = outputs
         self.precision = precision_of(artifact, hint)
         self._bundle, self._artifact, self._width = bundle, artifact, width
         self._path = bundle.path(artifact.files[0])
@@ -79,7 +81,8 @@ class OpenVinoEngine:
         }
         kept = None
         if place is None and width is None:
-            kept = Compiled(bundle, artifact, json.dumps(config, sort_keys=True), whole=_BLOB)
+            how = config | ({"outputs": outputs} if outputs else {})
+            kept = Compiled(bundle, artifact, json.dumps(how, sort_keys=True), whole=_BLOB)
         with engine_errors((ImportError, OSError), "OpenVINO is installed and cannot be imported"):
             quiet_import("openvino")
         with engine_errors(_FAULTS, f"OpenVINO cannot load {self._path}"):
@@ -109,9 +112,10 @@ class OpenVinoEngine:
     def _compile(self, device: str, config: dict[str, Any]) -> Any:
         # Not mapped: a file that is written over would change the vectors, one that is cut short end the process.
         model = core().read_model(self._path, config={"ENABLE_MMAP": False})
-        output = self._settled(model).output
+        signature = self._settled(model)
+        wanted = {signature.output, *signature.outputs}
         for result in model.get_results():
-            if output not in result.output(0).get_tensor().get_names():
+            if not wanted & result.output(0).get_tensor().get_names():
                 model.remove_result(result)
         if self._width is not None:
             model.reshape({i.get_any_name(): [1, self._width] for i in model.inputs})
@@ -120,10 +124,19 @@ class OpenVinoEngine:
     def _settled(self, model: Any) -> Signature:
         inputs = {i.get_any_name(): i.get_element_type().get_type_name() for i in model.inputs}
         outputs = sorted(name for o in model.outputs for name in o.get_names())
-        return settle(self._artifact, self._bundle.manifest, self._path, inputs, outputs)
+        return settle(self._artifact, self._bundle.manifest, self._path, inputs, outputs, self._outputs)
 
     def embed(self, input_ids: Ids, attention_mask: Ids) -> Vectors:
         """See `Engine.embed`."""
+        return self._run((self.output,), input_ids, attention_mask, None)[0]
+
+    def answer(self, input_ids: Ids, attention_mask: Ids, token_types: Ids | None = None) -> tuple[Vectors, ...]:
+        """See `Engine.answer`."""
+        return self._run(self._signature.outputs, input_ids, attention_mask, token_types)
+
+    def _run(
+        self, outputs: tuple[str, ...], input_ids: Ids, attention_mask: Ids, token_types: Ids | None
+    ) -> tuple[Vectors, ...]:
         with engine_errors(_FAULTS, f"OpenVINO failed on a batch of shape {input_ids.shape}"):
             compiled, requests = self._compiled, self._requests  # another thread may close meanwhile
             if compiled is None:
@@ -132,8 +145,8 @@ class OpenVinoEngine:
             if request is None:
                 request = requests.own = compiled.create_infer_request()
             # Outputs are not shared: the next call would overwrite them.
-            vectors: Vectors = request.infer(self._signature.feed(input_ids, attention_mask), share_inputs=True)[0]
-        return vectors
+            found = request.infer(self._signature.feed(input_ids, attention_mask, token_types), share_inputs=True)
+            return tuple(found[name] for name in outputs)
 
     def close(self) -> None:
         """See `Engine.close`."""

@@ -62,6 +62,23 @@ class StaticLadder:
         ]
         return np.concatenate(found)
 
+    def answer(self, input_ids: Ids, attention_mask: Ids, token_types: Ids | None = None) -> tuple[Vectors, ...]:
+        """See `Engine.answer`. Row by row, as `embed`; outputs for each token are cut to the width that was asked."""
+        width = input_ids.shape[1]
+        types = np.zeros_like(input_ids) if token_types is None else token_types
+        found = []
+        for row in range(len(input_ids)):
+            end = max(1, int(np.flatnonzero(attention_mask[row])[-1]) + 1 if attention_mask[row].any() else 1)
+            rung = self._rung(end)
+            short = ((0, 0), (0, rung - end))
+            one = slice(row, row + 1)
+            answers = self._at(rung).answer(
+                np.pad(input_ids[one, :end], short, constant_values=self._pad_token_id),
+                np.pad(attention_mask[one, :end], short), np.pad(types[one, :end], short),
+            )  # fmt: skip
+            found.append([_cut(answer, rung, width) for answer in answers])
+        return tuple(np.concatenate(parts) for parts in zip(*found, strict=True))
+
     def embed_at(self, width: int, input_ids: Ids, attention_mask: Ids) -> Vectors:
         """The vector of one row at the rung `width`. Shape: (1, at most width), twice -> (1, dimension)."""
         short = ((0, 0), (0, width - input_ids.shape[1]))
@@ -102,3 +119,12 @@ class StaticLadder:
             if engine is None:
                 engine = self._compiled[width] = self._compile(width)
             return engine
+
+
+def _cut(answer: Vectors, rung: int, width: int) -> Vectors:
+    """An answer for each of `rung` tokens as one for `width`; an answer for the whole text stays as it is."""
+    if answer.ndim < 3:
+        return answer
+    if rung >= width:
+        return answer[:, :width]
+    return np.pad(answer, ((0, 0), (0, width - rung), (0, 0)))

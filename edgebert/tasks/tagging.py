@@ -1,7 +1,7 @@
 """From a label for every token to stretches of text.
 
-Labels are those of BIO (B-X begins a stretch, I-X goes on, O is outside), of BILOU and BIOES (L- or E- ends one, U- or S-
-is one alone), or plain names, of which neighbours are one stretch.
+Labels are those of BIO (B-X begins a stretch, I-X goes on, O is outside), of BILOU and BIOES (L- or E- ends one, U- or
+S- is one alone), or plain names, of which neighbours are one stretch.
 Source: Ramshaw and Marcus 1995, arXiv:cmp-lg/9505040; Ratinov and Roth 2009, "Design challenges and misconceptions in
 named entity recognition".
 """
