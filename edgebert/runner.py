@@ -1,4 +1,4 @@
-"""Texts to vectors at full speed: who tokenizes what when, in which layout it runs, and where each vector goes.
+"""Texts to answers at full speed: who tokenizes what when, in which layout it runs, and where each answer goes.
 
     one text      tokenized and run by the caller itself: no thread is started or woken
     a handful     the same, when all fits into one run
@@ -18,7 +18,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from functools import partial
-from typing import NamedTuple, NoReturn, TypeVar
+from typing import Any, NamedTuple, NoReturn, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,7 +46,11 @@ class TokenCount(NamedTuple):
     padded: int
 
 
-Tokenize = Callable[[Sequence[str]], list[list[int]]]
+Tokenize = Callable[[Sequence[Any]], list[Any]]
+# The engine, token ids and mask of a batch, and its rows as they were tokenized -> what `Put` takes, one for each row.
+Ask = Callable[[Engine, Ids, Ids, Sequence[Sequence[int]]], Any]
+# Places of texts, their rows, and the answers.
+Put = Callable[[Any, Sequence[Sequence[int]], Any], None]
 Reopen = Callable[[Layout], Engine]
 Batch = tuple[NDArray[np.int64], int]
 Tokenized = tuple[NDArray[np.int64], list[list[int]]]  # the texts' places and their ids
@@ -97,11 +101,28 @@ class Engines:
             engine.close()
 
 
-class Runner:
-    """Runs texts by `plan`. tokenize: texts to token ids, from several threads at once."""
+def embed(engine: Engine, input_ids: Ids, attention_mask: Ids, rows: Sequence[Sequence[int]]) -> Vectors:
+    """The usual thing to ask an engine for: vectors."""
+    return engine.embed(input_ids, attention_mask)
 
-    def __init__(self, engines: Engines, plan: Plan, tokenize: Tokenize, *, max_length: int, pad_token_id: int) -> None:
-        self.engines, self.plan, self._tokenize = engines, plan, tokenize
+
+def into(out: Vectors) -> Put:
+    """Puts vectors into the rows of `out`, as far as those are wide."""
+
+    def put(places: Any, rows: Sequence[Sequence[int]], vectors: Vectors) -> None:
+        out[places] = vectors[:, : out.shape[1]]
+
+    return put
+
+
+class Runner:
+    """Runs texts by `plan`. tokenize: texts, or what else is asked about, to rows of token ids, from several threads at
+    once. ask: what engines are asked for."""
+
+    def __init__(
+        self, engines: Engines, plan: Plan, tokenize: Tokenize, *, max_length: int, pad_token_id: int, ask: Ask = embed
+    ) -> None:
+        self.engines, self.plan, self._tokenize, self._ask = engines, plan, tokenize, ask
         self.max_length, self.pad_token_id = max_length, pad_token_id
         self.tokens = TokenCount(0, 0)
         self._pool: ThreadPoolExecutor | None = None
@@ -113,26 +134,28 @@ class Runner:
         )
         self._masks: dict[tuple[int, int], Ids] = {}
 
-    def run(self, texts: Sequence[str], out: Vectors, most_rows: int | None, progress: Progress) -> None:
-        """Fills `out`. most_rows: of one run. Shape: out (len(texts), at most the dimension)."""
+    def run(self, texts: Sequence[Any], out: Vectors | Put, most_rows: int | None, progress: Progress) -> None:
+        """Fills `out`, or calls it with every batch. most_rows: of one run. Shape: out (len(texts), at most the
+        dimension)."""
         if not texts:
             return
+        put = into(out) if isinstance(out, np.ndarray) else out
         with self._alone:
             if len(texts) == 1:
                 ids = self._tokenize(texts)[0]
-                out[0] = self._lone(ids)[0, : out.shape[1]]
+                put([0], [ids], self._lone(ids))
                 self._count(len(ids), self._width(len(ids)))
                 progress.advance()
             elif self._is_handful(texts):
-                self._handful(texts, out, most_rows, progress)
+                self._handful(texts, put, most_rows, progress)
             else:
-                self._many(texts, out, most_rows, progress)
+                self._many(texts, put, most_rows, progress)
             self._relieve()
 
-    def _is_handful(self, texts: Sequence[str]) -> bool:
+    def _is_handful(self, texts: Sequence[Any]) -> bool:
         if self.plan.bounded:
             return len(texts) <= BOUNDED_BLOCK
-        return len(texts) <= _HANDFUL and sum(map(len, texts)) <= _CHARACTERS * self.plan.batch_tokens
+        return len(texts) <= _HANDFUL and sum(map(_characters, texts)) <= _CHARACTERS * self.plan.batch_tokens
 
     def warm_up(self, width: int, rows: int) -> None:
         """Runs 1, 2, 4 and so on up to `rows` texts of `width` tokens where such runs come to pass.
@@ -150,7 +173,7 @@ class Runner:
                 continue
             batch = pad([ids] * size, self.pad_token_id, to=width)
             for layout in self.plan.layouts:
-                self.engines.at(layout).embed(*batch)
+                self._ask(self.engines.at(layout), *batch, [ids] * size)
             size *= 2
 
     def open_all(self) -> None:
@@ -177,8 +200,8 @@ class Runner:
             self._alone = threading.Lock()
         self.engines.renew()
 
-    def _lone(self, ids: list[int]) -> Vectors:
-        """One text's vector. Shape: (1, dimension)."""
+    def _lone(self, ids: Sequence[int]) -> Any:
+        """The answer to one text."""
         length = len(ids)
         width = self._width(length)
         row = np.full((1, width), self.pad_token_id, np.int64)
@@ -188,7 +211,8 @@ class Runner:
             mask = (np.arange(width) < length).astype(np.int64)[None]
             if width <= _KEPT_MASK:
                 self._masks[length, width] = mask
-        return self.engines.at(self.plan.batch if width <= self.plan.short else self.plan.lone).embed(row, mask)
+        layout = self.plan.batch if width <= self.plan.short else self.plan.lone
+        return self._ask(self.engines.at(layout), row, mask, [ids])
 
     def _relieve(self) -> None:
         """Within a budget: what tokenizing and the run before have freed must not be held beside what comes."""
@@ -200,37 +224,37 @@ class Runner:
     def _width(self, length: int) -> int:
         return ladder(length, self.max_length, coarse=self.plan.bounded)
 
-    def _handful(self, texts: Sequence[str], out: Vectors, most_rows: int | None, progress: Progress) -> None:
+    def _handful(self, texts: Sequence[Any], put: Put, most_rows: int | None, progress: Progress) -> None:
         """In the caller's thread when it is one run, else by the workers."""
         ids = self._tokenize(texts)
         batches = self._batches(ids, most_rows)
         engine = self.engines.at(self.plan.lone if len(batches) == 1 else self.plan.batch)
-        self._spread([partial(self._runs, engine, ids, [batch], out) for batch in batches], progress)
+        self._spread([partial(self._runs, engine, ids, [batch], put) for batch in batches], progress)
 
-    def _many(self, texts: Sequence[str], out: Vectors, most_rows: int | None, progress: Progress) -> None:
+    def _many(self, texts: Sequence[Any], put: Put, most_rows: int | None, progress: Progress) -> None:
         """Stretch by stretch; by the workers where there are any, else block by block in the caller's thread."""
         engine = self.engines.at(self.plan.batch)
         tokenized = self._one_by_one(texts) if self._is_alone else self._ahead(texts)
         with contextlib.closing(tokenized):
             for rows, ids in tokenized:
                 batches = self._batches(ids, most_rows)
-                self._spread([partial(self._runs, engine, ids, [batch], out, rows) for batch in batches], progress)
+                self._spread([partial(self._runs, engine, ids, [batch], put, rows) for batch in batches], progress)
 
     @property
     def _is_alone(self) -> bool:
         """Whether the caller's thread does all itself."""
         return self.engines.reopen is None or self.plan.bounded
 
-    def _one_by_one(self, texts: Sequence[str]) -> Generator[Tokenized]:
+    def _one_by_one(self, texts: Sequence[Any]) -> Generator[Tokenized]:
         """Blocks of like length, the longest first. Bytes in UTF-8 tell tokens well in every script."""
-        sizes = [len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass")) for text in texts]
+        sizes = [_bytes(text) for text in texts]
         order = np.argsort(-np.asarray(sizes), kind="stable")
         size = BOUNDED_BLOCK if self.plan.bounded else _STRETCH
         for start in range(0, len(order), size):
             rows = order[start : start + size]
             yield rows, self._tokenize([texts[row] for row in rows])
 
-    def _ahead(self, texts: Sequence[str]) -> Generator[Tokenized]:
+    def _ahead(self, texts: Sequence[Any]) -> Generator[Tokenized]:
         """Stretches in their order; the next one is being tokenized by the workers while one is used."""
         numbers = np.arange(len(texts))
         waiting = self._tokenizing(texts[:_STRETCH])
@@ -243,7 +267,7 @@ class Runner:
             for part in waiting:
                 part.cancel()
 
-    def _tokenizing(self, texts: Sequence[str]) -> list[Future[list[list[int]]]]:
+    def _tokenizing(self, texts: Sequence[Any]) -> list[Future[list[list[int]]]]:
         """The ids of those texts, to come, in blocks."""
         futures: list[Future[list[list[int]]]] = []
         blocks = (texts[start : start + _BLOCK] for start in range(0, len(texts), _BLOCK))
@@ -260,17 +284,17 @@ class Runner:
         )  # fmt: skip
 
     def _runs(
-        self, engine: Engine, ids: list[list[int]], batches: Sequence[Batch], out: Vectors,
+        self, engine: Engine, ids: list[list[int]], batches: Sequence[Batch], put: Put,
         rows: NDArray[np.int64] | None = None,
     ) -> Iterator[int]:  # fmt: skip
-        """One run after the other, and how many texts each was. rows: where `ids` stand in `out`, None when just so."""
+        """One run after the other, and how many texts each was. rows: the places of `ids`, None when just so."""
         for places, width in batches:
             batch = [ids[place] for place in places]
             arrays = pad(batch, self.pad_token_id, to=width)
             self._relieve()
             with self._turns:
-                vectors = engine.embed(*arrays)
-            out[places if rows is None else rows[places]] = vectors[:, : out.shape[1]]
+                answers = self._ask(engine, *arrays, batch)
+            put(places if rows is None else rows[places], batch, answers)
             self._count(sum(map(len, batch)), width * len(batch))
             yield len(batch)
 
@@ -292,7 +316,7 @@ class Runner:
                 progress.advance(_result(future))
         finally:
             ended.set()
-            # None may write into `out` after the caller has gone on. One that was cancelled tells no waiter.
+            # None may put anything after the caller has gone on. One that was cancelled tells no waiter.
             wait([future for future in futures if not future.cancel()])
 
     def _submit(self, jobs: Sequence[Callable[[], T]], futures: list[Future[T]]) -> None:
@@ -309,6 +333,17 @@ class Runner:
         """Adds to the counts of tokens."""
         with self._lock:
             self.tokens = TokenCount(self.tokens.real + tokens, self.tokens.padded + padded)
+
+
+def _characters(text: Any) -> int:
+    """Of a text, or of all parts of what is asked about."""
+    return len(text) if isinstance(text, str) else sum(map(len, text))
+
+
+def _bytes(text: Any) -> int:
+    if not isinstance(text, str):
+        return sum(map(_bytes, text))
+    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
 
 
 def _result(future: Future[T]) -> T:
