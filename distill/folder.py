@@ -7,9 +7,11 @@ import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 from edgebert.bundle import Bundle
 from edgebert.distill.encoder import Dense, SentenceEncoder, quiet_transformers
+from edgebert.distill.heads import Head as TorchHead
 from edgebert.distill.heads import save_head, save_with_head
 from edgebert.distill.reference import write_golden
 from edgebert.manifest import Head, Manifest
@@ -43,13 +45,14 @@ def save_encoder(encoder: SentenceEncoder, folder: Path, heads: Sequence[Head] =
     """
     from safetensors.torch import save_file
 
+    made_heads = cast("list[TorchHead]", list(encoder.heads))
     with quiet_transformers():
-        whole = [made for fact, made in zip(heads, encoder.heads, strict=True) if not fact.folder]
+        whole = [made for fact, made in zip(heads, made_heads, strict=True) if not fact.folder]
         if whole:
             save_with_head(encoder.backbone, whole[0], folder)
         else:
             encoder.backbone.save_pretrained(folder)
-        for fact, made in zip(heads, encoder.heads, strict=True):
+        for fact, made in zip(heads, made_heads, strict=True):
             if fact.folder:
                 save_head(made, folder / fact.folder)
     for i, layer in enumerate(encoder.dense, start=2):

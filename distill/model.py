@@ -93,7 +93,7 @@ class DistillationModel(nn.Module):
         """
         hidden_layers, projections = wanted(self.plan, 0)
         with traced(self.encoder, hidden=hidden_layers, projections=projections) as ours:
-            hidden, vector = self._encode(input_ids, attention_mask)
+            hidden, vector, _ = self._encode(input_ids, attention_mask)
         their_ids = input_ids if teacher_ids is None else teacher_ids
         theirs = self.beside(their_ids, attention_mask) if self.beside else Trace()
         tokens = attention_mask if aligned is None else attention_mask * aligned[:, None]

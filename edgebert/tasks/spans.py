@@ -60,5 +60,6 @@ def best_answers(
 
 
 def _softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
-    shifted = np.exp((logits - logits.max()).astype(np.float64))
-    return shifted / shifted.sum()
+    shifted: NDArray[np.float64] = np.exp((logits - logits.max()).astype(np.float64))
+    shifted /= shifted.sum()
+    return shifted
