@@ -30,7 +30,7 @@ _BLANKS = re.compile(_BLANK.pattern + "{2,}")
 _SPACES = re.compile("[\t\n\r\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]")  # blanks under every normalizer
 # Normalizers of `tokenizers` that leave a run of blanks one.
 _BLANKS_STAY = {"BertNormalizer", "Lowercase", "NFC", "NFD", "NFKC", "NFKD", "StripAccents"}
-_SURROGATE = re.compile("[\ud800-\udfff]")
+SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Tokenizer:
 
         Raises: BudgetError, `within_budget`, for a text that has few tokens in many characters other than blanks.
         """
-        clean = [text if text.isascii() else _SURROGATE.sub("\N{REPLACEMENT CHARACTER}", text) for text in texts]
+        clean = [text if text.isascii() else SURROGATE.sub("\N{REPLACEMENT CHARACTER}", text) for text in texts]
         short = [text if len(text) <= self._enough else self._cut(text, self._enough) for text in clean]
         # One alone takes the way that starts no threads; several are read without holding Python's lock.
         encoded = [self.backend.encode(short[0])] if len(short) == 1 else self.backend.encode_batch_fast(short)
