@@ -6,17 +6,18 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from edgebert.bundle import Bundle, is_bundle
 from edgebert.cache import switched_off
 from edgebert.devices import Placement, check_device
-from edgebert.embedder import Embedder
 from edgebert.engines import ENGINES, Engine
 from edgebert.errors import EngineError, RecipeError
 from edgebert.kept_plans import read_plan, write_plan
 from edgebert.plan import Layout, Plan, default_plan, one_layout
 from edgebert.processor import processor_name
 from edgebert.stamps import any_placed, read_stamp
+from edgebert.tasks import kind_of
 from edgebert.threads import checked_threads
 from edgebert.tokenizer import TokenizerSoon
 from edgebert.variants import PRECISIONS, Variant, Wish, candidates, require_artifact, require_runnable
@@ -36,8 +37,13 @@ def load(
     tune: bool = True,
     artifact: str | None = None,
     revision: str | None = None,
-) -> Embedder:
-    """The model `name_or_path` (a bundle, a package or a Hub id), ready to encode.
+    task: str | None = None,
+) -> Any:
+    """The model `name_or_path` (a bundle, a package or a Hub id), ready to use.
+
+    The object is that of the model's task: `Embedder`, `Classifier`, `Regressor`, `PairScorer`, `Tagger`,
+    `QuestionAnswerer` or `MultiTask`.
+    task: another one that its head can do, "pairs" of a classifier of pairs, or "embedding" of any model.
 
     engine: "auto", "onnxruntime" or "openvino"; precision: "auto", "int8", "fp32", or "bf16" or "fp16", an fp32 file
     computed so where OpenVINO offers it on this processor. What is left to "auto" is int8 before fp32, then the
@@ -65,15 +71,16 @@ def load(
     bundle = _found(name_or_path, engine=engine, precision=precision, artifact=artifact, revision=revision)
     return load_bundle(
         bundle, engine=engine, precision=precision, device=device, fallback=fallback, threads=threads,
-        memory_mb=memory_mb, tune=tune, artifact=artifact,
+        memory_mb=memory_mb, tune=tune, artifact=artifact, task=task,
     )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class _Resources:
-    """threads, memory_mb, tune: see `load`. before: resident memory before anything was opened, in MB,
-    where there is a budget."""
+    """kind: of the runtime object. threads, memory_mb, tune: see `load`. before: resident memory before anything was
+    opened, in MB, where there is a budget."""
 
+    kind: type[Any]
     threads: int
     memory_mb: float | None
     tune: bool
@@ -83,10 +90,10 @@ class _Resources:
 def load_bundle(
     bundle: Bundle, *, engine: str = "auto", precision: str = "auto", device: str = "auto",
     fallback: bool | None = None, threads: int | None = None, memory_mb: float | None = None, tune: bool = True,
-    artifact: str | None = None,
-) -> Embedder:  # fmt: skip
+    artifact: str | None = None, task: str | None = None,
+) -> Any:  # fmt: skip
     """See `load`: the same for a bundle that was found already, with options that were checked."""
-    given = _Resources(checked_threads(threads), memory_mb, tune, _resident(memory_mb))
+    given = _Resources(kind_of(bundle, task), checked_threads(threads), memory_mb, tune, _resident(memory_mb))
     fitting: list[Variant] = []
     if device in ("auto", "cpu") or fallback:
         fitting = candidates(bundle, engine=engine, precision=precision, artifact=artifact)
@@ -143,22 +150,22 @@ def _resident(memory_mb: float | None) -> float | None:
 
 def _first(
     bundle: Bundle, fitting: Sequence[Variant], tokenizer: TokenizerSoon, given: _Resources, placement: Placement
-) -> tuple[Embedder | None, list[str]]:
+) -> tuple[Any, list[str]]:
     """The first of the variants that opens and is right, None where none is; and what was wrong with those before."""
     problems: list[str] = []
     for variant in fitting:
         try:
             opened = _open_proven(bundle, variant, tokenizer, given.threads)
-            return _embedder(bundle, variant, opened, tokenizer, given, placement), problems
+            return _opened(bundle, variant, opened, tokenizer, given, placement), problems
         except EngineError as problem:
             problems.append(f"{variant.name}: {problem}")
             logger.warning("%s: %s is refused: %s", bundle.source, variant.name, problem)
     return None, problems
 
 
-def _embedder(
+def _opened(
     bundle: Bundle, variant: Variant, opened: Engine, tokenizer: TokenizerSoon, given: _Resources, placement: Placement
-) -> Embedder:
+) -> Any:
     """What runs `opened` by the plan that fits; a ladder of fixed shapes takes one text after the other."""
 
     def reopen(layout: Layout) -> Engine:
@@ -178,7 +185,7 @@ def _embedder(
     place = variant.place
     device, name = (place.kind, place.full_name) if place else ("cpu", processor_name())
     there = replace(placement, device=device, engine=opened.name, precision=opened.precision, full_name=name)
-    return Embedder(
+    return given.kind(
         bundle, opened, tokenizer=tokenizer.read(), hint=variant.hint, plan=plan, reopen=None if alone else reopen,
         placement=there, unproven=variant.artifact if bundle.is_foreign else "",
     )  # fmt: skip

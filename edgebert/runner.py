@@ -335,15 +335,17 @@ class Runner:
             self.tokens = TokenCount(self.tokens.real + tokens, self.tokens.padded + padded)
 
 
-def _characters(text: Any) -> int:
-    """Of a text, or of all parts of what is asked about."""
-    return len(text) if isinstance(text, str) else sum(map(len, text))
+def _characters(item: Any) -> int:
+    """Of a text, of all parts of what is asked about, or about so many of tokens."""
+    if isinstance(item, str):
+        return len(item)
+    return sum(map(len, item)) if isinstance(item, tuple) else _CHARACTERS * len(item)
 
 
-def _bytes(text: Any) -> int:
-    if not isinstance(text, str):
-        return sum(map(_bytes, text))
-    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+def _bytes(item: Any) -> int:
+    if isinstance(item, str):
+        return len(item) if item.isascii() else len(item.encode("utf-8", "surrogatepass"))
+    return sum(map(_bytes, item)) if isinstance(item, tuple) else _CHARACTERS * len(item)
 
 
 def _result(future: Future[T]) -> T:

@@ -35,14 +35,15 @@ def open_engine(
     streams: int = 1,
     place: Place | None = None,
     beside: Callable[[], None] | None = None,
-    outputs: tuple[str, ...] = (),
+    outputs: tuple[str, ...] | None = None,
 ) -> Engine:
     """The artifact `artifact_name` of `bundle`, such as "openvino-int8", loaded into its engine.
 
     hint: what the engine may compute in where the file says float; threads: by default as many as this process may use.
     streams: so many calls are computed side by side, each on so many threads.
     place: a device of the engine other than the CPU. An artifact or a place that is static gives a `StaticLadder`.
-    outputs: those that `Engine.answer` gives, by their names in the graph; without any, the vectors.
+    outputs: those that `Engine.answer` gives, by their names in the graph; by default the logits of all heads, where
+    there is none the vectors.
     beside: called when the engine is about to read a kept model, for a while without Python's lock.
     Raises: EngineError when the bundle has no such artifact, its engine is not installed or cannot load it, or the
     engine does not offer the hint on this processor or place.
@@ -61,6 +62,7 @@ def open_engine(
         raise EngineError(f"{artifact.engine} does not offer {hint} on {where}; it offers {', '.join(offered)}")
     kind, facts = getattr(import_module(module), name), bundle.manifest
     number = checked_threads(threads)
+    asked = tuple(head.output for head in facts.heads) if outputs is None else outputs
 
     def opening(width: int | None) -> Engine:
         opened = kind(
@@ -72,7 +74,7 @@ def open_engine(
             place=place,
             width=width,
             beside=beside,
-            outputs=outputs,
+            outputs=asked,
         )
         return _headed(bundle, artifact, opened)
 
