@@ -31,7 +31,15 @@ class Rows(Dataset[int]):
         return int(self.rows[place])
 
 
-class LengthSampler(Sampler[int]):
+class EpochSampler(Sampler[int]):
+    """Gives places in an order of the epoch's own."""
+
+    def set_epoch(self, epoch: int) -> None:
+        """Chooses the order of that epoch."""
+        raise NotImplementedError
+
+
+class LengthSampler(EpochSampler):
     """Places in random order such that each run of `batch_size` holds texts of like length.
 
     Rows are shuffled, cut into chunks of 64 batches, sorted by length within a chunk, and the chunk's batches are

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import pickle
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from edgebert.batching import length_batches, pad
 from edgebert.bundle import Bundle
 from edgebert.distill.heads import Head, load_head
+from edgebert.distill.quiet import quiet_transformers
 from edgebert.embedder import Embedder
 from edgebert.engines.base import Ids
 from edgebert.errors import BundleError
@@ -101,6 +102,14 @@ class TorchEngine:
         if threads is not None:
             torch.set_num_threads(threads)
         self.encoder = load_encoder(bundle, fused_attention=True)
+        self.head: int | None = None
+
+    @classmethod
+    def over(cls, encoder: SentenceEncoder, *, head: int | None = None) -> TorchEngine:
+        """An engine of a model that is there already; head: the number of the only one that `answer` gives."""
+        made = cls.__new__(cls)
+        made.encoder, made.head = encoder, head
+        return made
 
     def embed(self, input_ids: NDArray[np.int64], attention_mask: NDArray[np.int64]) -> NDArray[np.float32]:
         """See `Engine.embed`."""
@@ -114,9 +123,14 @@ class TorchEngine:
     ) -> tuple[NDArray[np.float32], ...]:
         """See `Engine.answer`: the logits of all heads, in the manifest's order."""
         types = None if token_types is None else torch.from_numpy(token_types)
+        where = next(self.encoder.parameters()).device
         with torch.inference_mode():
-            encoded = self.encoder(torch.from_numpy(input_ids), torch.from_numpy(attention_mask), types)
-        return tuple(logits.numpy() for logits in encoded.logits) or (encoded.sentence_embedding.numpy(),)
+            encoded = self.encoder(
+                torch.from_numpy(input_ids).to(where), torch.from_numpy(attention_mask).to(where),
+                None if types is None else types.to(where),
+            )  # fmt: skip
+        answers = encoded.logits if self.head is None else (encoded.logits[self.head],)
+        return tuple(logits.cpu().numpy() for logits in answers) or (encoded.sentence_embedding.cpu().numpy(),)
 
     def close(self) -> None:
         """See `Engine.close`."""
@@ -263,23 +277,6 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
             "dict[str, Tensor]", torch.load(folder / "pytorch_model.bin", map_location="cpu", weights_only=True)
         )
     raise BundleError(f"{folder} has no weights: model.safetensors or pytorch_model.bin is needed")
-
-
-@contextlib.contextmanager
-def quiet_transformers() -> Iterator[None]:
-    """Keeps transformers' bars and load reports off the screen: what matters of them is checked and raised here."""
-    from transformers.utils import logging
-
-    quiet: Any = logging
-    level, bars = quiet.get_verbosity(), quiet.is_progress_bar_enabled()
-    quiet.set_verbosity_error()
-    quiet.disable_progress_bar()
-    try:
-        yield
-    finally:
-        quiet.set_verbosity(level)
-        if bars:
-            quiet.enable_progress_bar()
 
 
 def without_pooler(architecture: str) -> dict[str, Any]:

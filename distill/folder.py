@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import cast
 
 from edgebert.bundle import Bundle
-from edgebert.distill.encoder import Dense, SentenceEncoder, quiet_transformers
+from edgebert.distill.encoder import Dense, SentenceEncoder
 from edgebert.distill.heads import Head as TorchHead
 from edgebert.distill.heads import save_head, save_with_head
+from edgebert.distill.quiet import quiet_transformers
 from edgebert.distill.reference import write_golden
 from edgebert.manifest import Head, Manifest
 from edgebert.pretrained import write_sentence_files

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from edgebert import manifest
+from edgebert.bundle import Bundle
+from edgebert.distill.quiet import quiet_transformers
 
 AUTO_CLASSES: dict[manifest.Level, str] = {
     "text": "AutoModelForSequenceClassification",
@@ -71,6 +73,29 @@ def fresh_head(config: Any, level: manifest.Level) -> Head:
     import transformers
 
     return Head(getattr(transformers, AUTO_CLASSES[level]).from_config(config), level)
+
+
+def head_over(base: Bundle, head: manifest.Head) -> Head:
+    """A new head over that model, with its pooler's weights where the model has a trained pooler.
+
+    Raises: what transformers raises for weights that do not fit.
+    """
+    import transformers
+
+    labels = head.labels or (("LABEL_0",) if head.level == "text" else ("LABEL_0", "LABEL_1"))
+    problem = None
+    if head.level == "text":
+        problem = "multi_label_classification" if head.multi_label else "single_label_classification"
+        problem = problem if head.labels else "regression"
+    auto = getattr(transformers, AUTO_CLASSES[head.level])
+    with quiet_transformers():
+        whole = auto.from_pretrained(
+            base.root, dtype=torch.float32, local_files_only=True, trust_remote_code=False, num_labels=len(labels),
+            id2label=dict(enumerate(labels)), label2id={label: i for i, label in enumerate(labels)},
+            ignore_mismatched_sizes=True,
+        )  # fmt: skip
+    whole.config.problem_type = problem
+    return Head(whole, head.level)
 
 
 def load_head(root: Path, head: manifest.Head) -> Head:

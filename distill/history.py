@@ -6,7 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, astuple, dataclass, field
 from pathlib import Path
 
 from edgebert.distill.svg import begin
@@ -14,37 +14,41 @@ from edgebert.files import new_file
 
 FILE = "history.json"
 _SIZES = _WIDTH, _HEIGHT, _LEFT, _TOP, _PLOT_W, _PLOT_H = 760, 400, 70, 50, 610, 280
-_LOSS, _AGREEMENT, _INT8 = "#1f5fbf", "#c8560a", "#2e7d32"
+_LOSS, _SCORE, _INT8 = "#1f5fbf", "#c8560a", "#2e7d32"
 
 
 @dataclass(frozen=True)
 class Point:
-    """After `step` steps: the running mean of the loss, and the held-out agreement where it was measured."""
+    """After `step` steps: the running mean of the loss, and the score where it was measured, also imitating int8."""
 
     step: int
     loss: float
-    agreement: float | None = None
-    agreement_int8: float | None = None
+    score: float | None = None
+    score_int8: float | None = None
 
 
 @dataclass
 class History:
-    """The points so far, in the order of their steps, and the running mean of the loss as it is now."""
+    """The points so far, in the order of their steps, and the running mean of the loss as it is now.
+
+    metric: what the score is called.
+    """
 
     points: list[Point] = field(default_factory=list)
     loss: float | None = None
+    metric: str = "agreement"
 
     @property
     def best(self) -> Point | None:
-        """The first of the points with the highest agreement."""
-        measured = [point for point in self.points if point.agreement is not None]
-        return max(measured, key=lambda point: point.agreement or 0.0, default=None)
+        """The first of the points with the highest score."""
+        measured = [point for point in self.points if point.score is not None]
+        return max(measured, key=lambda point: point.score or 0.0, default=None)
 
     @property
     def without_gain(self) -> int:
         """How many measurements there were after the best one."""
         best = self.best
-        return 0 if best is None else sum(p.agreement is not None and p.step > best.step for p in self.points)
+        return 0 if best is None else sum(p.score is not None and p.step > best.step for p in self.points)
 
     def write(self, folder: Path) -> None:
         """Writes it into a checkpoint."""
@@ -54,7 +58,7 @@ class History:
     def read(cls, folder: Path) -> History:
         """That of a checkpoint."""
         data = json.loads((folder / FILE).read_text(encoding="utf-8"))
-        return cls([Point(**point) for point in data["points"]], data["loss"])
+        return cls([Point(**point) for point in data["points"]], data["loss"], data["metric"])
 
 
 def write_beside(out: Path, history: History, *, title: str) -> None:
@@ -76,26 +80,25 @@ def as_csv(history: History) -> str:
     """A header and a line a point; empty cells where nothing was measured."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    names = [f.name for f in fields(Point)]
-    writer.writerow(names)
+    writer.writerow(["step", "loss", history.metric, f"{history.metric}_int8"])
     for point in history.points:
-        values = (getattr(point, name) for name in names)
+        values = astuple(point)
         writer.writerow("" if v is None else f"{v:.8g}" if isinstance(v, float) else v for v in values)
     return text.getvalue()
 
 
 def as_svg(history: History, title: str) -> str:
-    """Loss (left axis) and agreement (right axis) over the steps, as one picture that needs nothing else."""
+    """Loss (left axis) and score (right axis) over the steps, as one picture that needs nothing else."""
     points = history.points
     last = max((p.step for p in points), default=1)
     losses = [(p.step, p.loss) for p in points]
-    agreements = [(p.step, p.agreement) for p in points if p.agreement is not None]
-    imitated = [(p.step, p.agreement_int8) for p in points if p.agreement_int8 is not None]
-    left, right = _range([y for _, y in losses]), _range([y for _, y in (*agreements, *imitated)])
+    scores = [(p.step, p.score) for p in points if p.score is not None]
+    imitated = [(p.step, p.score_int8) for p in points if p.score_int8 is not None]
+    left, right = _range([y for _, y in losses]), _range([y for _, y in (*scores, *imitated)])
     parts = [
         *begin(title, _SIZES),
         *_axis(left, _LEFT - 8, "end", _LOSS),
-        *_axis(right, _LEFT + _PLOT_W + 8, "start", _AGREEMENT),
+        *_axis(right, _LEFT + _PLOT_W + 8, "start", _SCORE),
     ]
     for share in (0.0, 0.25, 0.5, 0.75, 1.0):
         x = _LEFT + share * _PLOT_W
@@ -104,8 +107,8 @@ def as_svg(history: History, title: str) -> str:
     place = _LEFT
     for name, values, limits, colour in (
         ("loss", losses, left, _LOSS),
-        ("agreement with the teacher", agreements, right, _AGREEMENT),
-        ("agreement, imitating int8", imitated, right, _INT8),
+        (history.metric, scores, right, _SCORE),
+        (f"{history.metric}, imitating int8", imitated, right, _INT8),
     ):
         if values:
             parts += _line(values, last, limits, colour)

@@ -206,8 +206,12 @@ def _learn(
         prepared.student_ids, answers.teacher, pad_token_id=pad_token_id, hidden=job.states, others=answers.others,
         pairs=job.pairs, aligned=prepared.aligned,
     )  # fmt: skip
+
+    def scored(*, int8: bool = False) -> float:
+        return measure(int8=int8).spearman
+
     run = TrainingRun(
-        model, Rows(rows), sampler, collator, recipe.training, answers.teacher.precision, job.folder, measure, progress,
+        model, Rows(rows), sampler, collator, recipe.training, answers.teacher.precision, job.folder, scored, progress,
         job.steps, state.num_processes, began, board,
     )  # fmt: skip
     trained = train(run)

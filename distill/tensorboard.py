@@ -16,7 +16,8 @@ class Board:
     Raises: MissingExtraError when the package tensorboard is not installed.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, metric: str = "agreement") -> None:
+        self.metric = metric
         require_tensorboard()
         from torch.utils.tensorboard import SummaryWriter
 
@@ -26,7 +27,7 @@ class Board:
     def write(self, point: Point, *, learning_rate: float | None) -> None:
         """One value a curve that has one; it is on disk at once, as a run may be killed."""
         values = {
-            "loss": point.loss, "agreement": point.agreement, "agreement_int8": point.agreement_int8,
+            "loss": point.loss, self.metric: point.score, f"{self.metric}_int8": point.score_int8,
             "learning_rate": learning_rate,
         }  # fmt: skip
         for name, value in values.items():

@@ -11,6 +11,7 @@ import signal
 import threading
 import time
 import types
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,12 +21,10 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset, Sampler
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from edgebert.distill.agreement import Agreement
-from edgebert.distill.batches import Collator, LengthSampler, Rows
+from edgebert.distill.batches import EpochSampler, Rows
 from edgebert.distill.early_stop import agreed, any_of, keep_best, prune_best, take_best
 from edgebert.distill.fake_quant import QatSwitch
 from edgebert.distill.history import History, Point
-from edgebert.distill.model import DistillationModel
 from edgebert.distill.recipe import Training
 from edgebert.distill.tensorboard import Board
 from edgebert.errors import EdgeBertError
@@ -37,7 +36,7 @@ _COMPLETE = "complete"
 class Measure(Protocol):
     """See `TrainingRun`."""
 
-    def __call__(self, *, int8: bool = False) -> Agreement: ...
+    def __call__(self, *, int8: bool = False) -> float: ...
 
 
 class DivergedError(EdgeBertError):
@@ -48,15 +47,16 @@ class DivergedError(EdgeBertError):
 class TrainingRun:
     """What `train` needs: the model, its data, the recipe's part, a folder for checkpoints and a measure of success.
 
-    measure: the held-out agreement of the float student, or with `int8=True` of the student imitating int8.
+    measure: the score of the float student on held-out data, or with `int8=True` of the student imitating int8; more is
+    better. metric: what it is called.
     steps: how many are taken, see `count_steps`. processes: how many share them.
     began: when the work began, by the monotonic clock, for the seconds it took in all. board: a log.
     """
 
-    model: DistillationModel
+    model: Any
     rows: Rows
-    sampler: LengthSampler
-    collator: Collator
+    sampler: EpochSampler
+    collator: Callable[[Sequence[int]], dict[str, Any]]
     settings: Training
     precision: str
     folder: Path
@@ -66,6 +66,7 @@ class TrainingRun:
     processes: int = 1
     began: float = field(default_factory=time.monotonic)
     board: Board | None = None
+    metric: str = "agreement"
 
 
 @dataclass(frozen=True)
@@ -155,7 +156,7 @@ class Figures(TrainerCallback):
     def __init__(self, run: TrainingRun) -> None:
         self.run, self.steps = run, run.steps
         self.sentences = run.settings.batch_size * run.settings.accumulate * run.processes
-        self.history, self.agreement = History(), ""
+        self.history, self.score = History(metric=run.metric), ""
         self.interrupted = False
         self.stopped: int | None = None
         self.begun = time.monotonic()
@@ -214,7 +215,7 @@ class Figures(TrainerCallback):
             self.stopped, control.should_training_stop, control.should_save = state.global_step, True, True
         speed = done * self.sentences / max(time.monotonic() - self.begun, 1e-9)
         loss = self.history.loss or 0.0
-        self.run.progress.advance(1, note=f"{speed:.0f} sentences/s, loss {loss:.4f} {self.agreement}")
+        self.run.progress.advance(1, note=f"{speed:.0f} sentences/s, loss {loss:.4f} {self.score}")
         ends = any_of(self.interrupted)
         control.should_training_stop |= ends
         control.should_save |= ends or last
@@ -223,15 +224,15 @@ class Figures(TrainerCallback):
         """Puts a point into the history and the log; the first process measures, for all."""
         if not state.is_world_process_zero or self.history.loss is None:
             return
-        agreement = int8 = None
+        score = int8 = None
         if measured:
-            agreement = self.run.measure().spearman
-            self.agreement = f"agreement {agreement:.4f}"
+            score = self.run.measure()
+            self.score = f"{self.run.metric} {score:.4f}"
             fake_quant = self.run.model.fake_quant
             if fake_quant is not None and fake_quant.quantizes:
-                int8 = self.run.measure(int8=True).spearman
-                self.agreement += f", imitating int8 {int8:.4f}"
-        point = Point(state.global_step, self.history.loss, agreement, int8)
+                int8 = self.run.measure(int8=True)
+                self.score += f", imitating int8 {int8:.4f}"
+        point = Point(state.global_step, self.history.loss, score, int8)
         self.history.points.append(point)
         if measured and self.run.settings.patience and self.history.best == point:
             keep_best(self.run.folder, self.run.model, point)
@@ -259,7 +260,7 @@ class Figures(TrainerCallback):
 class DistillationTrainer(Trainer):
     """Trainer with a given sampler and the model's own loss."""
 
-    def __init__(self, *, sampler: LengthSampler, figures: Figures, **trainer_arguments: Any) -> None:
+    def __init__(self, *, sampler: EpochSampler, figures: Figures, **trainer_arguments: Any) -> None:
         self.given_sampler, self.figures = sampler, figures
         super().__init__(**trainer_arguments)
 

@@ -20,6 +20,7 @@ COMMANDS = {
     "embed": "Turn texts into vectors.",
     "evaluate": "Score a model on labelled files.",
     "export": "Write a bundle as a plain Hugging Face folder.",
+    "finetune": "Train a model for a task on labelled examples.",
     "fit": "Find and train the student that fits a device's budget.",
     "package": "Build the archive that one device loads.",
     "quantize": "Export a model to ONNX and OpenVINO, in fp32 and verified int8.",

@@ -1,25 +1,37 @@
-"""Tasks beside sentence vectors: what the runtime makes of the logits of a model's heads."""
+"""Tasks beside sentence vectors: what a task is, and what the runtime makes of the logits of a model's heads."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from importlib import import_module
+from typing import TYPE_CHECKING
 
 from edgebert.bundle import Bundle
 from edgebert.errors import RecipeError
-from edgebert.manifest import Level
 from edgebert.model import Model
 
-# What a task is called, the runtime object that does it, and what its head answers for; None: no head is needed.
-KINDS: Mapping[str, tuple[str, str, Level | None]] = {
-    "embedding": ("edgebert.embedder", "Embedder", None),
-    "classify": ("edgebert.tasks.classifier", "Classifier", "text"),
-    "regress": ("edgebert.tasks.classifier", "Regressor", "text"),
-    "pairs": ("edgebert.tasks.classifier", "PairScorer", "text"),
-    "tag": ("edgebert.tasks.tagger", "Tagger", "token"),
-    "answer": ("edgebert.tasks.answerer", "QuestionAnswerer", "span"),
-    "multi": ("edgebert.tasks.multi", "MultiTask", None),
+if TYPE_CHECKING:
+    from edgebert.tasks.task import Task
+
+# What a task is called, and where its runtime object is; beside it in the module lies its `TASK`, if it has a head.
+KINDS: Mapping[str, tuple[str, str]] = {
+    "embedding": ("edgebert.embedder", "Embedder"),
+    "classify": ("edgebert.tasks.classify", "Classifier"),
+    "regress": ("edgebert.tasks.regress", "Regressor"),
+    "pairs": ("edgebert.tasks.pairs", "PairScorer"),
+    "tag": ("edgebert.tasks.tag", "Tagger"),
+    "answer": ("edgebert.tasks.answer", "QuestionAnswerer"),
+    "multi": ("edgebert.tasks.multi", "MultiTask"),
 }
+NAMES = tuple(name for name in KINDS if name not in ("embedding", "multi"))  # those of one head
+
+
+def task_named(name: str) -> Task:
+    """The task of that name. Raises: RecipeError."""
+    if name not in NAMES:
+        raise RecipeError(f"task is {name!r}; it must be one of {', '.join(NAMES)}")
+    found: Task = import_module(KINDS[name][0]).TASK
+    return found
 
 
 def kind_of(bundle: Bundle, task: str | None) -> type[Model]:
@@ -30,9 +42,10 @@ def kind_of(bundle: Bundle, task: str | None) -> type[Model]:
     own = bundle.manifest.task
     if task is not None and task not in KINDS:
         raise RecipeError(f"task is {task!r}; it must be one of {', '.join(KINDS)}")
-    module, name, level = KINDS[task or own]
-    if level is not None and [head.level for head in bundle.manifest.heads] != [level]:
-        raise RecipeError(f"{bundle.source} is made for the task {own!r} and cannot do {task!r}")
+    wanted = task or own
+    module, name = KINDS[wanted]
+    if wanted in NAMES and [head.level for head in bundle.manifest.heads] != [task_named(wanted).level]:
+        raise RecipeError(f"{bundle.source} is made for the task {own!r} and cannot do {wanted!r}")
     if task == "multi" and own != "multi":
         raise RecipeError(f"{bundle.source} is made for the task {own!r} alone, not for several")
     found: type[Model] = getattr(import_module(module), name)

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import overload
 
 from edgebert.manifest import Head
-from edgebert.tasks.classifier import best_labels
+from edgebert.tasks.labels import best_labels
 from edgebert.tasks.predictor import Logits, Predictor, as_texts, probabilities
 from edgebert.tasks.results import Classification, Tag
-from edgebert.tasks.tagger import joined
+from edgebert.tasks.tag import joined
 from edgebert.tasks.tagging import merged
 
 # What a head says of a text: its best label, several where several may hold, a number, or tags.
@@ -34,7 +34,7 @@ class MultiTask(Predictor):
         listed = as_texts(texts)
         rows = [self.reader.windows(text)[0] for text in listed]
         found = []
-        for text, row, answers in zip(listed, rows, self._logits(rows), strict=True):
+        for text, row, answers in zip(listed, rows, self.logits(rows), strict=True):
             said: dict[str, Result] = {}
             for head, logits in zip(self.heads, answers, strict=True):
                 if head.level == "token":

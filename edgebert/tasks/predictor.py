@@ -55,7 +55,7 @@ class Predictor(Model):
         """Of the head, in the order of its logits."""
         return self.head.labels
 
-    def _logits(self, items: Sequence[Any]) -> list[tuple[Logits, ...]]:
+    def logits(self, items: Sequence[Any]) -> list[tuple[Logits, ...]]:
         """For each item, which is a text, a pair of texts or a `Row`, the logits of every head.
 
         Shape: (labels,) of a head over the text, (tokens, labels) of one over tokens.

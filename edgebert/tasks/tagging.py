@@ -57,3 +57,21 @@ def merged(
         name_of, ended = name, prefix in _ENDS
     close()
     return found
+
+
+def as_bio(labels: Sequence[str]) -> tuple[str, ...]:
+    """Labels of any of those schemes in BIO in which every stretch begins with B.
+
+    IOB1, whose stretches begin with I, and plain names become that, too.
+    """
+    found: list[str] = []
+    before, ended = OUTSIDE, False
+    for label in labels:
+        prefix, name = split_label(label)
+        if name == OUTSIDE:
+            found.append(OUTSIDE)
+        else:
+            begins = prefix in _BEGINS or name != before or ended
+            found.append(f"{'B' if begins else 'I'}-{name}")
+        before, ended = name, prefix in _ENDS
+    return tuple(found)

@@ -1,0 +1,201 @@
+"""Answers to questions, cut out of a context."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edgebert.errors import DataError, MissingExtraError
+from edgebert.manifest import Head
+from edgebert.tasks.labels import check
+from edgebert.tasks.predictor import Predictor
+from edgebert.tasks.reading import Row, TaskReader
+from edgebert.tasks.results import Answer
+from edgebert.tasks.spans import Window, best_answers
+from edgebert.tasks.task import Example, Lesson, Task, column
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_LONGEST = 30  # tokens of an answer
+
+
+class QuestionAnswerer(Predictor):
+    """A question and a context of any length to stretches of that context."""
+
+    what = "question answerer"
+
+    def answer(self, question: str, context: str, *, may_be_none: bool = False, longest: int = _LONGEST) -> Answer:
+        """The most probable answer; its text is "" where there is none.
+
+        may_be_none: whether the context may have no answer, for models that were trained so. longest: tokens.
+        Raises: DataError for an empty question or context; EngineError.
+        """
+        found = self.answers(question, context, top_k=1, may_be_none=may_be_none, longest=longest)
+        return found[0] if found else Answer(0, 0, "", 0.0)
+
+    def answers(
+        self, question: str, context: str, *, top_k: int = 5, may_be_none: bool = False, longest: int = _LONGEST
+    ) -> list[Answer]:
+        """The `top_k` most probable ones, the best first.
+
+        Raises: as `answer`; RecipeError for `top_k` or `longest` below 1.
+        """
+        check(top_k, None)
+        check(longest, None)
+        for name, text in (("question", question), ("context", context)):
+            if not isinstance(text, str) or not text.strip():
+                raise DataError(f"the {name} is {text!r:.80}; a text that is not blank is needed")
+        rows = self.reader.contexts(question, context)
+        logits = [found[0] for found in self.logits(rows)]
+        windows = [Window(row.offsets, one / self.head.temperature) for row, one in zip(rows, logits, strict=True)]
+        return best_answers(context, windows, top_k=top_k, longest=longest, may_be_none=may_be_none)
+
+
+class AnswerTask(Task):
+    """See `QuestionAnswerer`. `text` is the question, `pair` the context; a target is a tuple of (start, text) of the
+    answers, empty where there is none.
+    """
+
+    name, level, metric, runtime = "answer", "span", "f1", QuestionAnswerer
+    columns = "a question (question), a context (context) and answers (answers: text, answer_start), or SQuAD's JSON"
+
+    def read_file(self, path: str | Path) -> Iterator[Example]:
+        """See `Task.read_file`; a file called .json is SQuAD's."""
+        yield from _squad(self, Path(path)) if str(path).endswith(".json") else super().read_file(path)
+
+    def example(self, row: Mapping[str, Any], where: str) -> Example:
+        """See `Task.example`."""
+        question, context = column(row, ("question",), where), column(row, ("context",), where)
+        if not question.strip():
+            raise DataError(f"{where}: the question is {question!r}; a text that is not blank is needed")
+        answers = tuple(_answers(row.get("answers"), where))
+        for start, text in answers:
+            if not text or context[start : start + len(text)] != text or start < 0:
+                raise DataError(
+                    f"{where}: the answer {text!r:.80} does not stand at {start} in its context of {len(context)} "
+                    f"characters, where {context[max(start, 0) : start + len(text)]!r:.80} is"
+                )
+        return Example(question, context, answers, where)
+
+    def head(self, examples: Sequence[Example]) -> Head:
+        """See `Task.head`."""
+        if not any(one.target for one in examples):
+            raise DataError(f"none of the {len(examples)} questions has an answer")
+        return Head(self.name, self.name, self.level)
+
+    def lessons(self, reader: TaskReader, examples: Sequence[Example], head: Head) -> list[Lesson]:
+        """See `Task.lessons`: every window of each context; where the first answer is not in one, the first token."""
+        found = []
+        for one in examples:
+            for row in reader.contexts(one.text, one.pair or ""):
+                found.append(Lesson(row, np.array(_span(row, one.target), np.int64)))
+        return found
+
+    def loss(self, logits: Tensor, targets: Tensor, mask: Tensor, head: Head, weights: Tensor | None) -> Tensor:
+        """See `Task.loss`: cross entropy of start and end over the tokens."""
+        from torch.nn import functional
+
+        scores = logits.masked_fill(mask.unsqueeze(-1) == 0, -1e4)
+        return functional.cross_entropy(scores.transpose(1, 2).flatten(0, 1), targets.flatten())
+
+    def imitation(self, student: Tensor, teacher: Tensor, mask: Tensor, head: Head, temperature: float) -> Tensor:
+        """See `Task.imitation`: of start and end over the tokens."""
+        from edgebert.distill.objectives import logits_loss
+
+        ours, theirs = (one.masked_fill(mask.unsqueeze(-1) == 0, -1e4).transpose(1, 2) for one in (student, teacher))
+        return logits_loss(ours, theirs, temperature=temperature)
+
+    def scores(self, model: Predictor, examples: Sequence[Example]) -> dict[str, float]:
+        """See `Task.scores`: SQuAD's F1 and exact match (torchmetrics); a Chinese character counts as a word.
+
+        Where no question of the examples is without an answer, one is always given.
+        """
+        assert isinstance(model, QuestionAnswerer)
+        try:
+            from torchmetrics.functional.text import squad
+        except ImportError:
+            raise MissingExtraError("torchmetrics", "workshop", "scores of answers") from None
+        may_be_none = any(not one.target for one in examples)
+        got, wanted = [], []
+        for number, one in enumerate(examples):
+            answer = model.answer(one.text, one.pair or "", may_be_none=may_be_none)
+            got.append({"id": str(number), "prediction_text": spaced(answer.text)})
+            texts = [spaced(text) for _, text in one.target] or [""]
+            starts = [start for start, _ in one.target] or [0]
+            wanted.append({"id": str(number), "answers": {"text": texts, "answer_start": starts}})
+        found = squad(got, wanted)
+        return {"f1": float(found["f1"]) / 100, "exact_match": float(found["exact_match"]) / 100}
+
+
+def spaced(text: str) -> str:
+    """The text with blanks around Chinese characters and without Chinese punctuation, as CMRC 2018 counts.
+
+    Source: Cui et al. 2019, arXiv:1810.07366.
+    """
+    made = "".join(f" {c} " if _is_character(c) else " " if c in _PUNCTUATION else c for c in text)
+    return " ".join(made.split())
+
+
+def _is_character(character: str) -> bool:
+    """Whether it is a Chinese one."""
+    return "\u3400" <= character < "\ua000" or "\uf900" <= character < "\ufb00"
+
+
+_PUNCTUATION = frozenset("，。：？！“”；’《》……·、「」（）－～『』【】〈〉—")
+
+
+def _answers(answers: Any, where: str) -> Iterator[tuple[int, str]]:
+    if isinstance(answers, dict):
+        texts, starts = answers.get("text"), answers.get("answer_start")
+        if isinstance(texts, list) and isinstance(starts, list) and len(texts) == len(starts):
+            answers = [{"text": text, "answer_start": start} for text, start in zip(texts, starts, strict=True)]
+    for one in answers if isinstance(answers, list) else [answers]:
+        start = one.get("answer_start", one.get("start")) if isinstance(one, dict) else None
+        if not isinstance(start, int) or not isinstance(one.get("text"), str):
+            raise DataError(f"{where}, column 'answers' holds {answers!r:.80}; each needs text and answer_start")
+        yield start, one["text"]
+
+
+def _span(row: Row, answers: Sequence[tuple[int, str]]) -> tuple[int, int]:
+    """The first and the last token of the first answer, 0 and 0 where it is not whole in the row."""
+    if not answers:
+        return 0, 0
+    start, end = answers[0][0], answers[0][0] + len(answers[0][1])
+    inside = [
+        token for token, place in enumerate(row.offsets)
+        if place is not None and place[0] < end and place[1] > start
+    ]  # fmt: skip
+    if not inside:
+        return 0, 0
+    first, last = row.offsets[inside[0]], row.offsets[inside[-1]]
+    assert first is not None
+    assert last is not None
+    return (inside[0], inside[-1]) if first[0] <= start and last[1] >= end else (0, 0)
+
+
+def _squad(task: AnswerTask, path: Path) -> Iterator[Example]:
+    """Source: Rajpurkar et al. 2016, arXiv:1606.05250, for the format."""
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        articles = data["data"]
+        listed = [
+            (paragraph["context"], qa) for article in articles for paragraph in article["paragraphs"]
+            for qa in paragraph["qas"]
+        ]  # fmt: skip
+        rows = [(qa.get("id", number), context, qa) for number, (context, qa) in enumerate(listed)]
+    except FileNotFoundError:
+        raise DataError(f"no such file: {path}") from None
+    except (ValueError, KeyError, TypeError, AttributeError, OSError) as problem:
+        raise DataError(f"{path} is not SQuAD's JSON (data, paragraphs, context, qas): {problem}") from None
+    for name, context, qa in rows:
+        answers = [] if qa.get("is_impossible") else qa.get("answers")
+        row = {"question": qa.get("question"), "context": context, "answers": answers}
+        yield task.example(row, f"{path}: question {name}")
+
+
+TASK = AnswerTask()

@@ -1,0 +1,129 @@
+"""Texts to labels: one of several, or several at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, overload
+
+import numpy as np
+
+from edgebert.errors import DataError
+from edgebert.manifest import Head
+from edgebert.tasks.labels import best_labels, check, classes_loss, imitated_classes, label_scores
+from edgebert.tasks.predictor import Predictor, as_texts
+from edgebert.tasks.reading import TaskReader
+from edgebert.tasks.results import Classification
+from edgebert.tasks.task import TEXT, Example, Lesson, Task, column, label_of, place_of, several, sorted_labels
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Classifier(Predictor):
+    """Texts to labels."""
+
+    what = "classifier"
+
+    @overload
+    def classify(self, texts: str) -> Classification: ...
+    @overload
+    def classify(self, texts: Sequence[str]) -> list[Classification]: ...
+    def classify(self, texts: str | Sequence[str]) -> Classification | list[Classification]:
+        """The most probable label of each text.
+
+        Raises: DataError for what is no string; EngineError.
+        """
+        found = [best_labels(logits[0], self.head, top_k=1)[0] for logits in self.logits(as_texts(texts))]
+        return found[0] if isinstance(texts, str) else found
+
+    @overload
+    def classify_all(
+        self, texts: str, *, top_k: int | None = None, threshold: float | None = None
+    ) -> list[Classification]: ...
+    @overload
+    def classify_all(
+        self, texts: Sequence[str], *, top_k: int | None = None, threshold: float | None = None
+    ) -> list[list[Classification]]: ...
+    def classify_all(
+        self, texts: str | Sequence[str], *, top_k: int | None = None, threshold: float | None = None
+    ) -> list[Classification] | list[list[Classification]]:
+        """All labels of each text, the most probable first: at most `top_k`, and none less probable than `threshold`.
+
+        Raises: DataError for what is no string; RecipeError for an option out of range; EngineError.
+        """
+        check(top_k, threshold)
+        found = [
+            best_labels(logits[0], self.head, top_k=top_k, threshold=threshold)
+            for logits in self.logits(as_texts(texts))
+        ]
+        return found[0] if isinstance(texts, str) else found
+
+
+class Classify(Task):
+    """See `Classifier`. A target is a tuple of labels, of one where only one holds."""
+
+    name, level, metric, runtime = "classify", "text", "accuracy", Classifier
+    columns = "a text (text) and its label (label), or several as a list (labels)"
+
+    def example(self, row: Mapping[str, Any], where: str) -> Example:
+        """See `Task.example`."""
+        if "labels" in row:
+            labels = row["labels"].split("|") if isinstance(row["labels"], str) else row["labels"]
+            if not isinstance(labels, list):
+                raise DataError(f"{where}, column 'labels' holds {labels!r:.80}; a list of labels, or a|b, is needed")
+            target: Any = frozenset(label_of(label, where) for label in labels if label != "")
+        elif "label" in row:
+            target = label_of(row["label"], where)
+        else:
+            raise DataError(f"{where} has no column 'label'; it has {', '.join(map(repr, row))}")
+        return Example(column(row, TEXT, where), None, target, where)
+
+    def head(self, examples: Sequence[Example]) -> Head:
+        """See `Task.head`."""
+        many = [isinstance(example.target, frozenset) for example in examples]
+        if any(many) and not all(many):
+            wrong = next(one for one, multi in zip(examples, many, strict=True) if multi != many[0])
+            raise DataError(f"{wrong.where}: some rows have the column 'label' and others 'labels'; use one")
+        found = {label for one in examples for label in (one.target if many[0] else (one.target,))}
+        labels = sorted_labels(found)
+        if not many[0]:
+            several(labels, examples)
+        elif not labels:
+            raise DataError(f"none of the {len(examples)} examples has a label")
+        return Head(self.name, self.name, self.level, labels, multi_label=many[0])
+
+    def metric_of(self, head: Head) -> str:
+        """See `Task.metric_of`."""
+        return "f1" if head.multi_label else self.metric
+
+    def lessons(self, reader: TaskReader, examples: Sequence[Example], head: Head) -> list[Lesson]:
+        """See `Task.lessons`: the first window of each text."""
+        found = []
+        for one in examples:
+            if head.multi_label:
+                target: Any = np.zeros(len(head.labels), np.float32)
+                target[[place_of(label, head, one.where) for label in one.target]] = 1
+            else:
+                target = np.int64(place_of(one.target, head, one.where))
+            found.append(Lesson(reader.windows(one.text)[0], np.asarray(target)))
+        return found
+
+    def loss(self, logits: Tensor, targets: Tensor, mask: Tensor, head: Head, weights: Tensor | None) -> Tensor:
+        """See `Task.loss`."""
+        return classes_loss(logits, targets, head, weights)
+
+    def imitation(self, student: Tensor, teacher: Tensor, mask: Tensor, head: Head, temperature: float) -> Tensor:
+        """See `Task.imitation`."""
+        return imitated_classes(student, teacher, head, temperature)
+
+    def scores(self, model: Predictor, examples: Sequence[Example]) -> dict[str, float]:
+        """See `Task.scores`: accuracy and macro F1; of several labels at once the micro F1 and exact matches."""
+        assert isinstance(model, Classifier)
+        texts = [one.text for one in examples]
+        if model.head.multi_label:
+            held = [{c.label for c in found} for found in model.classify_all(texts, threshold=0.5)]
+            return label_scores([one.target for one in examples], held, model.labels)
+        return label_scores([one.target for one in examples], [c.label for c in model.classify(texts)], model.labels)
+
+
+TASK = Classify()

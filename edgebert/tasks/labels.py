@@ -1,0 +1,120 @@
+"""What the tasks with labels and numbers share: their order, losses and scores."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edgebert.errors import DataError, MissingExtraError, RecipeError
+from edgebert.manifest import Head
+from edgebert.model import is_whole
+from edgebert.tasks.predictor import Logits, probabilities
+from edgebert.tasks.results import Classification
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def best_labels(
+    logits: Logits, head: Head, *, top_k: int | None = None, threshold: float | None = None
+) -> list[Classification]:
+    """The labels by their probabilities, the greatest first. Shape: logits (labels,)."""
+    found = probabilities(logits, head)
+    order = np.argsort(-found, kind="stable")[:top_k].tolist()
+    return [
+        Classification(head.labels[i], float(found[i])) for i in order if threshold is None or found[i] >= threshold
+    ]
+
+
+def check(top_k: int | None, threshold: float | None) -> None:
+    """Raises RecipeError for values out of range."""
+    if top_k is not None and (not is_whole(top_k) or top_k < 1):
+        raise RecipeError(f"top_k is {top_k!r}; it must be 1 or more, or None for all")
+    if threshold is not None and not 0 <= threshold <= 1:
+        raise RecipeError(f"threshold is {threshold!r}; it must be within 0 to 1, or None")
+
+
+def number_of(row: Mapping[str, Any], where: str) -> float:
+    """The number in the column score. Raises: DataError."""
+    if "score" not in row:
+        raise DataError(f"{where} has no column 'score'; it has {', '.join(map(repr, row))}")
+    try:
+        number = float(row["score"])
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise DataError(f"{where}, column 'score' holds {row['score']!r:.80}; a finite number is needed")
+    return number
+
+
+def classes_loss(logits: Tensor, targets: Tensor, head: Head, weights: Tensor | None) -> Tensor:
+    """Cross entropy over the labels, the binary one of each label where several may hold.
+
+    Shape: logits (batch, labels); targets (batch,), or (batch, labels) where several may hold; weights (labels,).
+    """
+    from torch.nn import functional
+
+    if head.multi_label:
+        return functional.binary_cross_entropy_with_logits(logits, targets, pos_weight=weights)
+    return functional.cross_entropy(logits, targets, weight=weights)
+
+
+def numbers_loss(logits: Tensor, targets: Tensor) -> Tensor:
+    """Mean squared error. Shape: logits (batch, 1), targets (batch,)."""
+    from torch.nn import functional
+
+    return functional.mse_loss(logits[:, 0], targets)
+
+
+def imitated_classes(student: Tensor, teacher: Tensor, head: Head, temperature: float) -> Tensor:
+    """The divergence of softened distributions, of each label where several may hold.
+
+    Shape: (batch, labels) of both. Source: Hinton et al. 2015, arXiv:1503.02531.
+    """
+    from torch.nn import functional
+
+    from edgebert.distill.objectives import logits_loss
+
+    if head.multi_label:
+        wanted = (teacher / temperature).sigmoid()
+        return functional.binary_cross_entropy_with_logits(student / temperature, wanted) * temperature**2
+    return logits_loss(student, teacher, temperature=temperature)
+
+
+def label_scores(wanted: Sequence[Any], got: Sequence[Any], labels: Sequence[str]) -> dict[str, float]:
+    """Accuracy and macro F1 of labels; micro F1 and the share of equal sets of sets of labels."""
+    metrics = _metrics()
+    if wanted and isinstance(wanted[0], str):
+        equal = float(metrics.accuracy_score(wanted, got))
+        macro = metrics.f1_score(wanted, got, average="macro", labels=sorted(set(wanted)), zero_division=0)
+        return {"accuracy": equal, "f1": float(macro)}
+    columns = [np.array([[label in one for label in labels] for one in side]) for side in (wanted, got)]
+    micro = float(metrics.f1_score(*columns, average="micro", zero_division=0))
+    return {"f1": micro, "accuracy": float(np.mean((columns[0] == columns[1]).all(axis=1)))}
+
+
+def correlations(wanted: Sequence[float], got: Sequence[float]) -> dict[str, float]:
+    """Spearman's and Pearson's. Raises: DataError where all numbers are the same."""
+    try:
+        from scipy import stats
+    except ImportError:
+        raise MissingExtraError("scipy", "workshop", "scores of numbers") from None
+    if np.ptp(wanted) == 0:
+        raise DataError(f"all {len(wanted)} numbers are {wanted[0]}; a correlation needs different ones")
+    if np.ptp(got) == 0:
+        return {"spearman": 0.0, "pearson": 0.0}
+    return {
+        "spearman": float(stats.spearmanr(wanted, got).statistic),
+        "pearson": float(stats.pearsonr(wanted, got).statistic),
+    }
+
+
+def _metrics() -> Any:
+    try:
+        from sklearn import metrics
+    except ImportError:
+        raise MissingExtraError("scikit-learn", "workshop", "scores of labels") from None
+    return metrics

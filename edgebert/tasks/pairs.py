@@ -1,0 +1,130 @@
+"""Pairs of texts to labels or numbers: inference, paraphrase, relevance.
+
+Source: Devlin et al. 2019, arXiv:1810.04805, for two texts in one input; Nogueira and Cho 2019, arXiv:1901.04085, for
+ranking by it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edgebert.errors import DataError, RecipeError
+from edgebert.manifest import Head
+from edgebert.tasks.labels import (
+    best_labels,
+    check,
+    classes_loss,
+    correlations,
+    imitated_classes,
+    label_scores,
+    number_of,
+    numbers_loss,
+)  # fmt: skip
+from edgebert.tasks.predictor import Predictor, as_pairs, as_texts, probabilities
+from edgebert.tasks.reading import TaskReader
+from edgebert.tasks.results import Classification, Ranked
+from edgebert.tasks.task import PAIR, TEXT, Example, Lesson, Task, column, label_of, place_of, several, sorted_labels
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class PairScorer(Predictor):
+    """Pairs of texts to labels or numbers: inference, paraphrase, relevance."""
+
+    what = "pair scorer"
+
+    def classify_pairs(self, pairs: Sequence[tuple[str, str]]) -> list[Classification]:
+        """The most probable label of each pair.
+
+        Raises: DataError for what is no pair of strings; RecipeError where the model gives numbers; EngineError.
+        """
+        if not self.labels:
+            raise RecipeError("this model gives numbers, not labels: use score_pairs")
+        return [best_labels(logits[0], self.head, top_k=1)[0] for logits in self.logits(as_pairs(pairs))]
+
+    def score_pairs(self, pairs: Sequence[tuple[str, str]], *, label: str | None = None) -> list[float]:
+        """The number of each pair; where the model has labels, the probability of `label`, by default of the last one.
+
+        Raises: DataError for what is no pair of strings; RecipeError for a label that it has not; EngineError.
+        """
+        if label is not None and label not in self.labels:
+            raise RecipeError(f"the model has no label {label!r}; it has {', '.join(self.labels) or 'none'}")
+        found = [logits[0] for logits in self.logits(as_pairs(pairs))]
+        if not self.labels:
+            return [float(logits[0]) for logits in found]
+        place = len(self.labels) - 1 if label is None else self.labels.index(label)
+        return [float(probabilities(logits, self.head)[place]) for logits in found]
+
+    def rank(self, query: str, documents: Sequence[str], *, top_k: int | None = None) -> list[Ranked]:
+        """The documents by `score_pairs` with the query, the best first.
+
+        Raises: DataError for what is no string; RecipeError for `top_k` below 1; EngineError.
+        """
+        check(top_k, None)
+        texts = as_texts(documents)
+        scores = self.score_pairs([(query, text) for text in texts])
+        order = np.argsort(-np.asarray(scores), kind="stable")[:top_k].tolist()
+        return [Ranked(i, scores[i], texts[i]) for i in order]
+
+
+class Pairs(Task):
+    """See `PairScorer`. A target is a label, or a number where the files have scores."""
+
+    name, level, metric, runtime = "pairs", "text", "accuracy", PairScorer
+    columns = "two texts (text, text_pair) and their label (label) or number (score)"
+
+    def example(self, row: Mapping[str, Any], where: str) -> Example:
+        """See `Task.example`."""
+        one, other = column(row, TEXT, where), column(row, PAIR, where)
+        if "label" in row:
+            return Example(one, other, label_of(row["label"], where), where)
+        return Example(one, other, number_of(row, where), where)
+
+    def head(self, examples: Sequence[Example]) -> Head:
+        """See `Task.head`."""
+        kinds = {isinstance(one.target, str) for one in examples}
+        if len(kinds) > 1:
+            raise DataError("some examples have the column 'label' and others 'score'; use one of them")
+        if kinds == {False}:
+            return Head(self.name, self.name, self.level)
+        labels = sorted_labels({one.target for one in examples})
+        several(labels, examples)
+        return Head(self.name, self.name, self.level, labels)
+
+    def metric_of(self, head: Head) -> str:
+        """See `Task.metric_of`."""
+        return self.metric if head.labels else "spearman"
+
+    def lessons(self, reader: TaskReader, examples: Sequence[Example], head: Head) -> list[Lesson]:
+        """See `Task.lessons`."""
+        rows, _ = reader.pairs([(one.text, one.pair or "") for one in examples])
+        targets = [
+            np.int64(place_of(one.target, head, one.where)) if head.labels else np.float32(one.target)
+            for one in examples
+        ]
+        return [Lesson(row, np.asarray(target)) for row, target in zip(rows, targets, strict=True)]
+
+    def loss(self, logits: Tensor, targets: Tensor, mask: Tensor, head: Head, weights: Tensor | None) -> Tensor:
+        """See `Task.loss`."""
+        return classes_loss(logits, targets, head, weights) if head.labels else numbers_loss(logits, targets)
+
+    def imitation(self, student: Tensor, teacher: Tensor, mask: Tensor, head: Head, temperature: float) -> Tensor:
+        """See `Task.imitation`."""
+        if not head.labels:
+            return numbers_loss(student, teacher[:, 0])
+        return imitated_classes(student, teacher, head, temperature)
+
+    def scores(self, model: Predictor, examples: Sequence[Example]) -> dict[str, float]:
+        """See `Task.scores`: accuracy and macro F1 of labels, correlations of numbers."""
+        assert isinstance(model, PairScorer)
+        pairs, wanted = [(one.text, one.pair or "") for one in examples], [one.target for one in examples]
+        if not model.labels:
+            return correlations(wanted, model.score_pairs(pairs))
+        return label_scores(wanted, [c.label for c in model.classify_pairs(pairs)], model.labels)
+
+
+TASK = Pairs()

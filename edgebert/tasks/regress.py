@@ -1,0 +1,70 @@
+"""Texts to numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, overload
+
+import numpy as np
+
+from edgebert.manifest import Head
+from edgebert.tasks.labels import correlations, number_of, numbers_loss
+from edgebert.tasks.predictor import Predictor, as_texts
+from edgebert.tasks.reading import TaskReader
+from edgebert.tasks.task import TEXT, Example, Lesson, Task, column
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Regressor(Predictor):
+    """Texts to numbers."""
+
+    what = "regressor"
+
+    @overload
+    def predict(self, texts: str) -> float: ...
+    @overload
+    def predict(self, texts: Sequence[str]) -> list[float]: ...
+    def predict(self, texts: str | Sequence[str]) -> float | list[float]:
+        """The number of each text.
+
+        Raises: DataError for what is no string; EngineError.
+        """
+        found = [float(logits[0][0]) for logits in self.logits(as_texts(texts))]
+        return found[0] if isinstance(texts, str) else found
+
+
+class Regress(Task):
+    """See `Regressor`. A target is a number."""
+
+    name, level, metric, runtime = "regress", "text", "spearman", Regressor
+    columns = "a text (text) and its number (score)"
+
+    def example(self, row: Mapping[str, Any], where: str) -> Example:
+        """See `Task.example`."""
+        return Example(column(row, TEXT, where), None, number_of(row, where), where)
+
+    def head(self, examples: Sequence[Example]) -> Head:
+        """See `Task.head`."""
+        return Head(self.name, self.name, self.level)
+
+    def lessons(self, reader: TaskReader, examples: Sequence[Example], head: Head) -> list[Lesson]:
+        """See `Task.lessons`: the first window of each text."""
+        return [Lesson(reader.windows(one.text)[0], np.float32(one.target)) for one in examples]
+
+    def loss(self, logits: Tensor, targets: Tensor, mask: Tensor, head: Head, weights: Tensor | None) -> Tensor:
+        """See `Task.loss`."""
+        return numbers_loss(logits, targets)
+
+    def imitation(self, student: Tensor, teacher: Tensor, mask: Tensor, head: Head, temperature: float) -> Tensor:
+        """See `Task.imitation`."""
+        return numbers_loss(student, teacher[:, 0])
+
+    def scores(self, model: Predictor, examples: Sequence[Example]) -> dict[str, float]:
+        """See `Task.scores`."""
+        assert isinstance(model, Regressor)
+        return correlations([one.target for one in examples], model.predict([one.text for one in examples]))
+
+
+TASK = Regress()

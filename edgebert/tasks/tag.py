@@ -1,0 +1,236 @@
+"""Stretches of texts with labels: names, places, products."""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
+
+import numpy as np
+
+from edgebert.errors import DataError, MissingExtraError
+from edgebert.manifest import Head
+from edgebert.tasks.predictor import Logits, Predictor, as_texts, probabilities
+from edgebert.tasks.reading import Place, Row, TaskReader
+from edgebert.tasks.results import Tag
+from edgebert.tasks.tagging import OUTSIDE, as_bio, merged, split_label
+from edgebert.tasks.task import IGNORED, TEXT, Example, Lesson, Task, column, place_of
+from edgebert.texts import has_columns, read_texts
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Tagger(Predictor):
+    """Texts of any length to tags."""
+
+    what = "tagger"
+
+    @overload
+    def tag(self, texts: str) -> list[Tag]: ...
+    @overload
+    def tag(self, texts: Sequence[str]) -> list[list[Tag]]: ...
+    def tag(self, texts: str | Sequence[str]) -> list[Tag] | list[list[Tag]]:
+        """The tags of each text, in its order; a long text is read in windows.
+
+        Raises: DataError for what is no string; EngineError.
+        """
+        listed = as_texts(texts)
+        windows = [self.reader.windows(text) for text in listed]
+        answers = iter(self.logits([row for rows in windows for row in rows]))
+        found = []
+        for text, rows in zip(listed, windows, strict=True):
+            offsets, logits = joined(rows, [next(answers)[0] for _ in rows])
+            found.append(merged(text, offsets, probabilities(logits, self.head), self.labels))
+        return found[0] if isinstance(texts, str) else found
+
+
+def joined(rows: Sequence[Row], logits: Sequence[Logits]) -> tuple[list[tuple[int, int]], Logits]:
+    """Tokens of all windows, each once, with their logits: from the window in which it is farther from the edges.
+
+    Shape: logits (tokens of the row, labels) -> (tokens, labels).
+    """
+    best: dict[tuple[int, int], tuple[int, Logits]] = {}
+    for row, answer in zip(rows, logits, strict=True):
+        places: list[Place] = row.offsets
+        for token, place in enumerate(places):
+            if place is None or place[0] == place[1]:
+                continue
+            inside = min(token, len(row) - 1 - token)
+            if place not in best or inside > best[place][0]:
+                best[place] = inside, answer[token]
+    order = sorted(best)
+    width = logits[0].shape[1]
+    return order, np.stack([best[place][1] for place in order]) if order else np.zeros((0, width), np.float32)
+
+
+@dataclass(frozen=True)
+class Tagged:
+    """Where the words of a text stand, and a label of BIO for each."""
+
+    words: tuple[tuple[int, int], ...]
+    labels: tuple[str, ...]
+
+
+class TagTask(Task):
+    """See `Tagger`. A target is a `Tagged`."""
+
+    name, level, metric, runtime = "tag", "token", "f1", Tagger
+    columns = (
+        "tokens (tokens) and their tags (tags), or a text (text) and its stretches (entities: start, end, label), or "
+        "CoNLL columns: a token and behind it its tag in a line, a blank line behind each text"
+    )
+
+    def read_file(self, path: str | Path) -> Iterator[Example]:
+        """See `Task.read_file`; files without columns of their own are CoNLL's."""
+        yield from super().read_file(path) if has_columns(path) else _conll(path)
+
+    def example(self, row: Mapping[str, Any], where: str) -> Example:
+        """See `Task.example`."""
+        if "tokens" in row:
+            return _joined_words(_words(row, "tokens", where), _words(row, "tags", where), where)
+        text = column(row, TEXT, where)
+        return Example(text, None, _stretches(text, row.get("entities"), where), where)
+
+    def head(self, examples: Sequence[Example]) -> Head:
+        """See `Task.head`."""
+        names = sorted({split_label(label)[1] for one in examples for label in one.target.labels} - {OUTSIDE})
+        if not names:
+            raise DataError(f"all tags of the {len(examples)} examples are {OUTSIDE!r}: there is nothing to find")
+        labels = (OUTSIDE, *(f"{prefix}-{name}" for name in names for prefix in "BI"))
+        return Head(self.name, self.name, self.level, labels)
+
+    def lessons(self, reader: TaskReader, examples: Sequence[Example], head: Head) -> list[Lesson]:
+        """See `Task.lessons`: every window of each text. A token inside a word goes on with the word's label."""
+        found = []
+        for one in examples:
+            begins = [start for start, _ in one.target.words]
+            for label in one.target.labels:
+                place_of(label, head, one.where)
+            for row in reader.windows(one.text):
+                targets = np.full(len(row), IGNORED, np.int64)
+                for token, place in enumerate(row.offsets):
+                    word = -1 if place is None or place[0] == place[1] else bisect.bisect_right(begins, place[0]) - 1
+                    if word < 0 or place is None:
+                        continue
+                    label = one.target.labels[word] if place[0] < one.target.words[word][1] else OUTSIDE
+                    if place[0] > begins[word] and label.startswith("B-"):
+                        label = f"I-{label[2:]}"
+                    targets[token] = place_of(label, head, one.where)
+                found.append(Lesson(row, targets))
+        return found
+
+    def loss(self, logits: Tensor, targets: Tensor, mask: Tensor, head: Head, weights: Tensor | None) -> Tensor:
+        """See `Task.loss`: cross entropy of every token."""
+        from torch.nn import functional
+
+        return functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), weight=weights, ignore_index=IGNORED)
+
+    def imitation(self, student: Tensor, teacher: Tensor, mask: Tensor, head: Head, temperature: float) -> Tensor:
+        """See `Task.imitation`: token by token."""
+        from edgebert.distill.objectives import logits_loss
+
+        return logits_loss(student, teacher, temperature=temperature, mask=mask.to(student.dtype))
+
+    def scores(self, model: Predictor, examples: Sequence[Example]) -> dict[str, float]:
+        """See `Task.scores`: of whole stretches, as the CoNLL shared tasks count them (seqeval)."""
+        assert isinstance(model, Tagger)
+        try:
+            from seqeval import metrics
+        except ImportError:
+            raise MissingExtraError("seqeval", "workshop", "scores of tags") from None
+        wanted = [list(one.target.labels) for one in examples]
+        found = model.tag([one.text for one in examples])
+        got = [word_labels(tags, one.target.words) for tags, one in zip(found, examples, strict=True)]
+        return {
+            "f1": float(metrics.f1_score(wanted, got, zero_division=0)),
+            "precision": float(metrics.precision_score(wanted, got, zero_division=0)),
+            "recall": float(metrics.recall_score(wanted, got, zero_division=0)),
+        }
+
+
+def word_labels(tags: Sequence[Tag], words: Sequence[tuple[int, int]]) -> list[str]:
+    """A label of BIO for each word: the tag's in which the word begins."""
+    labels = [OUTSIDE] * len(words)
+    begins = [start for start, _ in words]
+    for tag in tags:
+        first = max(0, bisect.bisect_right(begins, tag.start) - 1)
+        inside = [
+            place for place in range(first, len(words)) if words[place][1] > tag.start and begins[place] < tag.end
+        ]
+        for number, place in enumerate(inside):
+            labels[place] = f"{'I' if number else 'B'}-{tag.label}"
+    return labels
+
+
+def _words(row: Mapping[str, Any], name: str, where: str) -> list[str]:
+    """A list of words, or one text of them with blanks between."""
+    if name not in row:
+        raise DataError(f"{where} has no column {name!r}; it has {', '.join(map(repr, row))}")
+    words = row[name].split() if isinstance(row[name], str) else row[name]
+    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+        raise DataError(f"{where}, column {name!r} holds {row[name]!r:.80}; a list of words is needed")
+    return words
+
+
+def _joined_words(words: Sequence[str], tags: Sequence[str], where: str) -> Example:
+    """The words as one text, with a blank between two unless both are Chinese characters there."""
+    if len(words) != len(tags):
+        raise DataError(f"{where} has {len(words)} tokens and {len(tags)} tags; each token needs one")
+    text, places = "", []
+    for word in words:
+        if text and not (_is_han(text[-1]) and word and _is_han(word[0])):
+            text += " "
+        places.append((len(text), len(text) + len(word)))
+        text += word
+    return Example(text, None, Tagged(tuple(places), as_bio(tags)), where)
+
+
+def _is_han(character: str) -> bool:
+    return "\u2e80" <= character < "\uac00" or character >= "\uf900"
+
+
+def _stretches(text: str, entities: Any, where: str) -> Tagged:
+    """Every character but blanks is a word, so that no boundary is lost."""
+    if not isinstance(entities, list):
+        raise DataError(f"{where}, column 'entities' holds {entities!r:.80}; a list of start, end and label is needed")
+    labels = [OUTSIDE] * len(text)
+    for entity in entities:
+        start, end, label = (entity.get(key) for key in ("start", "end", "label")) if isinstance(entity, dict) else (
+            entity if isinstance(entity, list) and len(entity) == 3 else (None, None, None)
+        )  # fmt: skip
+        if not (isinstance(start, int) and isinstance(end, int) and isinstance(label, str)):
+            raise DataError(f"{where}: the entity {entity!r:.80} is no start, end and label")
+        if not 0 <= start < end <= len(text):
+            raise DataError(f"{where}: the entity {entity!r:.80} is outside the text, which has {len(text)} characters")
+        if any(one != OUTSIDE for one in labels[start:end]):
+            raise DataError(f"{where}: the entity {entity!r:.80} overlaps another one")
+        labels[start:end] = [f"B-{label}", *[f"I-{label}"] * (end - start - 1)]
+    places = [i for i, character in enumerate(text) if not character.isspace()]
+    return Tagged(tuple((i, i + 1) for i in places), as_bio([labels[i] for i in places]))
+
+
+def _conll(path: str | Path) -> Iterator[Example]:
+    """Texts of lines with a token, what there may be between, and a tag."""
+    words: list[str] = []
+    tags: list[str] = []
+    first = 1
+    number = 0
+    for number, line in enumerate(read_texts([path], keep_blank=True), start=1):
+        cells = line.split("\t") if "\t" in line else line.split()
+        if not line.strip() or cells[0] == "-DOCSTART-":
+            if words:
+                yield _joined_words(words, tags, f"{path}: lines {first} to {number - 1}")
+            words, tags, first = [], [], number + 1
+            continue
+        if len(cells) < 2:
+            raise DataError(f"{path}: line {number} is {line!r:.80}; a token and its tag are needed")
+        words.append(cells[0])
+        tags.append(cells[-1].strip())
+    if words:
+        yield _joined_words(words, tags, f"{path}: lines {first} to {number}")
+
+
+TASK = TagTask()

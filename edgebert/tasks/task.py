@@ -1,0 +1,164 @@
+"""What a task is: one object that says all that training, distilling, quantizing and running it need.
+
+To add a task, write a file beside this one with its runtime object (a `Predictor`) and its `Task`, and name both in
+`edgebert.tasks.KINDS`. Reading files, heads, losses and scores are asked for here and nowhere else; torch and the
+libraries of metrics are imported by what needs them, as a device has neither.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgebert.errors import DataError
+from edgebert.manifest import Head, Level, TaskName
+from edgebert.tasks.predictor import Predictor
+from edgebert.tasks.reading import Row, TaskReader
+from edgebert.texts import read_rows
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+IGNORED = -100  # a target that no loss counts
+TEXT, PAIR = ("text", "sentence", "sentence1", "content"), ("text_pair", "sentence2", "hypothesis")
+
+
+@dataclass(frozen=True)
+class Example:
+    """One labelled input. pair: the second text, None where there is none. target: what the task makes of the label.
+
+    where: file and row, for messages.
+    """
+
+    text: str
+    pair: str | None
+    target: Any
+    where: str
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What is trained on. Shape: target () or (labels,) for a text, (tokens,) for tokens, (2,) for a span."""
+
+    row: Row
+    target: NDArray[Any]
+
+
+class Task(ABC):
+    """See the module. level: what a head answers for. metric: the main one of `scores`; columns: in words."""
+
+    name: ClassVar[TaskName]
+    level: ClassVar[Level]
+    metric: ClassVar[str]
+    columns: ClassVar[str]
+    runtime: ClassVar[type[Predictor]]
+
+    def read(self, paths: Sequence[str | Path]) -> list[Example]:
+        """The examples of those files.
+
+        Raises: DataError naming file, row, value and what is allowed; for files without an example.
+        """
+        found = [example for path in paths for example in self.read_file(path)]
+        if not found:
+            raise DataError(f"{', '.join(map(str, paths))}: no example; wanted are {self.columns}")
+        return found
+
+    def read_file(self, path: str | Path) -> Iterator[Example]:
+        """The examples of one file, which has columns."""
+        for number, row in enumerate(read_rows(path), start=1):
+            yield self.example(row, f"{path}: row {number}")
+
+    def metric_of(self, head: Head) -> str:
+        """The main metric for that head."""
+        return self.metric
+
+    @abstractmethod
+    def example(self, row: Mapping[str, Any], where: str) -> Example:
+        """The example that a row of a file is. Raises: DataError."""
+
+    @abstractmethod
+    def head(self, examples: Sequence[Example]) -> Head:
+        """The head that those examples, the training ones, ask for.
+
+        Raises: DataError where they do not make sense together, such as all with one label.
+        """
+
+    @abstractmethod
+    def lessons(self, reader: TaskReader, examples: Sequence[Example], head: Head) -> list[Lesson]:
+        """What is trained on; an example may give several. Raises: DataError for a target that the head lacks."""
+
+    @abstractmethod
+    def loss(self, logits: Tensor, targets: Tensor, mask: Tensor, head: Head, weights: Tensor | None) -> Tensor:
+        """The mean over the batch, a scalar. weights: of the labels, None for all the same.
+
+        Shape: logits as `edgebert.distill.heads.Head` gives them; targets those of `Lesson`, padded with `IGNORED`;
+        mask (batch, seq_len).
+        """
+
+    @abstractmethod
+    def imitation(self, student: Tensor, teacher: Tensor, mask: Tensor, head: Head, temperature: float) -> Tensor:
+        """How far the student's logits are from a teacher's, a scalar. Shape: both as a head gives them; mask (batch,
+        seq_len)."""
+
+    @abstractmethod
+    def scores(self, model: Predictor, examples: Sequence[Example]) -> dict[str, float]:
+        """Metrics by name, `metric` first, each within 0 to 1 or a correlation."""
+
+
+def column(row: Mapping[str, Any], names: Sequence[str], where: str) -> str:
+    """The text in the first of those columns that the row has. Raises: DataError."""
+    name = next((name for name in names if name in row), None)
+    if name is None:
+        raise DataError(f"{where} has no column {names[0]!r}; it has {', '.join(map(repr, row))}")
+    if not isinstance(row[name], str):
+        raise DataError(f"{where}, column {name!r} holds {row[name]!r:.80}; a text is needed")
+    return str(row[name])
+
+
+def label_of(value: Any, where: str) -> str:
+    """A label in words: text or a whole number. Raises: DataError where there is none."""
+    if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
+        raise DataError(f"{where}, column 'label' holds {value!r:.80}; a label is needed, a word or a whole number")
+    return str(value)
+
+
+def sorted_labels(labels: set[str]) -> tuple[str, ...]:
+    """Whole numbers by their size, else by the alphabet."""
+    numbers = all(label.lstrip("-").isdigit() for label in labels)
+    return tuple(sorted(labels, key=int) if numbers else sorted(labels))
+
+
+def several(labels: Sequence[str], examples: Sequence[Example]) -> None:
+    """Raises: DataError for fewer than two labels."""
+    if len(labels) < 2:
+        raise DataError(
+            f"all {len(examples)} examples have the label {labels[0]!r}: nothing is to be told apart; at least two "
+            "labels are needed"
+            if labels
+            else f"none of the {len(examples)} examples has a label"
+        )
+
+
+def place_of(label: str, head: Head, where: str) -> int:
+    """The label's place. Raises: DataError for one that the head lacks."""
+    if label not in head.labels:
+        shown = ", ".join(head.labels[:20]) + (" ..." if len(head.labels) > 20 else "")
+        raise DataError(f"{where}: the label {label!r} is not among those of the training text: {shown}")
+    return head.labels.index(label)
+
+
+def renamed(head: Head, name: str, folder: str) -> Head:
+    """The head as one of several."""
+    return dataclasses.replace(head, name=name, folder=folder)
+
+
+def accuracy(wanted: Sequence[str], got: Sequence[str]) -> float:
+    """The share of equal ones."""
+    return float(np.mean([one == other for one, other in zip(wanted, got, strict=True)]))
