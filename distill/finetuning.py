@@ -27,7 +27,7 @@ from edgebert.bundle import Bundle, seal
 from edgebert.cache import cache_folder
 from edgebert.card import model_card
 from edgebert.distill.batches import Rows
-from edgebert.distill.encoder import TorchEngine, load_encoder, load_tokenizer
+from edgebert.distill.encoder import SentenceEncoder, TorchEngine, load_encoder, load_tokenizer
 from edgebert.distill.fake_quant import FakeQuant
 from edgebert.distill.folder import write_model
 from edgebert.distill.heads import head_over
@@ -71,9 +71,10 @@ class TaskModel(nn.Module):
     fake_quant: FakeQuant | None = None
     leaves_unused = True  # every batch is of one head, and pooled vectors are no part of most
 
-    def __init__(self, encoder: nn.Module, tasks: Sequence[Task], heads: Sequence[Head]) -> None:
+    def __init__(self, encoder: SentenceEncoder, tasks: Sequence[Task], heads: Sequence[Head]) -> None:
         super().__init__()
-        self.encoder, self.tasks, self.heads = encoder, tuple(tasks), tuple(heads)
+        self.encoder = encoder
+        self.tasks, self.heads = tuple(tasks), tuple(heads)
         self.weights: list[Tensor | None] = [None] * len(self.heads)
 
     def forward(

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, overload
 
 from edgebert.bundle import Bundle, is_bundle
 from edgebert.cache import switched_off
@@ -22,9 +22,50 @@ from edgebert.threads import checked_threads
 from edgebert.tokenizer import TokenizerSoon
 from edgebert.variants import PRECISIONS, Variant, Wish, candidates, require_artifact, require_runnable
 
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from edgebert.embedder import Embedder
+    from edgebert.tasks.answer import QuestionAnswerer
+    from edgebert.tasks.classify import Classifier
+    from edgebert.tasks.multi import MultiTask
+    from edgebert.tasks.pairs import PairScorer
+    from edgebert.tasks.regress import Regressor
+    from edgebert.tasks.tag import Tagger
+
 logger = logging.getLogger(__name__)
 
 
+class Options(TypedDict, total=False):
+    """Those of `load`, for the overloads."""
+
+    engine: str
+    precision: str
+    device: str
+    fallback: bool | None
+    threads: int | None
+    memory_mb: float | None
+    tune: bool
+    artifact: str | None
+    revision: str | None
+
+
+@overload
+def load(name_or_path: str | Path, *, task: Literal["embedding"], **options: Unpack[Options]) -> Embedder: ...
+@overload
+def load(name_or_path: str | Path, *, task: Literal["classify"], **options: Unpack[Options]) -> Classifier: ...
+@overload
+def load(name_or_path: str | Path, *, task: Literal["regress"], **options: Unpack[Options]) -> Regressor: ...
+@overload
+def load(name_or_path: str | Path, *, task: Literal["pairs"], **options: Unpack[Options]) -> PairScorer: ...
+@overload
+def load(name_or_path: str | Path, *, task: Literal["tag"], **options: Unpack[Options]) -> Tagger: ...
+@overload
+def load(name_or_path: str | Path, *, task: Literal["answer"], **options: Unpack[Options]) -> QuestionAnswerer: ...
+@overload
+def load(name_or_path: str | Path, *, task: Literal["multi"], **options: Unpack[Options]) -> MultiTask: ...
+@overload
+def load(name_or_path: str | Path, *, task: str | None = None, **options: Unpack[Options]) -> Any: ...
 def load(
     name_or_path: str | Path,
     *,

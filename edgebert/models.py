@@ -39,7 +39,10 @@ def open_model(
         weights_first = not asked and is_installed(TORCH)
         bundle = open_runnable(name_or_path, wish, revision=revision, weights_first=weights_first)
     if bundle.manifest.artifacts and engine != TORCH:
-        return load_bundle(bundle, engine=engine, precision=precision, threads=threads, artifact=artifact)
+        opened: Embedder = load_bundle(
+            bundle, engine=engine, precision=precision, threads=threads, artifact=artifact, task="embedding"
+        )
+        return opened
     if asked:
         what = artifact or f"engine {engine}, precision {precision}"
         raise RecipeError(f"{name_or_path} has no files for {what}: run `edgebert quantize` first")

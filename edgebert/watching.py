@@ -84,7 +84,9 @@ class Options:
                 f"{path} gives vectors of width {bundle.manifest.dimension} and gave {dimension}: "
                 "they cannot be compared; watch another path"
             )
-        encoder = load_bundle(bundle, engine=self.engine, precision=self.precision, threads=self.threads)
+        encoder: Embedder = load_bundle(
+            bundle, engine=self.engine, precision=self.precision, threads=self.threads, task="embedding"
+        )
         try:
             encoder.open_all()  # the files may be replaced before a call needs them
         except BaseException:

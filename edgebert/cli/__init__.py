@@ -23,6 +23,7 @@ COMMANDS = {
     "finetune": "Train a model for a task on labelled examples.",
     "fit": "Find and train the student that fits a device's budget.",
     "package": "Build the archive that one device loads.",
+    "predict": "Classify, tag, answer or score what a file asks about.",
     "quantize": "Export a model to ONNX and OpenVINO, in fp32 and verified int8.",
     "trim": "Drop the tokens that a text does not use.",
     "verify": "Check a bundle or package on this machine.",

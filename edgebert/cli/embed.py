@@ -93,6 +93,7 @@ def command(
         artifact=artifact,
         device=device,
         fallback=fallback,
+        task="embedding",
     ) as encoder:
 
         def encode(chunk: list[str]) -> Vectors | Compact:

@@ -36,7 +36,8 @@ class LoadOptions:
             kind = type(model).__name__
             raise RecipeError(f"model is {model!r:.80} ({kind}); an Embedder, a path or a name is needed")
         return load(
-            model, engine=self.engine, precision=self.precision, threads=self.threads, revision=self.revision
+            model, engine=self.engine, precision=self.precision, threads=self.threads, revision=self.revision,
+            task="embedding",
         )  # fmt: skip
 
 

@@ -11,12 +11,14 @@ import numpy as np
 
 from edgebert.errors import DataError, MissingExtraError
 from edgebert.manifest import Head
+from edgebert.schema import plain
+from edgebert.tasks.columns import CONTEXT, QUESTION, column
 from edgebert.tasks.labels import check
 from edgebert.tasks.predictor import Predictor
 from edgebert.tasks.reading import Row, TaskReader
 from edgebert.tasks.results import Answer
 from edgebert.tasks.spans import Window, best_answers
-from edgebert.tasks.task import Example, Lesson, Task, column
+from edgebert.tasks.task import Example, Lesson, Task
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -55,6 +57,14 @@ class QuestionAnswerer(Predictor):
         windows = [Window(row.offsets, one / self.head.temperature) for row, one in zip(rows, logits, strict=True)]
         return best_answers(context, windows, top_k=top_k, longest=longest, may_be_none=may_be_none)
 
+    def item(self, row: Mapping[str, Any], where: str) -> Any:
+        """See `Predictor.item`."""
+        return column(row, QUESTION, where), column(row, CONTEXT, where)
+
+    def results(self, items: Sequence[Any]) -> list[dict[str, Any]]:
+        """See `Predictor.results`."""
+        return [plain(self.answer(question, context)) for question, context in items]
+
 
 class AnswerTask(Task):
     """See `QuestionAnswerer`. `text` is the question, `pair` the context; a target is a tuple of (start, text) of the
@@ -70,7 +80,7 @@ class AnswerTask(Task):
 
     def example(self, row: Mapping[str, Any], where: str) -> Example:
         """See `Task.example`."""
-        question, context = column(row, ("question",), where), column(row, ("context",), where)
+        question, context = column(row, QUESTION, where), column(row, CONTEXT, where)
         if not question.strip():
             raise DataError(f"{where}: the question is {question!r}; a text that is not blank is needed")
         answers = tuple(_answers(row.get("answers"), where))
@@ -121,7 +131,8 @@ class AnswerTask(Task):
         except ImportError:
             raise MissingExtraError("torchmetrics", "workshop", "scores of answers") from None
         may_be_none = any(not one.target for one in examples)
-        got, wanted = [], []
+        got: list[Any] = []
+        wanted: list[Any] = []
         for number, one in enumerate(examples):
             answer = model.answer(one.text, one.pair or "", may_be_none=may_be_none)
             got.append({"id": str(number), "prediction_text": spaced(answer.text)})

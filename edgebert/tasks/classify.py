@@ -9,11 +9,13 @@ import numpy as np
 
 from edgebert.errors import DataError
 from edgebert.manifest import Head
+from edgebert.schema import plain
+from edgebert.tasks.columns import TEXT, column
 from edgebert.tasks.labels import best_labels, check, classes_loss, imitated_classes, label_scores
 from edgebert.tasks.predictor import Predictor, as_texts
 from edgebert.tasks.reading import TaskReader
 from edgebert.tasks.results import Classification
-from edgebert.tasks.task import TEXT, Example, Lesson, Task, column, label_of, place_of, several, sorted_labels
+from edgebert.tasks.task import Example, Lesson, Task, label_of, place_of, several, sorted_labels
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,7 +27,7 @@ class Classifier(Predictor):
     what = "classifier"
 
     @overload
-    def classify(self, texts: str) -> Classification: ...
+    def classify(self, texts: str) -> Classification: ...  # type: ignore[overload-overlap]
     @overload
     def classify(self, texts: Sequence[str]) -> list[Classification]: ...
     def classify(self, texts: str | Sequence[str]) -> Classification | list[Classification]:
@@ -37,7 +39,7 @@ class Classifier(Predictor):
         return found[0] if isinstance(texts, str) else found
 
     @overload
-    def classify_all(
+    def classify_all(  # type: ignore[overload-overlap]
         self, texts: str, *, top_k: int | None = None, threshold: float | None = None
     ) -> list[Classification]: ...
     @overload
@@ -57,6 +59,12 @@ class Classifier(Predictor):
             for logits in self.logits(as_texts(texts))
         ]
         return found[0] if isinstance(texts, str) else found
+
+    def results(self, items: Sequence[Any]) -> list[dict[str, Any]]:
+        """See `Predictor.results`."""
+        if self.head.multi_label:
+            return [{"labels": [plain(c) for c in found]} for found in self.classify_all(items, threshold=0.5)]
+        return [plain(one) for one in self.classify(items)]
 
 
 class Classify(Task):

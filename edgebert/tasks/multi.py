@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import overload
+from typing import Any, overload
 
 from edgebert.manifest import Head
+from edgebert.schema import plain
 from edgebert.tasks.labels import best_labels
 from edgebert.tasks.predictor import Logits, Predictor, as_texts, probabilities
 from edgebert.tasks.results import Classification, Tag
@@ -23,7 +24,7 @@ class MultiTask(Predictor):
     what = "model of several tasks"
 
     @overload
-    def predict(self, texts: str) -> Mapping[str, Result]: ...
+    def predict(self, texts: str) -> Mapping[str, Result]: ...  # type: ignore[overload-overlap]
     @overload
     def predict(self, texts: Sequence[str]) -> list[Mapping[str, Result]]: ...
     def predict(self, texts: str | Sequence[str]) -> Mapping[str, Result] | list[Mapping[str, Result]]:
@@ -33,7 +34,7 @@ class MultiTask(Predictor):
         """
         listed = as_texts(texts)
         rows = [self.reader.windows(text)[0] for text in listed]
-        found = []
+        found: list[Mapping[str, Result]] = []
         for text, row, answers in zip(listed, rows, self.logits(rows), strict=True):
             said: dict[str, Result] = {}
             for head, logits in zip(self.heads, answers, strict=True):
@@ -44,6 +45,10 @@ class MultiTask(Predictor):
                     said[head.name] = _said(logits, head)
             found.append(said)
         return found[0] if isinstance(texts, str) else found
+
+    def results(self, items: Sequence[Any]) -> list[dict[str, Any]]:
+        """See `Predictor.results`."""
+        return [plain(said) for said in self.predict(items)]
 
 
 def _said(logits: Logits, head: Head) -> Result:

@@ -13,6 +13,8 @@ import numpy as np
 
 from edgebert.errors import DataError, RecipeError
 from edgebert.manifest import Head
+from edgebert.schema import plain
+from edgebert.tasks.columns import PAIR, TEXT, column
 from edgebert.tasks.labels import (
     best_labels,
     check,
@@ -26,7 +28,7 @@ from edgebert.tasks.labels import (
 from edgebert.tasks.predictor import Predictor, as_pairs, as_texts, probabilities
 from edgebert.tasks.reading import TaskReader
 from edgebert.tasks.results import Classification, Ranked
-from edgebert.tasks.task import PAIR, TEXT, Example, Lesson, Task, column, label_of, place_of, several, sorted_labels
+from edgebert.tasks.task import Example, Lesson, Task, label_of, place_of, several, sorted_labels
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -69,6 +71,16 @@ class PairScorer(Predictor):
         scores = self.score_pairs([(query, text) for text in texts])
         order = np.argsort(-np.asarray(scores), kind="stable")[:top_k].tolist()
         return [Ranked(i, scores[i], texts[i]) for i in order]
+
+    def item(self, row: Mapping[str, Any], where: str) -> Any:
+        """See `Predictor.item`."""
+        return column(row, TEXT, where), column(row, PAIR, where)
+
+    def results(self, items: Sequence[Any]) -> list[dict[str, Any]]:
+        """See `Predictor.results`."""
+        if self.labels:
+            return [plain(one) for one in self.classify_pairs(items)]
+        return [{"score": number} for number in self.score_pairs(items)]
 
 
 class Pairs(Task):

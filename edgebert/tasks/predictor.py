@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from edgebert.model import Model
 from edgebert.plan import Plan
 from edgebert.progress import Progress
 from edgebert.runner import Reopen
+from edgebert.tasks.columns import TEXT, column
 from edgebert.tasks.reading import Row, TaskReader, types_of
 from edgebert.tokenizer import Tokenizer
 
@@ -54,6 +55,14 @@ class Predictor(Model):
     def labels(self) -> tuple[str, ...]:
         """Of the head, in the order of its logits."""
         return self.head.labels
+
+    def item(self, row: Mapping[str, Any], where: str) -> Any:
+        """What a row of a file asks about. Raises: DataError naming `where` for a row without the columns."""
+        return column(row, TEXT, where)
+
+    def results(self, items: Sequence[Any]) -> list[dict[str, Any]]:
+        """What it says of each item, as `edgebert predict` writes it."""
+        raise NotImplementedError
 
     def logits(self, items: Sequence[Any]) -> list[tuple[Logits, ...]]:
         """For each item, which is a text, a pair of texts or a `Row`, the logits of every head.
@@ -97,7 +106,8 @@ def probabilities(logits: Logits, head: Head) -> Logits:
     """Softmax over the labels at the head's temperature; where several may hold, the sigmoid of each."""
     scaled = logits / np.float32(head.temperature)
     if head.multi_label:
-        return 1 / (1 + np.exp(-scaled))
+        each: Logits = 1 / (1 + np.exp(-scaled))
+        return each
     shifted = np.exp(scaled - scaled.max(axis=-1, keepdims=True))
     made: Logits = shifted / shifted.sum(axis=-1, keepdims=True)
     return made

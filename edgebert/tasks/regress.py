@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 
 from edgebert.manifest import Head
+from edgebert.tasks.columns import TEXT, column
 from edgebert.tasks.labels import correlations, number_of, numbers_loss
 from edgebert.tasks.predictor import Predictor, as_texts
 from edgebert.tasks.reading import TaskReader
-from edgebert.tasks.task import TEXT, Example, Lesson, Task, column
+from edgebert.tasks.task import Example, Lesson, Task
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,7 +24,7 @@ class Regressor(Predictor):
     what = "regressor"
 
     @overload
-    def predict(self, texts: str) -> float: ...
+    def predict(self, texts: str) -> float: ...  # type: ignore[overload-overlap]
     @overload
     def predict(self, texts: Sequence[str]) -> list[float]: ...
     def predict(self, texts: str | Sequence[str]) -> float | list[float]:
@@ -33,6 +34,10 @@ class Regressor(Predictor):
         """
         found = [float(logits[0][0]) for logits in self.logits(as_texts(texts))]
         return found[0] if isinstance(texts, str) else found
+
+    def results(self, items: Sequence[Any]) -> list[dict[str, Any]]:
+        """See `Predictor.results`."""
+        return [{"score": number} for number in self.predict(items)]
 
 
 class Regress(Task):
@@ -51,7 +56,7 @@ class Regress(Task):
 
     def lessons(self, reader: TaskReader, examples: Sequence[Example], head: Head) -> list[Lesson]:
         """See `Task.lessons`: the first window of each text."""
-        return [Lesson(reader.windows(one.text)[0], np.float32(one.target)) for one in examples]
+        return [Lesson(reader.windows(one.text)[0], np.asarray(one.target, np.float32)) for one in examples]
 
     def loss(self, logits: Tensor, targets: Tensor, mask: Tensor, head: Head, weights: Tensor | None) -> Tensor:
         """See `Task.loss`."""

@@ -12,11 +12,13 @@ import numpy as np
 
 from edgebert.errors import DataError, MissingExtraError
 from edgebert.manifest import Head
+from edgebert.schema import plain
+from edgebert.tasks.columns import TEXT, column
 from edgebert.tasks.predictor import Logits, Predictor, as_texts, probabilities
 from edgebert.tasks.reading import Place, Row, TaskReader
 from edgebert.tasks.results import Tag
 from edgebert.tasks.tagging import OUTSIDE, as_bio, merged, split_label
-from edgebert.tasks.task import IGNORED, TEXT, Example, Lesson, Task, column, place_of
+from edgebert.tasks.task import IGNORED, Example, Lesson, Task, place_of
 from edgebert.texts import has_columns, read_texts
 
 if TYPE_CHECKING:
@@ -29,7 +31,7 @@ class Tagger(Predictor):
     what = "tagger"
 
     @overload
-    def tag(self, texts: str) -> list[Tag]: ...
+    def tag(self, texts: str) -> list[Tag]: ...  # type: ignore[overload-overlap]
     @overload
     def tag(self, texts: Sequence[str]) -> list[list[Tag]]: ...
     def tag(self, texts: str | Sequence[str]) -> list[Tag] | list[list[Tag]]:
@@ -45,6 +47,10 @@ class Tagger(Predictor):
             offsets, logits = joined(rows, [next(answers)[0] for _ in rows])
             found.append(merged(text, offsets, probabilities(logits, self.head), self.labels))
         return found[0] if isinstance(texts, str) else found
+
+    def results(self, items: Sequence[Any]) -> list[dict[str, Any]]:
+        """See `Predictor.results`."""
+        return [{"tags": [plain(tag) for tag in found]} for found in self.tag(items)]
 
 
 def joined(rows: Sequence[Row], logits: Sequence[Logits]) -> tuple[list[tuple[int, int]], Logits]:

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 IGNORED = -100  # a target that no loss counts
-TEXT, PAIR = ("text", "sentence", "sentence1", "content"), ("text_pair", "sentence2", "hypothesis")
 
 
 @dataclass(frozen=True)
@@ -110,16 +109,6 @@ class Task(ABC):
     @abstractmethod
     def scores(self, model: Predictor, examples: Sequence[Example]) -> dict[str, float]:
         """Metrics by name, `metric` first, each within 0 to 1 or a correlation."""
-
-
-def column(row: Mapping[str, Any], names: Sequence[str], where: str) -> str:
-    """The text in the first of those columns that the row has. Raises: DataError."""
-    name = next((name for name in names if name in row), None)
-    if name is None:
-        raise DataError(f"{where} has no column {names[0]!r}; it has {', '.join(map(repr, row))}")
-    if not isinstance(row[name], str):
-        raise DataError(f"{where}, column {name!r} holds {row[name]!r:.80}; a text is needed")
-    return str(row[name])
 
 
 def label_of(value: Any, where: str) -> str:

@@ -1,0 +1,78 @@
+"""`edgebert predict`."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+_CHUNK = 1024  # rows read, answered and written at a time
+
+
+@click.command("predict")
+@click.argument("model")
+@click.argument("files", nargs=-1, required=True, metavar="FILES|-...")
+@click.option("-o", "--out", type=click.Path(path_type=Path), help="A new JSONL file; by default the screen.")
+@click.option("--task", help="Another task than the model's own that its head can do, such as pairs.")
+@click.option("--revision", help="The model's revision on the Hub.")
+@click.option("--engine", type=click.Choice(["auto", "onnxruntime", "openvino"]), default="auto", show_default=True)
+@click.option("--precision", type=click.Choice(["auto", "int8", "fp32", "bf16", "fp16"]), default="auto",
+              show_default=True)  # fmt: skip
+@click.option("--artifact", help="The engine file or the manifest's artifact to run, by its name.")
+@click.option("--threads", type=int, help="Processor threads; by default all that may be used.")
+@click.option("--progress", is_flag=True, help="Show how far it is.")
+def command(
+    model: str, files: tuple[str, ...], out: Path | None, task: str | None, revision: str | None, engine: str,
+    precision: str, artifact: str | None, threads: int | None, progress: bool,
+) -> None:  # fmt: skip
+    """Say what MODEL, a bundle or package of a task, finds in every row of FILES, one JSON object a row.
+
+    FILES are JSONL, CSV, TSV or Parquet with the columns of the task: text; text and text_pair; question and context.
+    Where a task asks about one text they may be one text a line; - is standard input.
+    """
+    from edgebert.errors import RecipeError
+    from edgebert.files import new_file, refuse_existing
+    from edgebert.loading import load
+    from edgebert.progress import Progress, TerminalProgress
+    from edgebert.tasks.predictor import Predictor
+
+    if out is not None:
+        refuse_existing(out)
+    options: dict[str, Any] = {"revision": revision, "artifact": artifact, "threads": threads, "task": task}
+    with load(model, engine=engine, precision=precision, **options) as loaded, contextlib.ExitStack() as opened:
+        if not isinstance(loaded, Predictor):
+            raise RecipeError(f"{model} gives vectors and has no task: use edgebert embed")
+        bar = opened.enter_context(TerminalProgress() if progress else contextlib.nullcontext(Progress()))
+        sink = None
+        if out is not None:
+            partial = opened.enter_context(new_file(out))
+            sink = opened.enter_context(partial.open("w", encoding="utf-8"))
+        bar.start("predict", 0)
+        for chunk in _chunks(_items(loaded, files)):
+            for result in loaded.results(chunk):
+                line = json.dumps(result, ensure_ascii=False)
+                click.echo(line) if sink is None else sink.write(f"{line}\n")
+            bar.advance(len(chunk))
+
+
+def _items(model: Any, files: tuple[str, ...]) -> Iterator[Any]:
+    """What every row of the files asks about."""
+    from edgebert.texts import has_columns, read_rows, read_texts
+
+    for path in files:
+        if has_columns(path):
+            for number, row in enumerate(read_rows(path), start=1):
+                yield model.item(row, f"{path}: row {number}")
+        else:
+            for number, text in enumerate(read_texts([path], keep_blank=True), start=1):
+                yield model.item({"text": text}, f"{path}: line {number}")
+
+
+def _chunks(items: Iterator[Any]) -> Iterator[list[Any]]:
+    while chunk := list(itertools.islice(items, _CHUNK)):
+        yield chunk

@@ -1,0 +1,22 @@
+"""Where a row of a file has its texts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from edgebert.errors import DataError
+
+TEXT = ("text", "sentence", "sentence1", "content")
+PAIR = ("text_pair", "sentence2", "hypothesis")
+QUESTION, CONTEXT = ("question",), ("context",)
+
+
+def column(row: Mapping[str, Any], names: Sequence[str], where: str) -> str:
+    """The text in the first of those columns that the row has. Raises: DataError."""
+    name = next((name for name in names if name in row), None)
+    if name is None:
+        raise DataError(f"{where} has no column {names[0]!r}; it has {', '.join(map(repr, row))}")
+    if not isinstance(row[name], str):
+        raise DataError(f"{where}, column {name!r} holds {row[name]!r:.80}; a text is needed")
+    return str(row[name])
