@@ -1,0 +1,144 @@
+"""Results equal those of transformers' pipelines on the same weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import transformers
+from helpers import make_teacher, sentences
+from tasks.made import with_head
+
+import edgebert
+from edgebert.bundle import Bundle
+from edgebert.quantize.stage import Options, quantize
+
+LABELS = {0: "O", 1: "B-PER", 2: "I-PER", 3: "B-LOC", 4: "I-LOC"}
+TEXTS = [*sentences(6, seed=3), "你好 狗 😀 x", "مرحبا the dog שלום 猫", "a", ""]
+KINDS: dict[str, tuple[str, dict[str, Any]]] = {
+    "classify": ("AutoModelForSequenceClassification", {"id2label": {0: "a", 1: "b", 2: "c"}, "num_labels": 3}),
+    "multi-label": (
+        "AutoModelForSequenceClassification",
+        {"id2label": {0: "a", 1: "b"}, "num_labels": 2, "problem_type": "multi_label_classification"},
+    ),
+    "regress": ("AutoModelForSequenceClassification", {"num_labels": 1, "problem_type": "regression"}),
+    "tag": ("AutoModelForTokenClassification", {"id2label": LABELS, "num_labels": 5}),
+    "answer": ("AutoModelForQuestionAnswering", {}),
+}
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Quantized bundles of each kind, made when they are first asked for."""
+    root, made = tmp_path_factory.mktemp("tasks"), dict[str, Path]()
+
+    def get(kind: str) -> Path:
+        if kind not in made:
+            base = root / "base" if (root / "base").exists() else make_teacher(root / "base", layers=2)
+            auto, config = KINDS[kind]
+            with_head(base, root / kind, auto, **config)
+            made[kind] = root / f"{kind}-bundle"
+            quantize(Bundle.from_pretrained(root / kind), sentences(60, seed=1), made[kind], Options(samples=40))
+        return made[kind]
+
+    return get
+
+
+def pipeline(task: str, path: Path, **options: Any) -> Any:
+    """Transformers' pipeline of a bundle's own weights."""
+    return transformers.pipeline(task, model=str(path), tokenizer=str(path), **options)
+
+
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
+def test_labels_and_scores_are_those_of_text_classification(bundle: Callable[[str], Path], engine: str) -> None:
+    path = bundle("classify")
+    theirs = pipeline("text-classification", path, top_k=None)(TEXTS)
+    with edgebert.load(path, engine=engine, precision="fp32", task="classify") as model:
+        assert type(model).__name__ == "Classifier"
+        ours = model.classify_all(TEXTS)
+        best = model.classify(TEXTS)
+    for mine, wanted, one in zip(ours, theirs, best, strict=True):
+        assert [c.label for c in mine] == [w["label"] for w in wanted]
+        assert [c.score for c in mine] == pytest.approx([w["score"] for w in wanted], abs=1e-4)
+        assert one == mine[0]
+    assert len({one.label for one in best}) > 1
+
+
+def test_several_labels_have_a_probability_each(bundle: Callable[[str], Path]) -> None:
+    path = bundle("multi-label")
+    theirs = pipeline("text-classification", path, top_k=None, function_to_apply="sigmoid")(TEXTS)
+    with edgebert.load(path, precision="fp32", task="classify") as model:
+        assert model.head.multi_label
+        for mine, wanted in zip(model.classify_all(TEXTS), theirs, strict=True):
+            assert {c.label: c.score for c in mine} == pytest.approx({w["label"]: w["score"] for w in wanted}, abs=1e-4)
+        held = model.classify_all(TEXTS, threshold=0.5)
+        assert all(c.score >= 0.5 for one in held for c in one)
+
+
+def test_pairs_are_read_as_two_segments(bundle: Callable[[str], Path]) -> None:
+    path = bundle("classify")
+    pairs = list(zip(TEXTS[:6], TEXTS[1:7], strict=True))
+    theirs = pipeline("text-classification", path, top_k=None)([{"text": a, "text_pair": b} for a, b in pairs])
+    with edgebert.load(path, precision="fp32", task="pairs") as model:
+        ours = model.score_pairs(pairs, label="b")
+        ranked = model.rank(TEXTS[0], TEXTS[1:6], top_k=2)
+    assert ours == pytest.approx([next(w["score"] for w in one if w["label"] == "b") for one in theirs], abs=1e-4)
+    assert len(ranked) == 2
+    assert ranked[0].score >= ranked[1].score
+    assert ranked[0].document == TEXTS[1:6][ranked[0].index]
+
+
+def test_numbers_are_the_logits(bundle: Callable[[str], Path]) -> None:
+    path = bundle("regress")
+    theirs = pipeline("text-classification", path, function_to_apply="none")(TEXTS)
+    with edgebert.load(path, precision="fp32", task="regress") as model:
+        assert model.predict(TEXTS) == pytest.approx([one["score"] for one in theirs], abs=1e-4)
+
+
+def test_tags_are_those_of_token_classification(bundle: Callable[[str], Path]) -> None:
+    path = bundle("tag")
+    theirs = pipeline("token-classification", path, aggregation_strategy="simple")
+    with edgebert.load(path, precision="fp32", task="tag") as model:
+        found = model.tag(TEXTS)
+    assert sum(map(len, found)) > 5
+    for text, mine in zip(TEXTS, found, strict=True):
+        wanted = [w for w in (theirs(text) if text else []) if w["entity_group"] != "O"]
+        assert [(t.start, t.end, t.label) for t in mine] == [(w["start"], w["end"], w["entity_group"]) for w in wanted]
+        assert [t.score for t in mine] == pytest.approx([w["score"] for w in wanted], abs=1e-4)
+        assert all(t.text == text[t.start : t.end] for t in mine)
+
+
+def test_answers_are_those_of_question_answering(bundle: Callable[[str], Path]) -> None:
+    path = bundle("answer")
+    model = transformers.AutoModelForQuestionAnswering.from_pretrained(path).eval()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(path)
+    import torch
+
+    with edgebert.load(path, precision="fp32", task="answer") as answerer:
+        for question, context in zip(TEXTS[:5], TEXTS[1:6], strict=True):
+            encoded = tokenizer(question, context, return_tensors="pt", return_offsets_mapping=True)
+            offsets, inside = encoded.pop("offset_mapping")[0].tolist(), encoded.sequence_ids(0)
+            with torch.no_grad():
+                logits = model(**encoded)
+            keep = torch.tensor([i == 0 or place == 1 for i, place in enumerate(inside)])
+            start, end = (
+                one[0].masked_fill(~keep, -1e9).softmax(0) for one in (logits.start_logits, logits.end_logits)
+            )
+            scores = torch.triu(torch.outer(start, end))
+            scores[0], scores[:, 0] = 0, 0
+            first, last = divmod(int(scores.argmax()), len(offsets))
+            mine = answerer.answer(question, context)
+            assert (mine.start, mine.end) == (offsets[first][0], offsets[last][1])
+            assert mine.score == pytest.approx(float(scores.max()), abs=1e-4)
+            assert mine.text == context[mine.start : mine.end]
+
+
+def test_int8_says_the_same_of_nearly_all(bundle: Callable[[str], Path]) -> None:
+    path, texts = bundle("classify"), sentences(100, seed=8)
+    with edgebert.load(path, precision="fp32", task="classify") as one:
+        exact = [c.label for c in one.classify(texts)]
+    with edgebert.load(path, precision="int8", task="classify") as one:
+        rounded = [c.label for c in one.classify(texts)]
+    assert sum(a == b for a, b in zip(exact, rounded, strict=True)) >= 95

@@ -1,0 +1,226 @@
+"""`edgebert finetune`: every task learns what made data say, and bad data is refused in one line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Result
+from helpers import assert_refused, make_teacher, sentences
+from tasks import made
+
+import edgebert
+from edgebert.bundle import Bundle
+from edgebert.distill.encoder import load_encoder, load_tokenizer
+from edgebert.quantize.stage import Options, quantize
+from edgebert.tasks import task_named
+
+Cli = Callable[..., Result]
+FAST = ("--learning-rate", "3e-3", "--epochs", "6", "--batch-size", "16")
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_teacher(tmp_path_factory.mktemp("base") / "base", layers=2)
+
+
+def files(folder: Path, rows: Callable[..., list[dict[str, Any]]], count: int = 400) -> tuple[str, ...]:
+    """Options with a train and a dev file."""
+    folder.mkdir(exist_ok=True)
+    train = made.write_rows(folder / "train.jsonl", rows(count, seed=1))
+    dev = made.write_rows(folder / "dev.jsonl", rows(80, seed=2))
+    return "--train", str(train), "--dev", str(dev)
+
+
+@pytest.mark.parametrize(
+    ("task", "rows", "metric", "least"),
+    [
+        ("classify", made.class_rows, "accuracy", 0.95),
+        ("classify", made.multi_rows, "f1", 0.95),
+        ("tag", made.tag_rows, "f1", 0.9),
+        ("answer", made.answer_rows, "f1", 0.8),
+    ],
+)
+def test_a_task_is_learnt(
+    base: Path,
+    tmp_path: Path,
+    cli: Cli,
+    task: str,
+    rows: Callable[..., list[dict[str, Any]]],
+    metric: str,
+    least: float,
+) -> None:
+    out = tmp_path / "out"
+    done = cli("finetune", base, "--task", task, *files(tmp_path / "data", rows), "-o", out, *FAST)
+    assert done.code == 0, done.err
+    bundle = Bundle.open(out)
+    assert bundle.manifest.task == task
+    assert bundle.manifest.quality[0].metric == metric
+    assert bundle.manifest.quality[0].value >= least
+    assert bundle.manifest.quality[0].data == "80 examples of dev.jsonl"
+    assert f"{metric}: " in done.out
+    (head,) = bundle.manifest.heads
+    assert 0.1 <= head.temperature <= 10
+    assert (out.parent / "out.training.csv").read_text(encoding="utf-8").startswith(f"step,loss,{metric},")
+
+
+def test_numbers_of_pairs_are_learnt(base: Path, tmp_path: Path, cli: Cli) -> None:
+    def rows(count: int, *, seed: int) -> list[dict[str, Any]]:
+        texts = sentences(count, seed=seed)
+        return [
+            {"text": s, "text_pair": t, "score": float(bool(made.ANIMALS & set(made.words_of(t))))}
+            for s, t in zip(texts, texts[1:] + texts[:1], strict=True)
+        ]
+
+    out = tmp_path / "out"
+    done = cli("finetune", base, "--task", "pairs", *files(tmp_path / "data", rows), "-o", out, *FAST)
+    assert done.code == 0, done.err
+    (spearman, _) = Bundle.open(out).manifest.quality
+    assert spearman.metric == "spearman"
+    assert spearman.value > 0.8
+
+
+def test_what_was_learnt_runs_without_torch_and_as_it_was_measured(base: Path, tmp_path: Path, cli: Cli) -> None:
+    data = files(tmp_path / "data", made.tag_rows)
+    assert cli("finetune", base, "--task", "tag", *data, "-o", tmp_path / "out", *FAST).code == 0
+    quantize(Bundle.open(tmp_path / "out"), sentences(60), tmp_path / "bundle", Options(samples=40))
+    examples = task_named("tag").read([tmp_path / "data" / "dev.jsonl"])
+    learnt = Bundle.open(tmp_path / "out").manifest.quality[0].value
+    for precision, least in (("fp32", learnt - 1e-6), ("int8", learnt - 0.03)):
+        with edgebert.load(tmp_path / "bundle", precision=precision, task="tag") as tagger:
+            assert task_named("tag").scores(tagger, examples)["f1"] >= least
+            assert tagger.tag("the dog walks under the city.")[0].label == "ANIMAL"
+    out = tmp_path / "found.jsonl"
+    lines = tmp_path / "lines.txt"
+    lines.write_text("the dog walks under the city.\n\nthe river\n", encoding="utf-8")
+    done = cli("predict", tmp_path / "bundle", lines, "-o", out)
+    assert done.code == 0, done.err
+    found = [json.loads(line)["tags"] for line in out.read_text(encoding="utf-8").splitlines()]
+    assert [[tag["text"] for tag in tags] for tags in found] == [["dog", "city"], [], ["river"]]
+
+
+def test_several_tasks_share_one_encoder(base: Path, tmp_path: Path, cli: Cli) -> None:
+    (tmp_path / "tasks.toml").write_text(
+        "".join(
+            f'[[tasks]]\nname = "{name}"\ntask = "{task}"\ntrain = ["{name}/train.jsonl"]\ndev = ["{name}/dev.jsonl"]\n'
+            for name, task in (("mood", "classify"), ("things", "tag"))
+        ),
+        encoding="utf-8",
+    )
+    files(tmp_path / "mood", made.class_rows)
+    files(tmp_path / "things", made.tag_rows)
+    out = tmp_path / "out"
+    done = cli("finetune", base, "--task", "multi", "--tasks", tmp_path / "tasks.toml", "-o", out, *FAST)
+    assert done.code == 0, done.err
+    manifest = Bundle.open(out).manifest
+    assert manifest.task == "multi"
+    assert [head.name for head in manifest.heads] == ["mood", "things"]
+    quality = {q.metric: q.value for q in manifest.quality}
+    assert quality["mood_accuracy"] > 0.9
+    assert quality["things_f1"] > 0.85
+    quantize(Bundle.open(out), sentences(60), tmp_path / "bundle", Options(samples=40))
+    with edgebert.load(tmp_path / "bundle", task="multi") as model:
+        said = model.predict("the dog walks under the city.")
+    assert said["mood"].label == "animal"  # type: ignore[union-attr]
+    assert [tag.text for tag in said["things"]] == ["dog", "city"]  # type: ignore[union-attr]
+
+
+def test_an_interrupted_run_goes_on_to_the_same_model(
+    base: Path, tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+
+    from edgebert.distill import training
+
+    data = files(tmp_path / "data", made.class_rows)
+    command = ("finetune", base, "--task", "classify", *data, "--work", tmp_path / "work", *FAST)
+    assert cli(*command, "-o", tmp_path / "whole").code == 0
+    step = training.Figures.on_step_end
+
+    def stop(self: training.Figures, args: Any, state: Any, control: Any, **more: Any) -> None:
+        if state.global_step == 70:
+            self.interrupted = True
+        step(self, args, state, control, **more)
+
+    monkeypatch.setattr(training.Figures, "on_step_end", stop)
+    assert cli(*command, "-o", tmp_path / "broken").code == 130
+    assert not (tmp_path / "broken").exists()
+    monkeypatch.setattr(training.Figures, "on_step_end", step)
+    assert cli(*command, "-o", tmp_path / "broken").code == 0
+    one, other = (load_encoder(Bundle.open(tmp_path / name)).state_dict() for name in ("whole", "broken"))
+    assert max(float((one[name] - other[name]).abs().max()) for name in one) < 1e-5
+
+
+def test_one_in_a_thousand_is_found_with_weights(base: Path, tmp_path: Path, cli: Cli) -> None:
+    def rows(count: int, *, seed: int) -> list[dict[str, Any]]:
+        found = [row for row in made.class_rows(2 * count, seed=seed) if row["label"] == "none"][: count - count // 200]
+        rare = [row for row in made.class_rows(count, seed=seed + 9) if row["label"] == "animal"]
+        return found + rare[: max(2, count // 200)]
+
+    out = tmp_path / "out"
+    data = files(tmp_path / "data", rows, 1000)
+    done = cli("finetune", base, "--task", "classify", *data, "-o", out, *FAST, "--class-weights")
+    assert done.code == 0, done.err
+    with edgebert_torch(out) as model:
+        examples = task_named("classify").read([tmp_path / "data" / "dev.jsonl"])
+        assert task_named("classify").scores(model, examples)["f1"] > 0.8  # of both labels alike
+
+
+def edgebert_torch(path: Path) -> Any:
+    """The classifier in torch."""
+    from edgebert.distill.encoder import TorchEngine
+    from edgebert.tasks.classify import Classifier
+
+    bundle = Bundle.open(path)
+    return Classifier(bundle, TorchEngine(bundle), tokenizer=load_tokenizer(bundle))
+
+
+A, B = {"text": "a dog.", "label": "x"}, {"text": "a cat.", "label": "y"}
+
+
+@pytest.mark.parametrize(
+    ("task", "train", "dev", "words"),
+    [
+        ("classify", [A, A], [A], ("all 2 examples have the label 'x'", "at least two labels are needed")),
+        ("classify", [A, {"text": "b"}], [A], ("train.jsonl: row 2 has no column 'label'", "it has 'text'")),
+        ("classify", [A, {"text": "b", "label": None}], [A], ("row 2, column 'label' holds None", "a label is needed")),
+        ("classify", [A, B], [{"text": "a", "label": "z"}], ("dev.jsonl: row 1", "the label 'z'", "x, y")),
+        ("classify", [A, {"text": "b", "labels": ["y"]}], [A], ("row 2", "'label' and others 'labels'")),
+        ("classify", [{"text": 3, "label": "x"}, B], [A], ("row 1, column 'text' holds 3", "a text is needed")),
+        ("regress", [{"text": "a", "score": "much"}], [A], ("row 1, column 'score' holds 'much'", "a finite number")),
+        ("pairs", [A, B], [A], ("row 1 has no column 'text_pair'",)),
+        ("tag", [{"tokens": ["a", "b"], "tags": ["O"]}], [A], ("row 1 has 2 tokens and 1 tags",)),
+        ("tag", [{"tokens": ["a"], "tags": ["O"]}], [{"tokens": ["a"], "tags": ["O"]}], ("all tags", "nothing to find")),
+        (
+            "tag", [{"text": "a dog", "entities": [{"start": 2, "end": 9, "label": "X"}]}], [A],
+            ("row 1: the entity", "outside the text, which has 5 characters"),
+        ),
+        (
+            "answer", [{"question": "a?", "context": "the dog", "answers": [{"text": "cat", "answer_start": 4}]}], [A],
+            ("row 1: the answer 'cat' does not stand at 4", "'dog'"),
+        ),
+        (
+            "answer", [{"question": " ", "context": "the dog", "answers": []}], [A],
+            ("row 1: the question is ' '", "not blank"),
+        ),
+    ],
+)  # fmt: skip
+def test_bad_examples_are_refused(
+    base: Path, tmp_path: Path, cli: Cli, task: str, train: list[dict[str, Any]], dev: list[dict[str, Any]],
+    words: tuple[str, ...],
+) -> None:  # fmt: skip
+    one = made.write_rows(tmp_path / "train.jsonl", train)
+    other = made.write_rows(tmp_path / "dev.jsonl", dev)
+    done = cli("finetune", base, "--task", task, "--train", one, "--dev", other, "-o", tmp_path / "out")
+    assert_refused(done, tmp_path / "out", *words)
+
+
+def test_wrong_options_are_refused(base: Path, tmp_path: Path, cli: Cli) -> None:
+    for options, words in (
+        (("--task", "translate"), ("task is 'translate'", "classify, regress, pairs, tag, answer")),
+        (("--task", "tag"), ("--train is missing", "CoNLL")),
+        (("--task", "multi"), ("--tasks FILE.toml",)),
+    ):
+        assert_refused(cli("finetune", base, *options, "-o", tmp_path / "out"), tmp_path / "out", *words)
