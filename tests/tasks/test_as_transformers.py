@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +80,7 @@ def test_several_labels_have_a_probability_each(bundle: Callable[[str], Path]) -
 
 def test_pairs_are_read_as_two_segments(bundle: Callable[[str], Path]) -> None:
     path = bundle("classify")
-    pairs = list(zip(TEXTS[:6], TEXTS[1:7], strict=True))
+    pairs = list(pairwise(TEXTS[:7]))
     theirs = pipeline("text-classification", path, top_k=None)([{"text": a, "text_pair": b} for a, b in pairs])
     with edgebert.load(path, precision="fp32", task="pairs") as model:
         ours = model.score_pairs(pairs, label="b")
@@ -117,7 +118,7 @@ def test_answers_are_those_of_question_answering(bundle: Callable[[str], Path]) 
     import torch
 
     with edgebert.load(path, precision="fp32", task="answer") as answerer:
-        for question, context in zip(TEXTS[:5], TEXTS[1:6], strict=True):
+        for question, context in pairwise(TEXTS[:6]):
             encoded = tokenizer(question, context, return_tensors="pt", return_offsets_mapping=True)
             offsets, inside = encoded.pop("offset_mapping")[0].tolist(), encoded.sequence_ids(0)
             with torch.no_grad():

@@ -19,6 +19,7 @@ from edgebert.quantize.stage import Options, quantize
 from edgebert.tasks import task_named
 
 Cli = Callable[..., Result]
+Rows = Callable[..., list[dict[str, Any]]]
 FAST = ("--learning-rate", "3e-3", "--epochs", "6", "--batch-size", "16")
 
 
@@ -27,7 +28,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_teacher(tmp_path_factory.mktemp("base") / "base", layers=2)
 
 
-def files(folder: Path, rows: Callable[..., list[dict[str, Any]]], count: int = 400) -> tuple[str, ...]:
+def files(folder: Path, rows: Rows, count: int = 400) -> tuple[str, ...]:
     """Options with a train and a dev file."""
     folder.mkdir(exist_ok=True)
     train = made.write_rows(folder / "train.jsonl", rows(count, seed=1))
@@ -192,7 +193,7 @@ A, B = {"text": "a dog.", "label": "x"}, {"text": "a cat.", "label": "y"}
         ("regress", [{"text": "a", "score": "much"}], [A], ("row 1, column 'score' holds 'much'", "a finite number")),
         ("pairs", [A, B], [A], ("row 1 has no column 'text_pair'",)),
         ("tag", [{"tokens": ["a", "b"], "tags": ["O"]}], [A], ("row 1 has 2 tokens and 1 tags",)),
-        ("tag", [{"tokens": ["a"], "tags": ["O"]}], [{"tokens": ["a"], "tags": ["O"]}], ("all tags", "nothing to find")),
+        ("tag", [{"tokens": ["a"], "tags": ["O"]}], [A], ("all tags", "nothing to find")),
         (
             "tag", [{"text": "a dog", "entities": [{"start": 2, "end": 9, "label": "X"}]}], [A],
             ("row 1: the entity", "outside the text, which has 5 characters"),
