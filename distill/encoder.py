@@ -60,8 +60,12 @@ class SentenceEncoder(nn.Module):
         self.heads = nn.ModuleList(heads)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None) -> Encoded:
-        """Shapes: inputs (batch, seq_len), int64; the mask is 1 on tokens and 0 on padding."""
-        types = {} if token_type_ids is None else {"token_type_ids": token_type_ids}
+        """Shapes: inputs (batch, seq_len), int64; the mask is 1 on tokens and 0 on padding.
+
+        token_type_ids: which of two texts a token is of; models that tell no texts apart do without.
+        """
+        told = token_type_ids is not None and getattr(self.backbone.config, "type_vocab_size", 1) > 1
+        types = {"token_type_ids": token_type_ids} if told else {}
         hidden: Tensor = self.backbone(input_ids=input_ids, attention_mask=attention_mask, **types).last_hidden_state
         vector = torch.cat([pool(mode, hidden, attention_mask) for mode in self.pooling], dim=-1)
         for layer in self.dense:

@@ -11,7 +11,7 @@ from typing import Literal
 from edgebert.distill.registry import Objectives
 from edgebert.distill.vocabulary import Characters
 from edgebert.errors import RecipeError
-from edgebert.schema import parse, read_toml
+from edgebert.schema import parse, plain, read_toml
 
 _LARGEST_SEED = 2**32 - 1  # what numpy's generators take
 
@@ -117,14 +117,35 @@ class Teacher:
 
 
 @dataclass(frozen=True)
+class TaskStage:
+    """How a student of a task's teacher learns the task itself, after the text; see `edgebert.distill.task_stage`.
+
+    epochs, learning_rate: of that stage; what else there is to say of training is said in `Training`. logits, hidden,
+    labels: weights of the teacher's logits, of its last hidden states, and of the labels of the text where it has any;
+    hidden None: 1 where the states can be compared. temperature: softens both models' distributions.
+    """
+
+    epochs: float = 3.0
+    learning_rate: float = 1e-4
+    logits: float = 1.0
+    hidden: float | None = None
+    labels: float = 0.0
+    temperature: float = 1.0
+
+
+@dataclass(frozen=True)
 class Recipe:
-    """Student, objectives, training, data and further teachers. Raises: RecipeError for values out of range."""
+    """Student, objectives, training, data, further teachers, and how a task is learnt.
+
+    Raises: RecipeError for values out of range.
+    """
 
     student: Student = field(default_factory=Student)
     objectives: Objectives = field(default_factory=Objectives)
     training: Training = field(default_factory=Training)
     data: Data = field(default_factory=Data)
     teachers: tuple[Teacher, ...] = ()
+    task: TaskStage = field(default_factory=TaskStage)
 
     def __post_init__(self) -> None:
         t, s, d = self.training, self.student, self.data
@@ -189,6 +210,13 @@ class Recipe:
             raise RecipeError(f"student.coverage is {s.coverage}; it must be above 0 and at most 1")
         if s.vocabulary is not None and s.coverage is not None:
             raise RecipeError(f"student.vocabulary is {s.vocabulary} and student.coverage {s.coverage}: give one")
+        for name, value in plain(self.task).items():
+            if value is not None:
+                _at_least(f"task.{name}", value, 0)
+        if not self.task.temperature:
+            raise RecipeError(f"task.temperature is {self.task.temperature}; it must be above 0")
+        if not (self.task.logits or self.task.labels):
+            raise RecipeError("task.logits and task.labels are 0: there is nothing to learn the task from")
         for place, other in enumerate(self.teachers):
             _at_least(f"teachers[{place}].weight", other.weight, 0)
         if len(d.pair_columns) != 2:

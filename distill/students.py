@@ -117,11 +117,14 @@ def _fresh(teacher: Bundle, shape: Student, seed: int) -> StudentPlan:
 
 
 def _manifest(start: Manifest, teacher: Bundle, *, max_length: int) -> Manifest:
-    """The start's facts without its files; normalisation and prompts are the teacher's, whose vectors are learnt."""
+    """The start's facts without its files and heads; normalisation and prompts are the teacher's, whose vectors it
+    learns.
+    """
     of = teacher.manifest
     return dataclasses.replace(
-        start, max_length=max_length, normalize=of.normalize, prompts=of.prompts, quality=(), lineage={}, golden=None,
-        default_prompt_name=of.default_prompt_name, include_prompt=of.include_prompt, files={}, artifacts={},
+        start, task="embedding", heads=(), max_length=max_length, normalize=of.normalize, prompts=of.prompts,
+        default_prompt_name=of.default_prompt_name, include_prompt=of.include_prompt, quality=(), lineage={},
+        golden=None, files={}, artifacts={},
     )  # fmt: skip
 
 

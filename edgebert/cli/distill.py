@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from edgebert.errors import MissingExtraError, RecipeError
 
 if TYPE_CHECKING:
     from edgebert.bundle import Bundle
+    from edgebert.distill.task_stage import Apprenticeship
 
 
 def _numbers(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[int, ...] | None:
@@ -33,11 +35,36 @@ def _weights(ctx: click.Context, param: click.Parameter, value: tuple[str, ...])
     return found
 
 
+@dataclass(frozen=True)
+class _One:
+    """A head of a student of several: whose it is and what it learns from."""
+
+    name: str
+    teacher: str
+    corpus: tuple[str, ...]
+    dev: tuple[str, ...] = ()
+    revision: str | None = None
+
+
+@dataclass(frozen=True)
+class _File:
+    tasks: tuple[_One, ...]
+
+
 @click.command("distill")
 @click.argument("teacher")
-@click.option("--corpus", multiple=True, required=True, metavar="FILE", help="Training text: lines, JSONL, CSV, TSV or "
+@click.option("--corpus", multiple=True, metavar="FILE", help="Training text: lines, JSONL, CSV, TSV or "
               "Parquet, gzip or not; - is standard input. Give it several times for several files.")  # fmt: skip
 @click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="The student's folder, a new one.")
+@click.option("--task", help="What the student learns; by default the teacher's own task. embedding: its vectors.")
+@click.option("--general", multiple=True, metavar="FILE", help="Of a task: text for the first stage, of hidden states "
+              "and vectors; by default the corpus.")  # fmt: skip
+@click.option("--dev", multiple=True, metavar="FILE", help="Of a task: labelled examples that measure, stop early and "
+              "fit the temperature of probabilities.")  # fmt: skip
+@click.option("--tasks", "tasks_file", type=click.Path(path_type=Path), help="Several teachers for one student: a TOML "
+              "file with a table [[tasks]] for each: name, teacher, corpus, dev. TEACHER then teaches the first "
+              "stage.")  # fmt: skip
+@click.option("--task-epochs", type=float, help="Of a task: passes over its inputs in the second stage.")
 @click.option("--column", help="The text's column in JSONL, CSV, TSV and Parquet.")
 @click.option("--revision", help="The teacher's revision on the Hub.")
 @click.option("--pairs", multiple=True, metavar="FILE", help="Pairs for the contrastive objective: JSONL, CSV, TSV or "
@@ -90,7 +117,8 @@ def _weights(ctx: click.Context, param: click.Parameter, value: tuple[str, ...])
 @click.option("--threads", type=click.IntRange(min=1), help="Processor threads.")
 @click.option("--json", "as_json", is_flag=True, help="Print the student's manifest as JSON.")
 def command(
-    teacher: str, corpus: tuple[str, ...], out: Path, column: str | None, revision: str | None,
+    teacher: str, corpus: tuple[str, ...], out: Path, task: str | None, general: tuple[str, ...],
+    dev: tuple[str, ...], tasks_file: Path | None, task_epochs: float | None, column: str | None, revision: str | None,
     pairs: tuple[str, ...], recipe_name: str | None, preset: str | None, start: str | None, layers: int | None,
     take_layers: tuple[int, ...] | None, width: int | None, heads: int | None, feed_forward: int | None,
     activation: str | None, max_length: int | None, vocabulary: int | None, coverage: float | None,
@@ -103,6 +131,10 @@ def command(
     seed: int | None, work: Path | None, threads: int | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Train a compact student encoder from TEACHER: a bundle, a Hugging Face folder or a Hub id.
+
+    A teacher of a task (edgebert finetune, or a transformers model with a head) makes a student of that task, in two
+    stages: its hidden states and vectors on text, then what its head says of CORPUS, the task's inputs, which need no
+    labels.
 
     The same command goes on where it was interrupted. Several processes: torchrun --nproc-per-node N -m edgebert
     distill ...
@@ -148,11 +180,62 @@ def command(
         recipe, "data", max_sentences=max_sentences, held_out=held_out, min_tokens=min_tokens, max_tokens=max_tokens,
         near_duplicates=near_duplicates, exclude=exclude or None,
     )  # fmt: skip
+    recipe = override(recipe, "task", epochs=task_epochs)
     refuse_existing(out)
     with TerminalProgress() as progress:
         bundle = bundles.Bundle.from_pretrained(teacher, revision=revision)
-        student = distill(bundle, corpus, out, recipe, column=column, pairs=pairs, work=work, progress=progress)
+        chosen = _chosen(bundle, corpus, dev, task, tasks_file)
+        if not chosen:
+            if not corpus:
+                raise RecipeError("--corpus is missing: training text is needed")
+            for option, value in (("--general", general), ("--dev", dev), ("--task-epochs", task_epochs)):
+                if value:
+                    raise RecipeError(f"{option} belongs to a task, and {teacher} teaches its vectors: leave it out")
+            student = distill(bundle, corpus, out, recipe, column=column, pairs=pairs, work=work, progress=progress)
+        else:
+            from edgebert.distill.task_stage import distill_task
+
+            if pairs:
+                raise RecipeError("--pairs is for the contrastive objective of vectors, not for a task: leave it out")
+            student = distill_task(
+                chosen, out, recipe, general=general, column=column, work=work, progress=progress
+            )  # fmt: skip
     _show(student, as_json)
+
+
+def _chosen(
+    teacher: Bundle, corpus: tuple[str, ...], dev: tuple[str, ...], task: str | None, path: Path | None
+) -> tuple[Apprenticeship, ...]:
+    """Whose heads the student learns from; none where it learns vectors."""
+    from edgebert.bundle import Bundle
+    from edgebert.distill.task_stage import apprenticeships
+    from edgebert.schema import parse, read_toml
+
+    if path is None:
+        if task == "embedding" or (task is None and not teacher.manifest.heads):
+            return ()
+        if not corpus:
+            raise RecipeError("--corpus is missing: inputs of the task are needed, with labels or without")
+        return apprenticeships(teacher, corpus, dev, task)
+    if corpus or dev or task not in (None, "multi"):
+        raise RecipeError("--tasks names the tasks with their files: leave --corpus, --dev and --task out")
+    data = parse(_File, read_toml(path, what="list of tasks", error=RecipeError), where=str(path), error=RecipeError)
+    found: list[Apprenticeship] = []
+    for one in data.tasks:
+        if not one.name.isidentifier() or one.name in [other.name for other in found]:
+            raise RecipeError(f"{path}: name is {one.name!r}; each needs its own, of letters, digits and '_'")
+        if not one.corpus:
+            raise RecipeError(f"{path}: the task {one.name!r} needs corpus, a list of files")
+        beside = path.parent / one.teacher
+        its = Bundle.from_pretrained(beside if beside.exists() else one.teacher, revision=one.revision)
+        its_own = apprenticeships(its, [str(path.parent / name) for name in one.corpus], ())
+        if len(its_own) > 1:
+            raise RecipeError(f"{path}: {one.teacher} has {len(its_own)} heads; a teacher with one is needed")
+        dev_files = tuple(str(path.parent / name) for name in one.dev)
+        found.append(replace(its_own[0], name=one.name, dev=dev_files))
+    if len(found) < 2:
+        raise RecipeError(f"{path} names {len(found)} tasks; two or more are needed")
+    return tuple(found)
 
 
 def _show(student: Bundle, as_json: bool) -> None:
@@ -161,7 +244,12 @@ def _show(student: Bundle, as_json: bool) -> None:
     if as_json:
         click.echo(manifest_bytes(student.manifest).decode("utf-8"), nl=False)
         return
-    corpus = student.manifest.lineage["corpus"]
+    corpus = student.manifest.lineage.get("corpus")
+    if corpus is None:
+        for quality in student.manifest.quality:
+            click.echo(f"{quality.metric}: {quality.value:.4f} ({quality.data})")
+        click.echo(f"student: {student.root} ({student.manifest.lineage['first_stage']['student']})")
+        return
     click.echo(
         f"text: {corpus['read']} lines read, {corpus['blank']} blank and {corpus['duplicate']} repeated left out, "
         f"{corpus['truncated']} longer than {student.manifest.max_length} tokens and cut"

@@ -53,24 +53,11 @@ def command(
             partial = opened.enter_context(new_file(out))
             sink = opened.enter_context(partial.open("w", encoding="utf-8"))
         bar.start("predict", 0)
-        for chunk in _chunks(_items(loaded, files)):
+        for chunk in _chunks(item for path in files for item in loaded.items(path)):
             for result in loaded.results(chunk):
                 line = json.dumps(result, ensure_ascii=False)
                 click.echo(line) if sink is None else sink.write(f"{line}\n")
             bar.advance(len(chunk))
-
-
-def _items(model: Any, files: tuple[str, ...]) -> Iterator[Any]:
-    """What every row of the files asks about."""
-    from edgebert.texts import has_columns, read_rows, read_texts
-
-    for path in files:
-        if has_columns(path):
-            for number, row in enumerate(read_rows(path), start=1):
-                yield model.item(row, f"{path}: row {number}")
-        else:
-            for number, text in enumerate(read_texts([path], keep_blank=True), start=1):
-                yield model.item({"text": text}, f"{path}: line {number}")
 
 
 def _chunks(items: Iterator[Any]) -> Iterator[list[Any]]:

@@ -57,7 +57,8 @@ class QuestionAnswerer(Predictor):
         windows = [Window(row.offsets, one / self.head.temperature) for row, one in zip(rows, logits, strict=True)]
         return best_answers(context, windows, top_k=top_k, longest=longest, may_be_none=may_be_none)
 
-    def item(self, row: Mapping[str, Any], where: str) -> Any:
+    @staticmethod
+    def item(row: Mapping[str, Any], where: str) -> Any:
         """See `Predictor.item`."""
         return column(row, QUESTION, where), column(row, CONTEXT, where)
 
@@ -98,11 +99,22 @@ class AnswerTask(Task):
             raise DataError(f"none of the {len(examples)} questions has an answer")
         return Head(self.name, self.name, self.level)
 
+    def read_inputs(self, path: str | Path) -> Iterator[Any]:
+        """See `Task.read_inputs`."""
+        if str(path).endswith(".json"):
+            yield from ((one.text, one.pair) for one in self.read_file(path))
+        else:
+            yield from super().read_inputs(path)
+
+    def rows(self, reader: TaskReader, item: Any) -> list[Row]:
+        """See `Task.rows`: every window of a context."""
+        return reader.contexts(*item)
+
     def lessons(self, reader: TaskReader, examples: Sequence[Example], head: Head) -> list[Lesson]:
-        """See `Task.lessons`: every window of each context; where the first answer is not in one, the first token."""
+        """See `Task.lessons`: the first token is the target where the first answer is not in a window."""
         found = []
         for one in examples:
-            for row in reader.contexts(one.text, one.pair or ""):
+            for row in self.rows(reader, (one.text, one.pair)):
                 found.append(Lesson(row, np.array(_span(row, one.target), np.int64)))
         return found
 

@@ -13,7 +13,7 @@ from edgebert.schema import plain
 from edgebert.tasks.columns import TEXT, column
 from edgebert.tasks.labels import best_labels, check, classes_loss, imitated_classes, label_scores
 from edgebert.tasks.predictor import Predictor, as_texts
-from edgebert.tasks.reading import TaskReader
+from edgebert.tasks.reading import Row, TaskReader
 from edgebert.tasks.results import Classification
 from edgebert.tasks.task import Example, Lesson, Task, label_of, place_of, several, sorted_labels
 
@@ -104,8 +104,12 @@ class Classify(Task):
         """See `Task.metric_of`."""
         return "f1" if head.multi_label else self.metric
 
+    def rows(self, reader: TaskReader, item: Any) -> list[Row]:
+        """See `Task.rows`: the first window of a text."""
+        return reader.windows(item)[:1]
+
     def lessons(self, reader: TaskReader, examples: Sequence[Example], head: Head) -> list[Lesson]:
-        """See `Task.lessons`: the first window of each text."""
+        """See `Task.lessons`."""
         found = []
         for one in examples:
             if head.multi_label:
@@ -113,7 +117,7 @@ class Classify(Task):
                 target[[place_of(label, head, one.where) for label in one.target]] = 1
             else:
                 target = np.int64(place_of(one.target, head, one.where))
-            found.append(Lesson(reader.windows(one.text)[0], np.asarray(target)))
+            found += [Lesson(row, np.asarray(target)) for row in self.rows(reader, one.text)]
         return found
 
     def loss(self, logits: Tensor, targets: Tensor, mask: Tensor, head: Head, weights: Tensor | None) -> Tensor:

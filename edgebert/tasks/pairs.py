@@ -26,7 +26,7 @@ from edgebert.tasks.labels import (
     numbers_loss,
 )  # fmt: skip
 from edgebert.tasks.predictor import Predictor, as_pairs, as_texts, probabilities
-from edgebert.tasks.reading import TaskReader
+from edgebert.tasks.reading import Row, TaskReader
 from edgebert.tasks.results import Classification, Ranked
 from edgebert.tasks.task import Example, Lesson, Task, label_of, place_of, several, sorted_labels
 
@@ -72,7 +72,8 @@ class PairScorer(Predictor):
         order = np.argsort(-np.asarray(scores), kind="stable")[:top_k].tolist()
         return [Ranked(i, scores[i], texts[i]) for i in order]
 
-    def item(self, row: Mapping[str, Any], where: str) -> Any:
+    @staticmethod
+    def item(row: Mapping[str, Any], where: str) -> Any:
         """See `Predictor.item`."""
         return column(row, TEXT, where), column(row, PAIR, where)
 
@@ -110,6 +111,10 @@ class Pairs(Task):
     def metric_of(self, head: Head) -> str:
         """See `Task.metric_of`."""
         return self.metric if head.labels else "spearman"
+
+    def rows(self, reader: TaskReader, item: Any) -> list[Row]:
+        """See `Task.rows`."""
+        return reader.pairs([item])[0]
 
     def lessons(self, reader: TaskReader, examples: Sequence[Example], head: Head) -> list[Lesson]:
         """See `Task.lessons`."""

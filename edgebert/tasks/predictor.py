@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,10 +21,11 @@ from edgebert.progress import Progress
 from edgebert.runner import Reopen
 from edgebert.tasks.columns import TEXT, column
 from edgebert.tasks.reading import Row, TaskReader, types_of
+from edgebert.texts import has_columns, read_rows, read_texts
 from edgebert.tokenizer import Tokenizer
 
 Logits = NDArray[np.float32]
-_STRIDE = 128
+STRIDE = 128  # tokens that two windows of a long text share
 
 
 class Predictor(Model):
@@ -39,7 +41,7 @@ class Predictor(Model):
             bundle, engine, tokenizer=tokenizer, hint=hint, plan=plan, reopen=reopen, unproven=unproven,
             placement=placement, ask=_answers,
         )  # fmt: skip
-        self.reader = TaskReader(self.tokenizer, max_length=self.max_length, stride=_STRIDE)
+        self.reader = TaskReader(self.tokenizer, max_length=self.max_length, stride=STRIDE)
 
     @property
     def heads(self) -> tuple[Head, ...]:
@@ -56,9 +58,20 @@ class Predictor(Model):
         """Of the head, in the order of its logits."""
         return self.head.labels
 
-    def item(self, row: Mapping[str, Any], where: str) -> Any:
+    @staticmethod
+    def item(row: Mapping[str, Any], where: str) -> Any:
         """What a row of a file asks about. Raises: DataError naming `where` for a row without the columns."""
         return column(row, TEXT, where)
+
+    @classmethod
+    def items(cls, path: str | Path) -> Iterator[Any]:
+        """What every row of a file asks about; a file without columns has a text in each line. Raises: DataError."""
+        if has_columns(path):
+            for number, row in enumerate(read_rows(path), start=1):
+                yield cls.item(row, f"{path}: row {number}")
+        else:
+            for number, text in enumerate(read_texts([path], keep_blank=True), start=1):
+                yield cls.item({"text": text}, f"{path}: line {number}")
 
     def results(self, items: Sequence[Any]) -> list[dict[str, Any]]:
         """What it says of each item, as `edgebert predict` writes it."""
@@ -113,4 +126,4 @@ def probabilities(logits: Logits, head: Head) -> Logits:
     return made
 
 
-__all__ = ["Logits", "Predictor", "as_pairs", "as_texts", "probabilities"]
+__all__ = ["STRIDE", "Logits", "Predictor", "as_pairs", "as_texts", "probabilities"]

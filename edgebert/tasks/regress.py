@@ -11,7 +11,7 @@ from edgebert.manifest import Head
 from edgebert.tasks.columns import TEXT, column
 from edgebert.tasks.labels import correlations, number_of, numbers_loss
 from edgebert.tasks.predictor import Predictor, as_texts
-from edgebert.tasks.reading import TaskReader
+from edgebert.tasks.reading import Row, TaskReader
 from edgebert.tasks.task import Example, Lesson, Task
 
 if TYPE_CHECKING:
@@ -54,9 +54,15 @@ class Regress(Task):
         """See `Task.head`."""
         return Head(self.name, self.name, self.level)
 
+    def rows(self, reader: TaskReader, item: Any) -> list[Row]:
+        """See `Task.rows`: the first window of a text."""
+        return reader.windows(item)[:1]
+
     def lessons(self, reader: TaskReader, examples: Sequence[Example], head: Head) -> list[Lesson]:
-        """See `Task.lessons`: the first window of each text."""
-        return [Lesson(reader.windows(one.text)[0], np.asarray(one.target, np.float32)) for one in examples]
+        """See `Task.lessons`."""
+        return [
+            Lesson(row, np.asarray(one.target, np.float32)) for one in examples for row in self.rows(reader, one.text)
+        ]
 
     def loss(self, logits: Tensor, targets: Tensor, mask: Tensor, head: Head, weights: Tensor | None) -> Tensor:
         """See `Task.loss`."""

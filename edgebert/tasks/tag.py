@@ -19,7 +19,7 @@ from edgebert.tasks.reading import Place, Row, TaskReader
 from edgebert.tasks.results import Tag
 from edgebert.tasks.tagging import OUTSIDE, as_bio, merged, split_label
 from edgebert.tasks.task import IGNORED, Example, Lesson, Task, place_of
-from edgebert.texts import has_columns, read_texts
+from edgebert.texts import has_columns, read_rows, read_texts
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -108,14 +108,31 @@ class TagTask(Task):
         labels = (OUTSIDE, *(f"{prefix}-{name}" for name in names for prefix in "BI"))
         return Head(self.name, self.name, self.level, labels)
 
+    def read_inputs(self, path: str | Path) -> Iterator[Any]:
+        """See `Task.read_inputs`: of tokens, the text that they are joined to."""
+        if not has_columns(path):
+            yield from super().read_inputs(path)
+            return
+        for number, row in enumerate(read_rows(path), start=1):
+            where = f"{path}: row {number}"
+            if any(name in row for name in TEXT):
+                yield column(row, TEXT, where)
+            else:
+                words = _words(row, "tokens", where)
+                yield _joined_words(words, [OUTSIDE] * len(words), where).text
+
+    def rows(self, reader: TaskReader, item: Any) -> list[Row]:
+        """See `Task.rows`: every window of a text."""
+        return reader.windows(item)
+
     def lessons(self, reader: TaskReader, examples: Sequence[Example], head: Head) -> list[Lesson]:
-        """See `Task.lessons`: every window of each text. A token inside a word goes on with the word's label."""
+        """See `Task.lessons`: a token inside a word goes on with the word's label."""
         found = []
         for one in examples:
             begins = [start for start, _ in one.target.words]
             for label in one.target.labels:
                 place_of(label, head, one.where)
-            for row in reader.windows(one.text):
+            for row in self.rows(reader, one.text):
                 targets = np.full(len(row), IGNORED, np.int64)
                 for token, place in enumerate(row.offsets):
                     word = -1 if place is None or place[0] == place[1] else bisect.bisect_right(begins, place[0]) - 1

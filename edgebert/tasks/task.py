@@ -44,10 +44,14 @@ class Example:
 
 @dataclass(frozen=True)
 class Lesson:
-    """What is trained on. Shape: target () or (labels,) for a text, (tokens,) for tokens, (2,) for a span."""
+    """What is trained on. Shape: target () or (labels,) for a text, (tokens,) for tokens, (2,) for a span.
+
+    beside: what a teacher reads of it, None where that is the row itself.
+    """
 
     row: Row
     target: NDArray[Any]
+    beside: Row | None = None
 
 
 class Task(ABC):
@@ -77,6 +81,14 @@ class Task(ABC):
     def metric_of(self, head: Head) -> str:
         """The main metric for that head."""
         return self.metric
+
+    def read_inputs(self, path: str | Path) -> Iterator[Any]:
+        """What the rows of one file ask about, whether they have labels or not. Raises: DataError."""
+        yield from self.runtime.items(path)
+
+    @abstractmethod
+    def rows(self, reader: TaskReader, item: Any) -> list[Row]:
+        """What the model reads of a text or a pair of texts. Raises: DataError for one that leaves no room."""
 
     @abstractmethod
     def example(self, row: Mapping[str, Any], where: str) -> Example:

@@ -1,0 +1,166 @@
+"""`edgebert distill` of a task's teacher: from unlabelled inputs to a student that says the same."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Result
+from helpers import assert_refused, make_teacher, sentences
+from tasks import made
+
+from edgebert.bundle import Bundle
+
+Cli = Callable[..., Result]
+FAST = ("--learning-rate", "3e-3", "--epochs", "6", "--batch-size", "16")
+RECIPE = """[student]
+layers = 2
+
+[training]
+epochs = 2
+batch_size = 16
+learning_rate = 1e-3
+
+[task]
+epochs = 4
+learning_rate = 1e-3
+"""
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_teacher(tmp_path_factory.mktemp("base") / "base", layers=3)
+
+
+@pytest.fixture
+def taught(base: Path, tmp_path: Path, cli: Cli) -> Callable[..., Path]:
+    """Teachers of tasks, fine-tuned on made rows; their dev file lies beside them."""
+
+    def get(task: str, rows: Callable[..., list[dict[str, Any]]]) -> Path:
+        folder = tmp_path / task
+        folder.mkdir()
+        train = made.write_rows(folder / "train.jsonl", rows(400, seed=1))
+        made.write_rows(folder / "dev.jsonl", rows(80, seed=2))
+        done = cli(
+            "finetune", base, "--task", task, "--train", train, "--dev", folder / "dev.jsonl", "-o", folder / "teacher",
+            *FAST,
+        )  # fmt: skip
+        assert done.code == 0, done.err
+        return folder / "teacher"
+
+    return get
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    path = tmp_path / "recipe.toml"
+    path.write_text(RECIPE, encoding="utf-8")
+    return path
+
+
+def unlabelled(path: Path, rows: list[dict[str, Any]], *columns: str) -> Path:
+    """Those columns alone."""
+    return made.write_rows(path, [{name: row[name] for name in columns} for row in rows])
+
+
+@pytest.mark.parametrize(
+    ("task", "rows", "columns", "metric"),
+    [
+        ("classify", made.class_rows, ("text",), "accuracy"),
+        ("tag", made.tag_rows, ("tokens",), "f1"),
+        ("answer", made.answer_rows, ("question", "context"), "f1"),
+    ],
+)
+def test_a_student_keeps_the_task_from_inputs_without_labels(
+    taught: Callable[..., Path], recipe: Path, tmp_path: Path, cli: Cli, task: str,
+    rows: Callable[..., list[dict[str, Any]]], columns: tuple[str, ...], metric: str,
+) -> None:  # fmt: skip
+    teacher = taught(task, rows)
+    corpus = unlabelled(tmp_path / "corpus.jsonl", rows(400, seed=5), *columns)
+    out, dev = tmp_path / "student", tmp_path / task / "dev.jsonl"
+    done = cli("distill", teacher, "--corpus", corpus, "--dev", dev, "--recipe", recipe, "-o", out)
+    assert done.code == 0, done.err
+    manifest = Bundle.open(out).manifest
+    assert manifest.task == task
+    quality = {q.metric: q.value for q in manifest.quality}
+    assert quality["kept"] >= 0.9
+    assert quality[metric] > 0.8
+    assert f"{metric}: " in done.out
+    assert json.loads((out / "config.json").read_text(encoding="utf-8"))["num_hidden_layers"] == 2
+    assert manifest.lineage["tasks"][0]["teacher_sha256"] == manifest.lineage["first_stage"]["teacher_sha256"]
+    assert manifest.heads[0].labels == Bundle.open(teacher).manifest.heads[0].labels
+
+
+def test_without_dev_examples_agreement_measures(
+    taught: Callable[..., Path], recipe: Path, tmp_path: Path, cli: Cli
+) -> None:
+    teacher = taught("classify", made.class_rows)
+    lines = tmp_path / "lines.txt"
+    lines.write_text("\n".join(sentences(400, seed=6)) + "\n", encoding="utf-8")
+    out = tmp_path / "student"
+    done = cli("distill", teacher, "--corpus", lines, "--recipe", recipe, "--vocabulary", "60", "-o", out)
+    assert done.code == 0, done.err
+    (agreement,) = Bundle.open(out).manifest.quality
+    assert agreement.metric == "agreement"
+    assert agreement.value >= 0.9
+    with _opened(out) as model:
+        assert model.classify("the dog walks under the city.").label == "animal"
+
+
+def _opened(out: Path) -> Any:
+    """The classifier of a bundle without engine files, computed by torch."""
+    from edgebert.distill.encoder import TorchEngine, load_tokenizer
+    from edgebert.tasks.classify import Classifier
+
+    bundle = Bundle.open(out)
+    return Classifier(bundle, TorchEngine(bundle), tokenizer=load_tokenizer(bundle))
+
+
+def test_several_teachers_make_one_student(
+    taught: Callable[..., Path], recipe: Path, tmp_path: Path, cli: Cli
+) -> None:
+    first = taught("classify", made.class_rows)
+    taught("tag", made.tag_rows)
+    (tmp_path / "tasks.toml").write_text(
+        '[[tasks]]\nname = "mood"\nteacher = "classify/teacher"\ncorpus = ["classify/train.jsonl"]\n'
+        'dev = ["classify/dev.jsonl"]\n\n'
+        '[[tasks]]\nname = "things"\nteacher = "tag/teacher"\ncorpus = ["tag/train.jsonl"]\ndev = ["tag/dev.jsonl"]\n',
+        encoding="utf-8",
+    )
+    out = tmp_path / "student"
+    done = cli("distill", first, "--tasks", tmp_path / "tasks.toml", "--recipe", recipe, "-o", out)
+    assert done.code == 0, done.err
+    manifest = Bundle.open(out).manifest
+    assert manifest.task == "multi"
+    assert [head.name for head in manifest.heads] == ["mood", "things"]
+    quality = {q.metric: q.value for q in manifest.quality}
+    assert min(quality["mood_kept"], quality["things_kept"]) >= 0.9
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (("--task", "tag"), "is made for the task 'classify' and cannot teach 'tag'"),
+        (("--task", "noun"), "task is 'noun'; it must be one of"),
+        (("--qat",), "training.qat is 0.25; students of a task imitate no int8"),
+        (("--pairs", "p.jsonl"), "--pairs is for the contrastive objective"),
+    ],
+)
+def test_what_does_not_fit_is_one_error(
+    base: Path, tmp_path: Path, cli: Cli, options: tuple[str, ...], told: str
+) -> None:
+    teacher = tmp_path / "teacher"
+    made.with_head(base, teacher, "AutoModelForSequenceClassification", num_labels=2, id2label={0: "a", 1: "b"})
+    lines = tmp_path / "lines.txt"
+    lines.write_text("\n".join(sentences(40)) + "\n", encoding="utf-8")
+    done = cli("distill", teacher, "--corpus", lines, "-o", tmp_path / "out", *options)
+    assert_refused(done, told)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_model_without_a_head_teaches_no_task(base: Path, tmp_path: Path, cli: Cli) -> None:
+    done = cli("distill", base, "--task", "classify", "--corpus", "x.txt", "-o", tmp_path / "out")
+    assert_refused(done, "gives vectors and has no head that does the task 'classify'")
