@@ -67,8 +67,8 @@ class TorchTeacher:
         """See `TeacherEngine.answer`."""
         tensors = (torch.from_numpy(a).to(self.device) for a in (input_ids, attention_mask))
         with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-            encoded = self.encoder(*tensors)
-        return Answers(*(part.float().cpu().numpy() for part in encoded))
+            states, vectors, _ = self.encoder(*tensors)
+        return Answers(states.float().cpu().numpy(), vectors.float().cpu().numpy())
 
 
 class OpenVinoTeacher:

@@ -26,7 +26,7 @@ from edgebert.distill.course import Course, reader_of, run_folder
 from edgebert.distill.encoder import load_encoder
 from edgebert.distill.heads import head_over
 from edgebert.distill.recipe import Training
-from edgebert.distill.students import name_of
+from edgebert.distill.students import name_of, without_heads
 from edgebert.distill.task_model import TaskModel
 from edgebert.distill.teacher import fingerprint, reading_of
 from edgebert.distill.tensorboard import require_tensorboard
@@ -150,8 +150,7 @@ def _described(course: Course, counts: Sequence[int]) -> str:
 def _model(course: Course, settings: Training, class_weights: bool) -> TaskModel:
     """The base with new heads."""
     torch.manual_seed(settings.seed)
-    bare = dataclasses.replace(course.base, manifest=course.manifest(()))
-    encoder = load_encoder(bare, fused_attention=True)
+    encoder = load_encoder(without_heads(course.base), fused_attention=True)
     encoder.heads = nn.ModuleList(head_over(course.base, head) for head in course.heads)
     if settings.freeze_embeddings:
         encoder.backbone.get_input_embeddings().weight.requires_grad_(False)

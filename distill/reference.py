@@ -14,12 +14,14 @@ import numpy as np
 
 from edgebert.bundle import Bundle
 from edgebert.distill.encoder import SentenceEncoder, encode_ids, load_tokenizer
+from edgebert.distill.task_answers import answers_of
 from edgebert.errors import BundleError
 from edgebert.golden import Kind
 from edgebert.manifest import Golden
+from edgebert.tasks.reading import Row
 from edgebert.tokenizer import Tokenizer
 
-CASES, VECTORS = "golden/cases.json", "golden/vectors.npy"
+CASES, VECTORS, LOGITS = "golden/cases.json", "golden/vectors.npy", "golden/logits_{}.npy"
 LENGTHS = (3, 4, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 128, 129)
 
 ENGLISH = (
@@ -67,7 +69,13 @@ def write_golden(bundle: Bundle, encoder: SentenceEncoder, folder: Path) -> Gold
     lines = ",\n".join(json.dumps(record, ensure_ascii=False) for record in records)
     (folder / CASES).write_text(f"[\n{lines}\n]\n", encoding="utf-8")
     np.save(folder / VECTORS, vectors.astype("<f4"), allow_pickle=False)
-    return Golden(cases=CASES, vectors=VECTORS)
+    logits = {}
+    for place, head in enumerate(bundle.manifest.heads):
+        name = LOGITS.format(head.name)
+        answers = answers_of(encoder, place, [Row(row, ()) for row in ids], batch_size=1)
+        np.save(folder / name, np.concatenate([np.atleast_2d(a) for a in answers]).astype("<f4"), allow_pickle=False)
+        logits[head.name] = name
+    return Golden(cases=CASES, vectors=VECTORS, logits=logits)
 
 
 def _ladder(tokenizer: Tokenizer, bundle: Bundle) -> Iterator[str]:

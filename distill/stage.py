@@ -38,7 +38,7 @@ from edgebert.distill.prepare import draw, prepare
 from edgebert.distill.readings import foreign
 from edgebert.distill.recipe import Recipe
 from edgebert.distill.registry import needed
-from edgebert.distill.students import StudentPlan, build_student
+from edgebert.distill.students import StudentPlan, build_student, without_heads
 from edgebert.distill.teacher import SHARD_ROWS, TeacherCache, fingerprint, reading_of
 from edgebert.distill.tensorboard import Board, require_tensorboard
 from edgebert.distill.training import Trained, TrainingRun, best_precision, count_steps, train
@@ -69,7 +69,7 @@ def distill(
     Raises: BundleError, DataError, RecipeError, BudgetError; EdgeBertError when another process trains the same; see
     the functions called here.
     """
-    log = recipe.training.tensorboard
+    teacher, log = without_heads(teacher), recipe.training.tensorboard
     if log is not None:
         require_tensorboard()
     # Where a log lies changes nothing in the student: it is no part of the run's key and of the lineage.

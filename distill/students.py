@@ -46,6 +46,11 @@ def build_student(teacher: Bundle, shape: Student, *, seed: int) -> StudentPlan:
     return _copied(teacher, teacher if shape.start == "teacher" else Bundle.from_pretrained(shape.start), shape)
 
 
+def without_heads(model: Bundle) -> Bundle:
+    """The model as one that gives vectors alone."""
+    return dataclasses.replace(model, manifest=dataclasses.replace(model.manifest, task="embedding", heads=()))
+
+
 def same_tokenizer(one: Bundle, other: Bundle) -> bool:
     """Whether both models turn every text into the same ids."""
     keys = ("normalizer", "pre_tokenizer", "post_processor", "model", "added_tokens")

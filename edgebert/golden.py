@@ -11,13 +11,15 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgebert.batching import ladder, pad
 from edgebert.bundle import Bundle
 from edgebert.engines.base import Engine, Hint, Vectors
 from edgebert.engines.static_ladder import StaticLadder
 from edgebert.errors import BundleError
-from edgebert.manifest import Artifact
+from edgebert.manifest import Artifact, Head
+from edgebert.manifest import Golden as GoldenFiles
 from edgebert.tokenizer import Tokenizer
 from edgebert.vectors import row_cosines
 
@@ -25,6 +27,8 @@ Kind = Literal["ordinary", "degenerate"]
 _BATCH_TOKENS = 64
 _EMPTY = 2  # tokens of the empty text: one special token before and one behind
 MIN_COSINE: Mapping[str, float] = {"ordinary": 0.97, "degenerate": 0.93}
+# Mean difference of heads' probabilities to torch fp32: of an fp32 artifact, in bf16 or f16, and of an int8 one.
+HEAD_ERROR, HEAD_ERROR_HALF, HEAD_ERROR_INT8 = 1e-3, 0.03, 0.1
 MIN_COSINE_HALF = 0.995  # of an fp32 artifact in bf16 or f16, on text of either kind
 
 
@@ -39,11 +43,15 @@ class Case:
 
 @dataclass(frozen=True)
 class Golden:
-    """The cases and their vectors by torch in fp32. Shape: vectors (len(cases), dimension), float32."""
+    """The cases and their vectors by torch in fp32. Shape: vectors (len(cases), dimension), float32.
+
+    logits: what each of the bundle's heads says of every case. Shape: of one (labels,) or (tokens, labels).
+    """
 
     cases: tuple[Case, ...]
     vectors: Vectors
     max_error: float
+    logits: tuple[tuple[NDArray[np.float32], ...], ...] = ()
 
 
 def read_golden(bundle: Bundle) -> Golden:
@@ -77,7 +85,27 @@ def read_golden(bundle: Bundle) -> Golden:
         )
     if not np.isfinite(vectors).all():
         raise BundleError(f"{path}: the golden vectors hold NaN or infinite values")
-    return Golden(cases, vectors, fact.max_error)
+    logits = tuple(_logits(bundle, head, fact, cases) for head in bundle.manifest.heads)
+    return Golden(cases, vectors, fact.max_error, logits)
+
+
+def _logits(bundle: Bundle, head: Head, fact: GoldenFiles, cases: Sequence[Case]) -> tuple[NDArray[np.float32], ...]:
+    """What the head says of each case. Raises: BundleError when there is nothing that can be read."""
+    if head.name not in fact.logits:
+        raise BundleError(f"{bundle.source} has no golden logits of its head {head.name!r}: run `edgebert quantize`")
+    path = bundle.path(fact.logits[head.name])
+    try:
+        with path.open("rb") as stream:
+            found = np.lib.format.read_array(stream, allow_pickle=False).astype(np.float32)
+    except (OSError, EOFError, ValueError) as problem:
+        raise BundleError(f"{path} holds no golden logits that can be read: {problem}") from None
+    sizes = [1 if head.level == "text" else len(case.input_ids) for case in cases]
+    if found.ndim != 2 or len(found) != sum(sizes) or not np.isfinite(found).all():
+        raise BundleError(
+            f"{path}: logits of shape {found.shape} do not fit {len(cases)} golden cases"
+        )
+    parts = np.split(found, np.cumsum(sizes)[:-1])
+    return tuple(part[0] if head.level == "text" else part for part in parts)
 
 
 def gate(artifact: Artifact, kind: Kind, *, max_error: float, hint: Hint = "f32") -> float:
@@ -100,11 +128,47 @@ def tokenizer_fault(tokenizer: Tokenizer, golden: Golden) -> str:
     return ""
 
 
+class _HeadError:
+    """How far a head's answers are from the golden ones, on the mean of all: see `add`."""
+
+    def __init__(self, head: Head, golden: Sequence[NDArray[np.float32]]) -> None:
+        self.head, self.found = head, list[float]()
+        self._spread = float(np.std([part.mean() for part in golden])) + 1e-6
+
+    def add(self, got: NDArray[np.float32], wanted: NDArray[np.float32]) -> None:
+        """The greatest difference of a label's probability, the mean over tokens; of numbers the difference, the
+        golden ones' standard deviation being 1. Shape: (labels,) or (tokens, labels) of both; another one counts as 1.
+        """
+        if got.shape != wanted.shape or not np.isfinite(got).all():
+            self.found.append(1.0)
+        elif self.head.level == "text" and not self.head.labels:
+            self.found.append(float(np.abs(got - wanted).max()) / self._spread)
+        else:
+            axis = 0 if self.head.level == "span" else -1
+            difference = np.abs(_share(got, self.head, axis) - _share(wanted, self.head, axis)).max(axis=-1)
+            self.found.append(float(difference.max() if self.head.level == "span" else difference.mean()))
+
+    @property
+    def mean(self) -> float:
+        """Over all cases."""
+        return float(np.mean(self.found)) if self.found else 0.0
+
+
+def _share(logits: NDArray[np.float32], head: Head, axis: int) -> NDArray[np.float32]:
+    """Probabilities along `axis`; of each label alone where several may hold."""
+    scaled = logits / head.temperature
+    if head.multi_label:
+        return np.asarray(1 / (1 + np.exp(-np.clip(scaled, -80, 80))), np.float32)
+    made = np.exp(scaled - scaled.max(axis=axis, keepdims=True))
+    return np.asarray(made / made.sum(axis=axis, keepdims=True), np.float32)
+
+
 class Worst:
     """The least cosine to the reference met so far for each kind of text, where that was, and the mean."""
 
     def __init__(self) -> None:
         self.cosine: dict[Kind, float] = {}
+        self.heads: list[_HeadError] = []
         self._all: dict[Kind, list[float]] = {}
         self._where: dict[Kind, str] = {}
 
@@ -131,6 +195,13 @@ class Worst:
             for kind, cosine in self.cosine.items()
             if not cosine >= (wanted := gate(artifact, kind, max_error=max_error, hint=hint))
         ]
+        most = HEAD_ERROR if artifact.precision == "fp32" else HEAD_ERROR_INT8
+        most = HEAD_ERROR_HALF if artifact.precision == "fp32" and hint != "f32" else most
+        faults += [
+            f"the head {one.head.name!r} is {one.mean:.4g} from its golden answers, at most {most:g} is allowed"
+            for one in self.heads
+            if not one.mean <= most
+        ]
         return "; ".join(faults)
 
 
@@ -155,7 +226,20 @@ def prove(engine: Engine, golden: Golden, bundle: Bundle) -> Worst:
         worst.add(vectors, golden.vectors[short], kinds, f"{len(ids)} golden cases in a batch")
     if isinstance(engine, StaticLadder):
         _prove_rungs(engine, golden, worst)
+    if golden.logits:
+        _prove_heads(engine, golden, bundle, worst)
     return worst
+
+
+def _prove_heads(engine: Engine, golden: Golden, bundle: Bundle, worst: Worst) -> None:
+    """Every case alone: what each head says of it."""
+    manifest = bundle.manifest
+    worst.heads = [_HeadError(head, wanted) for head, wanted in zip(manifest.heads, golden.logits, strict=True)]
+    for i, case in enumerate(golden.cases):
+        width = ladder(len(case.input_ids), manifest.max_length)
+        answers = engine.answer(*pad([case.input_ids], manifest.pad_token_id, to=width))
+        for error, wanted, got in zip(worst.heads, golden.logits, answers, strict=True):
+            error.add(got[0] if got.ndim == 2 else got[0, : len(case.input_ids)], wanted[i])
 
 
 def _prove_rungs(ladder: StaticLadder, golden: Golden, worst: Worst) -> None:

@@ -17,7 +17,7 @@ from edgebert.kept_plans import read_plan, write_plan
 from edgebert.plan import Layout, Plan, default_plan, one_layout
 from edgebert.processor import processor_name
 from edgebert.stamps import any_placed, read_stamp
-from edgebert.tasks import kind_of
+from edgebert.tasks import opened_as
 from edgebert.threads import checked_threads
 from edgebert.tokenizer import TokenizerSoon
 from edgebert.variants import PRECISIONS, Variant, Wish, candidates, require_artifact, require_runnable
@@ -84,7 +84,7 @@ def load(
 
     The object is that of the model's task: `Embedder`, `Classifier`, `Regressor`, `PairScorer`, `Tagger`,
     `QuestionAnswerer` or `MultiTask`.
-    task: another one that its head can do, "pairs" of a classifier of pairs, or "embedding" of any model.
+    task: another one that one of its heads can do, "pairs" of a classifier of pairs, or "embedding" of any model.
 
     engine: "auto", "onnxruntime" or "openvino"; precision: "auto", "int8", "fp32", or "bf16" or "fp16", an fp32 file
     computed so where OpenVINO offers it on this processor. What is left to "auto" is int8 before fp32, then the
@@ -134,7 +134,8 @@ def load_bundle(
     artifact: str | None = None, task: str | None = None,
 ) -> Any:  # fmt: skip
     """See `load`: the same for a bundle that was found already, with options that were checked."""
-    given = _Resources(kind_of(bundle, task), checked_threads(threads), memory_mb, tune, _resident(memory_mb))
+    kind, bundle = opened_as(bundle, task)
+    given = _Resources(kind, checked_threads(threads), memory_mb, tune, _resident(memory_mb))
     fitting: list[Variant] = []
     if device in ("auto", "cpu") or fallback:
         fitting = candidates(bundle, engine=engine, precision=precision, artifact=artifact)

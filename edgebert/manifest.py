@@ -81,12 +81,15 @@ class Golden:
     """Inputs and the reference outputs of torch fp32, by which a device proves itself.
 
     `cases`: a JSON file, a list of {"text", "input_ids", "kind": "ordinary" | "degenerate"}; `vectors`: an .npy file,
-    float32, Shape: (cases, dimension). `max_error`: largest distance (1 - cosine) an fp32 engine may have.
+    float32, Shape: (cases, dimension). `max_error`: largest distance (1 - cosine) an fp32 engine may have. `logits`:
+    for each head an .npy file of its answers, Shape: (cases, labels), or (tokens of all cases, labels) of tokens and
+    spans.
     """
 
     cases: str
     vectors: str
     max_error: float = 1e-4
+    logits: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

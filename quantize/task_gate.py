@@ -8,13 +8,15 @@ from typing import Literal
 from edgebert.embedder import Embedder
 from edgebert.errors import DataError, RecipeError
 from edgebert.evaluate import classification_scores, retrieval_scores, similarity_scores
+from edgebert.tasks.scoring import task_score
 
-Metric = Literal["agreement", "similarity", "classification", "retrieval"]
-_FILES = {
+Metric = Literal["agreement", "similarity", "classification", "retrieval", "task"]
+_FILES: dict[str, tuple[int | None, str]] = {
     "agreement": (0, "no --eval file: it is measured on the calibration text"),
     "similarity": (1, "one file of text pairs with scores"),
     "classification": (2, "two files of labelled texts: the one to train on, then the one to test on"),
     "retrieval": (1, "one folder in BEIR's layout"),
+    "task": (None, "files of labelled examples"),
 }
 
 
@@ -23,7 +25,8 @@ class TaskGate:
     """The metric, its files, and the least share of torch fp32's score that an int8 model must reach.
 
     "similarity" is Spearman's correlation, "classification" the accuracy of a logistic regression on the vectors,
-    "retrieval" nDCG@10, "agreement" the correlation of pairwise similarities with those of fp32, which needs no labels.
+    "retrieval" nDCG@10, "task" the mean over the model's heads of each one's metric (of several heads the files are
+    NAME=FILE), "agreement" the correlation of pairwise similarities with those of fp32, which needs no labels.
     Raises: RecipeError for a number that is not within 0 to 1 or files that do not fit the metric.
     """
 
@@ -37,7 +40,7 @@ class TaskGate:
         if not 0 <= self.min_retention <= 1:
             raise RecipeError(f"min_retention is {self.min_retention}; it must be within 0 to 1")
         count, wanted = _FILES[self.metric]
-        if len(self.files) != count:
+        if len(self.files) != count if count is not None else not self.files:
             raise RecipeError(f"the metric {self.metric!r} needs {wanted}; {len(self.files)} were given")
 
     @property
@@ -54,6 +57,8 @@ class TaskGate:
             return similarity_scores(model, self.files[0])[0].value
         if self.metric == "classification":
             return classification_scores(model, self.files[0], self.files[1])[0].value
+        if self.metric == "task":
+            return task_score(model, self.files)
         if self.metric == "retrieval":
             return retrieval_scores(model, self.files[0])[0].value
         return None

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, cast
 
 import click
 
-from edgebert.errors import MissingExtraError
+from edgebert.errors import MissingExtraError, RecipeError
 
 if TYPE_CHECKING:
     from edgebert.quantize.stage import Findings
     from edgebert.quantize.task_gate import Metric
 
-_METRICS = ("agreement", "similarity", "classification", "retrieval")
+_METRICS = ("agreement", "similarity", "classification", "retrieval", "task")
+_TASK_KEPT = 0.993  # of a task's score, where nothing else is asked for
 _SHARE = click.FloatRange(0, 1)
 
 
@@ -31,11 +32,11 @@ _SHARE = click.FloatRange(0, 1)
 @click.option("--half", is_flag=True, help="Keep the weights of the fp32 files in float16 on disk.")
 @click.option("--min-retention", type=_SHARE, help="Let recipes compete; take the fastest that keeps this share of "
               "torch fp32's score.")  # fmt: skip
-@click.option("--metric", type=click.Choice(_METRICS), default="agreement", show_default=True,
-              help="The score that --min-retention means.")  # fmt: skip
+@click.option("--metric", type=click.Choice(_METRICS), help="The score that --min-retention means: by default that of "
+              "the model's task where --eval names labelled examples, else agreement.")  # fmt: skip
 @click.option("--eval", "files", multiple=True, metavar="FILE", help="What the metric is measured on: a file of text "
-              "pairs with scores; two files of labelled texts, to train and to test on; or a folder in BEIR's layout."
-              )  # fmt: skip
+              "pairs with scores; two files of labelled texts, to train and to test on; a folder in BEIR's layout; "
+              "or of the metric task labelled examples (NAME=FILE where the model has several heads).")  # fmt: skip
 @click.option("--min-cosine", type=_SHARE, default=0.97, show_default=True,
               help="Least cosine of int8 to torch fp32 on ordinary text.")  # fmt: skip
 @click.option("--min-degenerate", type=_SHARE, default=0.95, show_default=True,
@@ -46,7 +47,7 @@ _SHARE = click.FloatRange(0, 1)
 @click.option("--json", "as_json", is_flag=True, help="Print the table as JSON.")
 def command(
     model: str, calibration: tuple[str, ...], out: Path, column: str | None, revision: str | None, samples: int,
-    recipe: str | None, tables: str | None, half: bool, min_retention: float | None, metric: str,
+    recipe: str | None, tables: str | None, half: bool, min_retention: float | None, metric: str | None,
     files: tuple[str, ...], min_cosine: float, min_degenerate: float, min_agreement: float, report: Path | None,
     as_json: bool,
 ) -> None:  # fmt: skip
@@ -71,7 +72,7 @@ def command(
     from edgebert.quantize.stage import Options, quantize
     from edgebert.quantize.task_gate import TaskGate
     from edgebert.schema import plain
-    from edgebert.texts import read_texts
+    from edgebert.tasks.asked import calibration_texts
 
     refuse_existing(out)
     if report is not None:
@@ -81,6 +82,13 @@ def command(
         page, folder = report.resolve(), out.resolve()
         if page == folder or folder in page.parents or page in folder.parents:
             raise click.UsageError(f"--report {report} and --out {out} lie in each other: move one")
+    given = Bundle.from_pretrained(model, revision=revision)
+    if metric is None:
+        metric = "task" if files and given.manifest.heads else "agreement"
+    if metric == "task":
+        if not given.manifest.heads:
+            raise RecipeError(f"--metric task: {model} gives vectors and has no task")
+        min_retention = _TASK_KEPT if min_retention is None else min_retention
     if min_retention is None and (files or metric != "agreement"):
         raise click.UsageError("--metric and --eval belong to --min-retention, which is missing")
     task = None if min_retention is None else TaskGate(cast("Metric", metric), files, min_retention)
@@ -94,8 +102,8 @@ def command(
     )
     with TerminalProgress() as progress:
         bundle, findings = quantize(
-            Bundle.from_pretrained(model, revision=revision),
-            read_texts(calibration, column=column),
+            given,
+            calibration_texts(given, calibration, column),
             out,
             options,
             layers=report is not None,

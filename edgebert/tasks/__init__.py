@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -34,19 +35,25 @@ def task_named(name: str) -> Task:
     return found
 
 
-def kind_of(bundle: Bundle, task: str | None) -> type[Model]:
-    """The class of the runtime object for `task`, by default the bundle's own.
+def opened_as(bundle: Bundle, task: str | None) -> tuple[type[Model], Bundle]:
+    """The class of the runtime object for `task`, by default the bundle's own, and the bundle with the heads it asks.
 
-    Raises: RecipeError for a task that is unknown or that the bundle's heads do not do.
+    Raises: RecipeError for a task that is unknown, that the bundle's heads do not do, or that several of them do.
     """
     own = bundle.manifest.task
     if task is not None and task not in KINDS:
         raise RecipeError(f"task is {task!r}; it must be one of {', '.join(KINDS)}")
     wanted = task or own
     module, name = KINDS[wanted]
-    if wanted in NAMES and [head.level for head in bundle.manifest.heads] != [task_named(wanted).level]:
-        raise RecipeError(f"{bundle.source} is made for the task {own!r} and cannot do {wanted!r}")
+    heads = bundle.manifest.heads
+    if wanted in NAMES:
+        level = task_named(wanted).level
+        heads = tuple(head for head in heads if head.level == level and (len(heads) == 1 or head.task == wanted))
+        if len(heads) != 1:
+            told = f"and {' and '.join(repr(head.name) for head in heads)} do {wanted!r}: load it as 'multi'"
+            told = told if heads else f"and cannot do {wanted!r}"
+            raise RecipeError(f"{bundle.source} is made for the task {own!r} {told}")
     if task == "multi" and own != "multi":
         raise RecipeError(f"{bundle.source} is made for the task {own!r} alone, not for several")
     found: type[Model] = getattr(import_module(module), name)
-    return found
+    return found, replace(bundle, manifest=replace(bundle.manifest, heads=heads))

@@ -101,7 +101,7 @@ def test_without_dev_examples_agreement_measures(
     lines = tmp_path / "lines.txt"
     lines.write_text("\n".join(sentences(400, seed=6)) + "\n", encoding="utf-8")
     out = tmp_path / "student"
-    done = cli("distill", teacher, "--corpus", lines, "--recipe", recipe, "--vocabulary", "60", "-o", out)
+    done = cli("distill", teacher, "--corpus", lines, "--recipe", recipe, "--vocabulary", "120", "-o", out)
     assert done.code == 0, done.err
     (agreement,) = Bundle.open(out).manifest.quality
     assert agreement.metric == "agreement"
@@ -119,9 +119,7 @@ def _opened(out: Path) -> Any:
     return Classifier(bundle, TorchEngine(bundle), tokenizer=load_tokenizer(bundle))
 
 
-def test_several_teachers_make_one_student(
-    taught: Callable[..., Path], recipe: Path, tmp_path: Path, cli: Cli
-) -> None:
+def test_several_teachers_make_one_student(taught: Callable[..., Path], recipe: Path, tmp_path: Path, cli: Cli) -> None:
     first = taught("classify", made.class_rows)
     taught("tag", made.tag_rows)
     (tmp_path / "tasks.toml").write_text(

@@ -1,0 +1,69 @@
+"""How well a model does its tasks on labelled files, whatever runs it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from edgebert.engines.base import Engine, Ids, Vectors
+from edgebert.errors import RecipeError
+from edgebert.manifest import Head
+from edgebert.model import Model
+from edgebert.tasks import task_named
+
+
+class OneHead:
+    """An engine of several heads that answers with one of them."""
+
+    def __init__(self, engine: Engine, place: int) -> None:
+        self.engine, self.place = engine, place
+        self.name, self.precision = engine.name, engine.precision
+
+    def embed(self, input_ids: Ids, attention_mask: Ids) -> Vectors:
+        """See `Engine.embed`."""
+        return self.engine.embed(input_ids, attention_mask)
+
+    def answer(self, input_ids: Ids, attention_mask: Ids, token_types: Ids | None = None) -> tuple[Vectors, ...]:
+        """See `Engine.answer`."""
+        return (self.engine.answer(input_ids, attention_mask, token_types)[self.place],)
+
+    def close(self) -> None:
+        """See `Engine.close`."""
+        self.engine.close()
+
+
+def files_of(heads: Sequence[Head], files: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """The files of each head: plain names of the only one, NAME=FILE of several.
+
+    Raises: RecipeError where a head has none, or a name is no head's.
+    """
+    if len(heads) == 1:
+        named = [(heads[0].name, one) for one in files]
+    else:
+        named = [(name, path) for name, _, path in (one.partition("=") for one in files)]
+    known = [head.name for head in heads]
+    for name, path in named:
+        if name not in known or not path:
+            raise RecipeError(f"{name!r} is no head with a file; wanted is NAME=FILE of {', '.join(known)}")
+    found = {name: tuple(path for other, path in named if other == name) for name in known}
+    if missing := [name for name, its in found.items() if not its]:
+        raise RecipeError(f"the head {missing[0]!r} has no file of labelled examples")
+    return found
+
+
+def task_score(model: Model, files: Sequence[str]) -> float:
+    """The mean over the model's heads of each one's metric on its files of labelled examples; see `files_of`.
+
+    Raises: DataError for files that cannot be used, RecipeError.
+    """
+    bundle, found = model.bundle, []
+    named = files_of(bundle.manifest.heads, files)
+    for place, head in enumerate(bundle.manifest.heads):
+        task = task_named(head.task)
+        facts = dataclasses.replace(bundle.manifest, heads=(head,), task=head.task)
+        engine = OneHead(model.opened, place)
+        predictor = task.runtime(dataclasses.replace(bundle, manifest=facts), engine, tokenizer=model.tokenizer)
+        found.append(task.scores(predictor, task.read(named[head.name]))[task.metric_of(head)])
+    return float(np.mean(found))
