@@ -16,14 +16,16 @@ if TYPE_CHECKING:
     from edgebert.bundle import Bundle
     from edgebert.embedder import Embedder
     from edgebert.loading import load
+    from edgebert.summary import summarize
     from edgebert.watching import watch
 
-__all__ = ["Bundle", "EdgeBertError", "Embedder", "__version__", "load", "watch"]
+__all__ = ["Bundle", "EdgeBertError", "Embedder", "__version__", "load", "summarize", "watch"]
 
 _HOMES = {
     "Bundle": "edgebert.bundle",
     "Embedder": "edgebert.embedder",
     "load": "edgebert.loading",
+    "summarize": "edgebert.summary",
     "watch": "edgebert.watching",
 }
 

@@ -160,7 +160,7 @@ class Bundle:
                 raise BundleError(f"{self.root}: the manifest names no file for the artifact {name!r}")
         named = [name for artifact in self.manifest.artifacts.values() for name in artifact.files]
         if self.manifest.golden:
-            named += [self.manifest.golden.cases, self.manifest.golden.vectors]
+            named += self.manifest.golden.names
         for name in named:
             if name not in self.manifest.files:
                 raise BundleError(f"{self.root}: the manifest uses {name}, which is not among its files")

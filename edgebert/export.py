@@ -23,7 +23,7 @@ def export(bundle: Bundle, out: Path) -> None:
     if not any(name.endswith((".safetensors", ".bin")) and "/" not in name for name in manifest.files):
         raise BundleError(f"{bundle.source} has no weights, as a package has none: export the bundle it was built from")
     bundle.check()
-    golden = {manifest.golden.cases, manifest.golden.vectors} if manifest.golden else set()
+    golden = set(manifest.golden.names) if manifest.golden else set()
     with new_folder(out) as partial:
         for name in sorted(set(manifest.files) - golden):
             path = Bundle.inside(partial, name)

@@ -101,9 +101,7 @@ def _logits(bundle: Bundle, head: Head, fact: GoldenFiles, cases: Sequence[Case]
         raise BundleError(f"{path} holds no golden logits that can be read: {problem}") from None
     sizes = [1 if head.level == "text" else len(case.input_ids) for case in cases]
     if found.ndim != 2 or len(found) != sum(sizes) or not np.isfinite(found).all():
-        raise BundleError(
-            f"{path}: logits of shape {found.shape} do not fit {len(cases)} golden cases"
-        )
+        raise BundleError(f"{path}: logits of shape {found.shape} do not fit {len(cases)} golden cases")
     parts = np.split(found, np.cumsum(sizes)[:-1])
     return tuple(part[0] if head.level == "text" else part for part in parts)
 

@@ -91,6 +91,11 @@ class Golden:
     max_error: float = 1e-4
     logits: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of all its files."""
+        return (self.cases, self.vectors, *self.logits.values())
+
 
 @dataclass(frozen=True)
 class Quality:

@@ -71,7 +71,7 @@ def _gather(bundle: Bundle, names: tuple[str, ...], folder: Path, profile: Profi
         artifacts[name] = artifact
     assert manifest.golden is not None
     common = [name for name in _COMMON if name in manifest.files]
-    _copy(bundle, (*common, manifest.golden.cases, manifest.golden.vectors), folder)
+    _copy(bundle, (*common, *manifest.golden.names), folder)
     if _TOKENIZER in common:
         _pack_json(folder / _TOKENIZER)
     quality = tuple(q for q in manifest.quality if q.artifact is None or q.artifact in artifacts)
