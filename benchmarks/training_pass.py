@@ -12,7 +12,6 @@ from pathlib import Path
 from common import data_file
 
 from edgebert.bundle import Bundle
-from edgebert.distill.agreement import Agreement
 from edgebert.distill.batches import Collator, LengthSampler, Rows
 from edgebert.distill.corpus import open_corpus
 from edgebert.distill.model import build_model
@@ -66,7 +65,7 @@ class Pass:
             LengthSampler(lengths, batch_size=recipe.training.batch_size, seed=0),
             Collator(prepared.student_ids, cache, pad_token_id=plan.manifest.pad_token_id, hidden=hidden),
             recipe.training, self.precision, self.folder / f"run{self._runs}",
-            lambda **_: Agreement(0.0, None, 0), Progress(), count_steps(recipe.training, len(lengths), 1),
+            lambda **_: 0.0, Progress(), count_steps(recipe.training, len(lengths), 1),
         )  # fmt: skip
         start = time.perf_counter()
         train(run)

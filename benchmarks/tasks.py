@@ -1,0 +1,366 @@
+"""Every task from labelled data to int8, scored on the sets' test splits: teacher, student, student in int8, speed.
+
+    python benchmarks/tasks.py sst2 --data DATA --base sentence-transformers/all-MiniLM-L6-v2 --work FOLDER \\
+        [--seeds 0 1 2] [--trainer] [--start MODEL] [--recipe FILE] [--epochs E] [--learning-rate R]
+
+Sets: sst2, chnsenticorp, clinc150, banking77, wnut17, btc_ner, wikigold, squad_part, cmrc2018, snli, scifact. The base
+is fine-tuned (`edgebert finetune`), its student distilled from the training inputs (`edgebert distill`), the student
+quantized with the set's dev examples as gate, and all of them scored. --trainer fine-tunes the same base by a plain
+transformers Trainer on the same rows beside it. Dev examples are the set's own; where it has none, or its dev split is
+what is scored, they are held out of training: a tenth, of sst2 2,000. squad_part and cmrc2018 are split by paragraph:
+a tenth of squad_part's training paragraphs are dev; cmrc2018's trial split trains, of its dev split's paragraphs two
+thirds train, too, every sixth is dev and every sixth is scored. snli trains on nine tenths of its dev split. scifact:
+pairs of a train query and its abstracts, and the three best of the default embedder that are none; scored is nDCG@10 of
+reranking its best 100 for each test query. All that is made stays in --work, so that an interrupted run goes on.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import statistics
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from common import data_file, parser, write_json
+
+import edgebert
+from edgebert.bundle import Bundle
+from edgebert.distill.course import reader_of
+from edgebert.distill.encoder import TorchEngine, load_tokenizer
+from edgebert.distill.finetuning import SETTINGS, Assignment, finetune
+from edgebert.distill.heads import AUTO_CLASSES
+from edgebert.distill.lessons import LessonCollator
+from edgebert.distill.named import find_recipe
+from edgebert.distill.recipe import Recipe, override
+from edgebert.distill.task_stage import apprenticeships, distill_task
+from edgebert.evaluate import retrieval_scores
+from edgebert.progress import Progress, TerminalProgress
+from edgebert.quantize.parity import Gates
+from edgebert.quantize.stage import Options, quantize
+from edgebert.quantize.task_gate import TaskGate
+from edgebert.table import show
+from edgebert.tasks import task_named
+from edgebert.tasks.asked import calibration_texts
+from edgebert.tasks.pairs import PairScorer
+from edgebert.tasks.predictor import Predictor
+from edgebert.tasks.task import Task
+from edgebert.texts import read_rows
+
+ROUNDS, TIMED = 7, 256
+RERANKED, NEGATIVES = 100, 3
+Rows = list[dict[str, Any]]
+
+
+def every(rows: Rows, step: int) -> tuple[Rows, Rows]:
+    """All but every `step`-th row, and those."""
+    return [row for i, row in enumerate(rows) if i % step], rows[::step]
+
+
+def by_context(rows: Rows, sixth: Callable[[int], bool]) -> tuple[Rows, Rows]:
+    """The rows whose paragraph is not chosen, and those whose is. sixth: of a number 0 to 5 that its hash gives."""
+
+    def chosen(row: dict[str, Any]) -> bool:
+        return sixth(int(hashlib.sha256(row["context"].encode()).hexdigest(), 16) % 6)
+
+    return [row for row in rows if not chosen(row)], [row for row in rows if chosen(row)]
+
+
+class Splits:
+    """The rows of a set's files."""
+
+    def __init__(self, data: Path, folder: str) -> None:
+        self.data, self.folder = data, folder
+
+    def __getitem__(self, name: str) -> Rows:
+        return list(read_rows(data_file(self.data, f"{self.folder}/{name}.jsonl.gz")))
+
+
+def _own(of: Splits) -> tuple[Rows, Rows, Rows]:
+    return of["train"], of["dev"], of["test"]
+
+
+def _sst2(of: Splits) -> tuple[Rows, Rows, Rows]:
+    rows = of["train"]
+    return *every(rows, len(rows) // 2000), of["dev"]
+
+
+def _clinc(of: Splits) -> tuple[Rows, Rows, Rows]:
+    train, dev, test = ([row for row in of[name] if row["label"] != "oos"] for name in ("train", "dev", "test"))
+    return train, dev, test
+
+
+def _banking(of: Splits) -> tuple[Rows, Rows, Rows]:
+    return *every(of["train"], 10), of["test"]
+
+
+def _squad(of: Splits) -> tuple[Rows, Rows, Rows]:
+    rows = of["train"]
+    contexts = {text: i for i, text in enumerate(dict.fromkeys(row["context"] for row in rows))}
+    held = [row for row in rows if contexts[row["context"]] % 10 == 0]
+    return [row for row in rows if contexts[row["context"]] % 10], held, of["dev"]
+
+
+def _cmrc(of: Splits) -> tuple[Rows, Rows, Rows]:
+    rest, test = by_context(of["dev"], lambda number: number == 0)
+    train, dev = by_context(rest, lambda number: number == 1)
+    return of["trial"] + train, dev, test
+
+
+def _snli(of: Splits) -> tuple[Rows, Rows, Rows]:
+    return *every(of["dev"], 10), of["test"]
+
+
+def _scifact(of: Splits) -> tuple[Rows, Rows, Rows]:
+    """Pairs of a claim and an abstract; there is no test split of pairs: see `reranked`."""
+    corpus = {row["id"]: f"{row.get('title') or ''} {row['text']}".strip() for row in of["corpus"]}
+    queries = {row["id"]: row["text"] for row in of["queries_train"]}
+    relevant: dict[str, list[str]] = {}
+    for row in of["qrels_train"]:
+        if row["score"] > 0 and row["query_id"] in queries:
+            relevant.setdefault(row["query_id"], []).append(row["doc_id"])
+    names = list(corpus)
+    with edgebert.load("edgebert-mini-en", task="embedding") as model:
+        documents = model.encode_document([corpus[name] for name in names])
+        asked = model.encode_query([queries[name] for name in relevant])
+    rows: list[Rows] = []
+    for found, query in zip(asked @ documents.T, relevant, strict=True):
+        best = [names[i] for i in np.argsort(-found)[: 10 + NEGATIVES]]
+        wrong = [name for name in best if name not in relevant[query]][:NEGATIVES]
+        labelled = [(name, 1) for name in relevant[query]] + [(name, 0) for name in wrong]
+        rows.append([{"text": queries[query], "text_pair": corpus[n], "label": label} for n, label in labelled])
+    train = [row for i, some in enumerate(rows) for row in some if i % 10]
+    dev = [row for some in rows[::10] for row in some]
+    return train, dev, dev
+
+
+SETS: dict[str, tuple[str, str, Callable[[Splits], tuple[Rows, Rows, Rows]]]] = {
+    "sst2": ("classify", "sst2", _sst2),
+    "chnsenticorp": ("classify", "chnsenticorp_htl", _own),
+    "clinc150": ("classify", "clinc150", _clinc),
+    "banking77": ("classify", "banking77", _banking),
+    "wnut17": ("tag", "wnut17", _own),
+    "btc_ner": ("tag", "btc_ner", _own),
+    "wikigold": ("tag", "wikigold", _own),
+    "squad_part": ("answer", "squad_part", _squad),
+    "cmrc2018": ("answer", "cmrc2018", _cmrc),
+    "snli": ("pairs", "snli", _snli),
+    "scifact": ("pairs", "scifact", _scifact),
+}
+
+
+def main() -> None:
+    options = parser(__doc__, teacher=False, figures=True)
+    options.add_argument("set", choices=list(SETS))
+    options.add_argument("--base", required=True, help="what teachers are fine-tuned from: folder or Hub id")
+    options.add_argument("--work", type=Path, required=True)
+    options.add_argument("--seeds", type=int, nargs="+", default=[0])
+    options.add_argument("--trainer", action="store_true", help="a plain transformers Trainer's teacher, too")
+    options.add_argument("--start", help="what students start from, by default the teacher")
+    options.add_argument("--recipe", help="of students; by default edgebert, three layers")
+    options.add_argument("--epochs", type=float, default=SETTINGS.epochs, help="of teachers")
+    options.add_argument("--learning-rate", type=float, default=SETTINGS.learning_rate, help="of teachers")
+    options.add_argument("--batch-size", type=int, default=SETTINGS.batch_size)
+    options.add_argument("--max-length", type=int, help="tokens of the base; by default what it has")
+    options.add_argument("--threads", type=int)
+    given = options.parse_args()
+    if given.threads:
+        torch.set_num_threads(given.threads)
+    with TerminalProgress() as progress:
+        run = Run(given, progress)
+        found = [run.seed(seed) for seed in given.seeds]
+    names = list(found[0])
+    rows = [[str(seed), *(f"{one[name]:.2f}" for name in names)] for seed, one in zip(given.seeds, found, strict=True)]
+    if len(found) > 1:
+        rows.append(["median", *(f"{statistics.median(one[name] for one in found):.2f}" for name in names)])
+    show(["seed", *names], rows)
+    write_json(given.json, {"set": given.set, "base": given.base, "seeds": dict(zip(given.seeds, found, strict=True))})
+
+
+class Run:
+    """One set with one base."""
+
+    def __init__(self, given: Any, progress: Progress) -> None:
+        self.given, self.progress = given, progress
+        self.task_name, folder, split = SETS[given.set]
+        self.task: Task = task_named(self.task_name)
+        self.work = given.work / given.set
+        self.work.mkdir(parents=True, exist_ok=True)
+        self.files = {name: self.work / f"{name}.jsonl" for name in ("train", "dev", "test")}
+        if not all(path.exists() for path in self.files.values()):
+            for path, rows in zip(self.files.values(), split(Splits(given.data, folder)), strict=True):
+                path.write_text("".join(json.dumps(r, ensure_ascii=False) + "\n" for r in rows), encoding="utf-8")
+        self.base = Bundle.from_pretrained(given.base)
+        if given.max_length:
+            facts = dataclasses.replace(self.base.manifest, max_length=given.max_length)
+            self.base = dataclasses.replace(self.base, manifest=facts)
+
+    def seed(self, seed: int) -> dict[str, float]:
+        """Scores times 100, shares in per cent, speed as a ratio, seconds of training."""
+        given, found = self.given, dict[str, float]()
+        teacher = self._made(f"teacher-{seed}", lambda out: self._teach(out, seed))
+        score = self._torch(teacher)
+        if given.trainer:
+            found["Trainer"] = self._torch(self._made(f"trainer-{seed}", lambda out: self._plain(out, seed)))
+        found["teacher"] = score
+        found["its seconds"] = float(teacher.manifest.lineage["training_seconds"])
+        student = self._made(f"student-{seed}", lambda out: self._distil(teacher, out, seed))
+        found["student"] = self._torch(student)
+        found["student's seconds"] = float(student.manifest.lineage["training_seconds"])
+        small = self._made(f"int8-{seed}", lambda out: self._quantize(student, out))
+        for engine in ("onnxruntime", "openvino"):
+            rounded = self._engine(small, engine, "int8")
+            found[f"int8, {engine}"] = rounded
+            found[f"{engine} of teacher %"] = 100 * rounded / score
+            found[f"{engine} of fp32 %"] = 100 * rounded / self._engine(small, engine, "fp32")
+        whole = self._made("teacher-fp32", lambda out: self._quantize(teacher, out, gates=False))
+        for engine in ("onnxruntime", "openvino"):
+            found[f"{engine} times faster"] = self._faster(whole, small, engine)
+        self.progress.say(json.dumps({k: round(v, 3) for k, v in found.items()}))
+        return found
+
+    def _made(self, name: str, make: Callable[[Path], object]) -> Bundle:
+        facts = json.dumps([
+            self.given.base, name, self.given.recipe, self.given.start, self.given.epochs, self.given.learning_rate,
+            self.given.batch_size, self.given.max_length,
+        ])  # fmt: skip
+        out = self.work / f"{name}-{hashlib.sha256(facts.encode()).hexdigest()[:8]}"
+        if not out.exists():
+            make(out)
+        return Bundle.open(out) if (out / "edgebert.json").exists() else Bundle.from_pretrained(out)
+
+    def _teach(self, out: Path, seed: int) -> None:
+        given = self.given
+        settings = dataclasses.replace(
+            SETTINGS, seed=seed, epochs=given.epochs, learning_rate=given.learning_rate, batch_size=given.batch_size
+        )
+        one = Assignment(self.task, (str(self.files["train"]),), (str(self.files["dev"]),))
+        finetune(self.base, [one], out, settings, progress=self.progress)
+
+    def _plain(self, out: Path, seed: int) -> None:
+        """The standard settings of transformers' examples: AdamW, linear decay, batches in random order."""
+        import transformers
+
+        transformers.set_seed(seed)
+        examples = self.task.read([self.files["train"]])
+        head = self.task.head(examples)
+        lessons = self.task.lessons(reader_of(self.base), examples, head)
+        collate = LessonCollator(lessons, [0], pad_token_id=self.base.manifest.pad_token_id)
+        names = head.labels or (("number",) if head.level == "text" else ("start", "end"))
+        auto = getattr(transformers, AUTO_CLASSES[head.level])
+        model = auto.from_pretrained(
+            self.base.root, num_labels=len(names), id2label=dict(enumerate(names)),
+            label2id={name: i for i, name in enumerate(names)},
+        )  # fmt: skip
+
+        def labelled(rows: list[int]) -> dict[str, Any]:
+            batch = collate(rows)
+            targets = batch.pop("targets")
+            del batch["head"]
+            if head.level == "span":
+                return batch | {"start_positions": targets[:, 0], "end_positions": targets[:, 1]}
+            return batch | {"labels": targets}
+
+        given = self.given
+        arguments = transformers.TrainingArguments(
+            output_dir=str(out.with_suffix(".run")), num_train_epochs=given.epochs, learning_rate=given.learning_rate,
+            per_device_train_batch_size=given.batch_size, use_cpu=not torch.cuda.is_available(), seed=seed,
+            save_strategy="no", report_to=[], disable_tqdm=True, remove_unused_columns=False, warmup_steps=0.1,
+            logging_strategy="no",
+        )  # fmt: skip
+        data: Any = list(range(len(lessons)))
+        transformers.Trainer(model=model, args=arguments, train_dataset=data, data_collator=labelled).train()
+        model.save_pretrained(out)
+        transformers.AutoTokenizer.from_pretrained(self.base.root).save_pretrained(out)
+
+    def _distil(self, teacher: Bundle, out: Path, seed: int) -> None:
+        recipe = find_recipe(self.given.recipe) if self.given.recipe else override(Recipe(), "student", layers=3)
+        recipe = override(recipe, "training", seed=seed)
+        recipe = override(recipe, "student", start=self.given.start)
+        chosen = apprenticeships(teacher, (str(self.files["train"]),), (str(self.files["dev"]),), self.task_name)
+        distill_task(chosen, out, recipe, progress=self.progress)
+
+    def _quantize(self, model: Bundle, out: Path, *, gates: bool = True) -> None:
+        texts = calibration_texts(model, [str(self.files["train"])], None)
+        gate = TaskGate("task", (str(self.files["dev"]),), 0.993) if gates else None
+        limits = Gates() if gates else Gates(0.0, 0.0, 0.0)
+        quantize(model, texts, out, Options(task=gate, gates=limits), progress=self.progress)
+
+    def _torch(self, model: Bundle) -> float:
+        """The score of the model computed by torch."""
+        facts = dataclasses.replace(model.manifest, task=self.task_name)
+        bundle = dataclasses.replace(model, manifest=facts)
+        engine = TorchEngine(bundle, threads=self.given.threads)
+        return self._score(self.task.runtime(bundle, engine, tokenizer=load_tokenizer(bundle)))
+
+    def _engine(self, model: Bundle, engine: str, precision: str) -> float:
+        with edgebert.load(
+            model.root, engine=engine, precision=precision, threads=self.given.threads, task=self.task_name
+        ) as opened:
+            return self._score(opened)
+
+    def _score(self, model: Predictor) -> float:
+        if self.given.set == "scifact":
+            return 100 * self._reranked(model)
+        return 100 * self.task.scores(model, self.task.read([self.files["test"]]))[self.task.metric_of(model.head)]
+
+    def _reranked(self, model: Predictor) -> float:
+        """nDCG@10 on the test queries when the default embedder's best 100 are put in the model's order."""
+        assert isinstance(model, PairScorer)
+        folder = data_file(self.given.data, "scifact/corpus.jsonl.gz").parent
+        with edgebert.load("edgebert-mini-en", task="embedding") as embedder:
+            asked = Reranked(embedder, model)
+            return float(retrieval_scores(asked, folder)[0].value)
+
+    def _faster(self, teacher: Bundle, student: Bundle, engine: str) -> float:
+        """How many times the teacher's fp32 throughput the student's int8 has: in turns, the median of the ratios."""
+        items = list(self.task.read_inputs(self.files["test"]))[:TIMED]
+        options: dict[str, Any] = {"engine": engine, "threads": self.given.threads, "task": self.task_name}
+        with (
+            edgebert.load(teacher.root, precision="fp32", **options) as slow,
+            edgebert.load(student.root, precision="int8", **options) as fast,
+        ):
+            slow.results(items)
+            fast.results(items)
+            return statistics.median(_seconds(slow, items) / _seconds(fast, items) for _ in range(ROUNDS))
+
+
+class Reranked:
+    """An embedder whose similarities of the best `RERANKED` documents are a pair scorer's; see `retrieval_scores`."""
+
+    def __init__(self, embedder: Any, scorer: PairScorer) -> None:
+        self.embedder, self.scorer = embedder, scorer
+        self.documents: list[str] = []
+        self.vectors: Any = None
+
+    def encode_document(self, texts: Iterable[str]) -> Any:
+        """One axis for each document."""
+        self.documents = list(texts)
+        self.vectors = self.embedder.encode_document(self.documents)
+        return np.eye(len(self.documents), dtype=np.float32)
+
+    def encode_query(self, texts: Iterable[str]) -> Any:
+        """The score of each document, on its axis."""
+        found = []
+        for text, vector in zip(list(texts), self.embedder.encode_query(list(texts)), strict=True):
+            alike = self.vectors @ vector
+            scores = alike - 2  # below every probability, in the embedder's order
+            best = np.argsort(-alike)[:RERANKED]
+            scores[best] = self.scorer.score_pairs([(text, self.documents[i]) for i in best.tolist()])
+            found.append(scores)
+        return np.stack(found)
+
+
+def _seconds(model: Any, items: list[Any]) -> float:
+    start = time.perf_counter()
+    model.results(items)
+    return time.perf_counter() - start
+
+
+if __name__ == "__main__":
+    main()
