@@ -28,21 +28,24 @@ class MultiTask(Predictor):
     @overload
     def predict(self, texts: Sequence[str]) -> list[Mapping[str, Result]]: ...
     def predict(self, texts: str | Sequence[str]) -> Mapping[str, Result] | list[Mapping[str, Result]]:
-        """What every head says of each text; only the first window of a long text is read.
+        """What every head says of each text: tags of all of a long text, the rest by its first window.
 
         Raises: DataError for what is no string; EngineError.
         """
         listed = as_texts(texts)
-        rows = [self.reader.windows(text)[0] for text in listed]
+        first = None if any(head.level == "token" for head in self.heads) else 1
+        windows = [self.reader.windows(text)[:first] for text in listed]
+        answers = iter(self.logits([row for rows in windows for row in rows]))
         found: list[Mapping[str, Result]] = []
-        for text, row, answers in zip(listed, rows, self.logits(rows), strict=True):
+        for text, rows in zip(listed, windows, strict=True):
+            of_rows = [next(answers) for _ in rows]
             said: dict[str, Result] = {}
-            for head, logits in zip(self.heads, answers, strict=True):
+            for place, head in enumerate(self.heads):
                 if head.level == "token":
-                    offsets, own = joined([row], [logits])
+                    offsets, own = joined(rows, [logits[place] for logits in of_rows])
                     said[head.name] = merged(text, offsets, probabilities(own, head), head.labels)
                 else:
-                    said[head.name] = _said(logits, head)
+                    said[head.name] = _said(of_rows[0][place], head)
             found.append(said)
         return found[0] if isinstance(texts, str) else found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -15,8 +16,13 @@ from tasks import made
 import edgebert
 from edgebert.bundle import Bundle
 from edgebert.distill.encoder import load_encoder, load_tokenizer
+from edgebert.engines import open_engine
+from edgebert.errors import RecipeError
+from edgebert.golden import prove, read_golden
 from edgebert.quantize.stage import Options, quantize
+from edgebert.quantize.task_gate import TaskGate
 from edgebert.tasks import task_named
+from edgebert.tasks.scoring import OneHead, files_of
 
 Cli = Callable[..., Result]
 Rows = Callable[..., list[dict[str, Any]]]
@@ -125,8 +131,43 @@ def test_several_tasks_share_one_encoder(base: Path, tmp_path: Path, cli: Cli) -
     quantize(Bundle.open(out), sentences(60), tmp_path / "bundle", Options(samples=40))
     with edgebert.load(tmp_path / "bundle", task="multi") as model:
         said = model.predict("the dog walks under the city.")
+        long = model.predict("the dog walks under the city. " * 60)
     assert said["mood"].label == "animal"  # type: ignore[union-attr]
     assert [tag.text for tag in said["things"]] == ["dog", "city"]  # type: ignore[union-attr]
+    assert len(long["things"]) == 120  # type: ignore[arg-type]
+    with edgebert.load(tmp_path / "bundle", task="tag") as tagger:
+        assert [head.name for head in tagger.heads] == ["things"]
+        assert [tag.text for tag in tagger.tag("the dog walks under the city.")] == ["dog", "city"]
+    with edgebert.load(tmp_path / "bundle", task="classify") as classifier:
+        assert classifier.classify("the dog walks under the city.").label == "animal"
+    with pytest.raises(RecipeError, match="is made for the task 'multi' and cannot do 'answer'"):
+        edgebert.load(tmp_path / "bundle", task="answer")
+    dev = [f"{name}={tmp_path / name / 'dev.jsonl'}" for name in ("mood", "things")]
+    gate = TaskGate("task", tuple(dev), 0.97)
+    _, found = quantize(Bundle.open(out), sentences(60), tmp_path / "gated", Options(samples=40, task=gate))
+    assert all(one.retention >= 0.97 for name, one in found.measured.items() if "int8" in name)
+    with pytest.raises(RecipeError, match="the head 'things' has no file of labelled examples"):
+        files_of(manifest.heads, dev[:1])
+
+
+def test_a_head_is_proven_by_what_it_must_answer(base: Path, tmp_path: Path, cli: Cli) -> None:
+    made.with_head(base, tmp_path / "model", "AutoModelForSequenceClassification", num_labels=3)
+    quantize(Bundle.from_pretrained(tmp_path / "model"), sentences(60), tmp_path / "bundle", Options(samples=40))
+    bundle = Bundle.open(tmp_path / "bundle")
+    golden, artifact = read_golden(bundle), bundle.manifest.artifacts["onnxruntime-fp32"]
+    assert len(golden.logits[0]) == len(golden.cases)
+    with contextlib.closing(open_engine(bundle, "onnxruntime-fp32")) as engine:
+        right = prove(engine, golden, bundle)
+        assert right.fault(artifact, golden.max_error) == ""
+        assert right.heads[0].mean < 1e-4
+
+        class Swapped(OneHead):
+            def answer(self, *inputs: Any) -> Any:
+                return tuple(logits[:, ::-1] for logits in self.engine.answer(*inputs))
+
+        wrong = prove(Swapped(engine, 0), golden, bundle).fault(artifact, golden.max_error)
+    assert wrong.startswith("the head 'classify' is ")
+    assert "at most 0.001 is allowed" in wrong
 
 
 def test_an_interrupted_run_goes_on_to_the_same_model(
