@@ -2,7 +2,8 @@
 
     EdgeBertError
     ├── BundleError    a model folder, bundle or package is missing, damaged or not what it says
-    ├── RecipeError    an option, recipe or profile asks for something that does not exist or does not fit
+    ├── RecipeError    an option, recipe or profile asks for something that does not exist or does not fit; a method
+    │                  of another task's models (NoSuchMethodError)
     ├── DataError      a corpus, calibration or evaluation file cannot be used as given
     ├── EngineError    an engine is missing, fails, or gives vectors that differ from the reference
     ├── TargetError    a device profile cannot be met by this bundle
@@ -39,6 +40,10 @@ class TargetError(EdgeBertError):
 
 class BudgetError(EdgeBertError):
     """A quality gate or a resource budget is not met."""
+
+
+class NoSuchMethodError(RecipeError, AttributeError):
+    """A method of models of another task; `hasattr` is false for it, as for any that is missing."""
 
 
 class MissingExtraError(EdgeBertError):

@@ -14,7 +14,7 @@ from edgebert.batching import widths
 from edgebert.bundle import Bundle
 from edgebert.devices import Placement
 from edgebert.engines.base import Engine, Hint, in_words
-from edgebert.errors import EngineError, RecipeError
+from edgebert.errors import EngineError, NoSuchMethodError, RecipeError
 from edgebert.plan import Plan, one_layout
 from edgebert.processor import processor_name
 from edgebert.runner import Ask, Engines, Reopen, Runner, TokenCount, embed
@@ -135,6 +135,20 @@ class Model:
         unproven = f", unproven={self.unproven!r}" if self.unproven else ""
         name = type(self).__name__
         return f"{name}({self.bundle.source!r}, engine={self.engine!r}, precision={self.precision!r}{hint}{unproven})"
+
+    if not TYPE_CHECKING:  # type checkers know the methods of each task
+
+        def __getattr__(self, name: str) -> Any:
+            """Says whose method it is that this task has not."""
+            from edgebert.tasks import METHODS
+
+            if name in METHODS and "bundle" in vars(self):
+                task = self.bundle.manifest.task
+                raise NoSuchMethodError(
+                    f"{self.bundle.source} is made for the task {task!r} and was loaded as a {type(self).__name__}, "
+                    f"which has no {name}: that is a method of models of the task {METHODS[name]}"
+                )
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def _running(self) -> Runner:
         if (runner := self._runner) is None:

@@ -24,6 +24,12 @@ KINDS: Mapping[str, tuple[str, str]] = {
     "answer": ("edgebert.tasks.answer", "QuestionAnswerer"),
     "multi": ("edgebert.tasks.multi", "MultiTask"),
 }
+# Whose methods these are, for who calls them of a model of another task.
+METHODS: Mapping[str, str] = {
+    "encode": "embedding", "encode_query": "embedding", "encode_document": "embedding", "encode_stream": "embedding",
+    "classify": "classify", "classify_all": "classify", "predict": "regress or multi", "score_pairs": "pairs",
+    "classify_pairs": "pairs", "rank": "pairs", "tag": "tag", "answer": "answer", "answers": "answer",
+}  # fmt: skip
 NAMES = tuple(name for name in KINDS if name not in ("embedding", "multi"))  # those of one head
 
 

@@ -14,6 +14,7 @@ from tasks.made import with_head
 
 import edgebert
 from edgebert.bundle import Bundle
+from edgebert.errors import DataError, RecipeError
 from edgebert.quantize.stage import Options, quantize
 
 LABELS = {0: "O", 1: "B-PER", 2: "I-PER", 3: "B-LOC", 4: "I-LOC"}
@@ -134,6 +135,29 @@ def test_answers_are_those_of_question_answering(bundle: Callable[[str], Path]) 
             assert (mine.start, mine.end) == (offsets[first][0], offsets[last][1])
             assert mine.score == pytest.approx(float(scores.max()), abs=1e-4)
             assert mine.text == context[mine.start : mine.end]
+
+
+def test_a_context_of_fifty_thousand_characters_is_read(bundle: Callable[[str], Path]) -> None:
+    context = "the dog 😀 walks under the city. " * 1600
+    assert len(context) > 50_000
+    with edgebert.load(bundle("answer"), precision="fp32", task="answer") as answerer:
+        found = answerer.answers("the dog?", context, top_k=3)
+        assert all(one.text == context[one.start : one.end] and one.text for one in found)
+        with pytest.raises(DataError, match="the question is ' '; a text that is not blank is needed"):
+            answerer.answer(" ", context)
+
+
+def test_a_method_of_another_task_is_told(bundle: Callable[[str], Path]) -> None:
+    with edgebert.load(bundle("tag"), precision="fp32") as model:
+        assert not hasattr(model, "classify")
+        with pytest.raises(
+            RecipeError, match="is made for the task 'tag' and was loaded as a Tagger, which has no enc"
+        ):
+            model.encode(["a"])
+        with pytest.raises(AttributeError, match="'Tagger' object has no attribute 'foo'"):
+            model.foo  # noqa: B018
+    with pytest.raises(RecipeError, match="is made for the task 'tag' and cannot do 'answer'"):
+        edgebert.load(bundle("tag"), task="answer")
 
 
 def test_int8_says_the_same_of_nearly_all(bundle: Callable[[str], Path]) -> None:
