@@ -29,6 +29,8 @@ def _names(count: int) -> Callable[[click.Context, click.Parameter, str | None],
 @click.option("--classification-columns", callback=_names(2), metavar="TEXT,LABEL",
               help="Their columns; by default text and label.")  # fmt: skip
 @click.option("--retrieval", multiple=True, metavar="FOLDER", help="A folder in BEIR's layout.")
+@click.option("--labelled", multiple=True, metavar="FILE", help="Of a model of a task: labelled examples, as edgebert "
+              "finetune reads them; NAME=FILE of each head where it has several.")  # fmt: skip
 @click.option("--split", default="test", show_default=True, help="Its judgements.")
 @click.option("--revision", help="The model's revision on the Hub.")
 @click.option("--engine", type=click.Choice(["auto", "onnxruntime", "openvino", "torch"]), default="auto",
@@ -41,16 +43,17 @@ def _names(count: int) -> Callable[[click.Context, click.Parameter, str | None],
 def command(
     model: str, similarity: tuple[str, ...], similarity_columns: tuple[str, ...] | None,
     classification: tuple[tuple[str, str], ...], classification_columns: tuple[str, ...] | None,
-    retrieval: tuple[str, ...], split: str, revision: str | None, engine: str, precision: str, artifact: str | None,
+    retrieval: tuple[str, ...], labelled: tuple[str, ...], split: str, revision: str | None, engine: str, precision: str, artifact: str | None,
     threads: int | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Score MODEL, a bundle, a package, a Hugging Face folder or a Hub id, on labelled files."""
-    if not (similarity or classification or retrieval):
-        raise click.UsageError("give at least one of --similarity, --classification, --retrieval")
+    if not (similarity or classification or retrieval or labelled):
+        raise click.UsageError("give at least one of --similarity, --classification, --retrieval, --labelled")
     from edgebert.evaluate import classification_scores, retrieval_scores, similarity_scores
     from edgebert.models import open_model
     from edgebert.schema import plain
     from edgebert.table import show
+    from edgebert.tasks.scoring import labelled_scores
 
     with open_model(
         model, engine=engine, precision=precision, threads=threads, revision=revision, artifact=artifact
@@ -60,6 +63,8 @@ def command(
             scores += classification_scores(encoder, train, test, classification_columns)
         for folder in retrieval:
             scores += retrieval_scores(encoder, folder, split)
+        if labelled:
+            scores += labelled_scores(encoder, labelled)
         used = encoder.runs
     if as_json:
         click.echo(json.dumps({"model": model, "engine": used, "scores": plain(scores)}, indent=2))

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from edgebert.engines.base import Engine, Ids, Vectors
 from edgebert.errors import RecipeError
+from edgebert.evaluate import Score
 from edgebert.manifest import Head
 from edgebert.model import Model
 from edgebert.tasks import task_named
+from edgebert.tasks.predictor import Predictor
+from edgebert.tasks.task import Task
 
 
 class OneHead:
@@ -53,17 +56,49 @@ def files_of(heads: Sequence[Head], files: Sequence[str]) -> dict[str, tuple[str
     return found
 
 
+def labelled_scores(model: Model, files: Sequence[str]) -> list[Score]:
+    """All metrics of each of the model's heads on its files of labelled examples, the main one first; see `files_of`.
+
+    Raises: DataError for files that cannot be used; RecipeError for a model without heads.
+    """
+    if not model.bundle.manifest.heads:
+        raise RecipeError(f"{model.bundle.source} gives vectors and has no task to be scored at")
+    named, found = files_of(model.bundle.manifest.heads, files), list[Score]()
+    for head, task, predictor in _predictors(model):
+        examples = task.read(named[head.name])
+        data = ", ".join(named[head.name])
+        found += [
+            Score(head.name, metric, value, data, len(examples))
+            for metric, value in task.scores(predictor, examples).items()
+        ]
+    return found
+
+
 def task_score(model: Model, files: Sequence[str]) -> float:
-    """The mean over the model's heads of each one's metric on its files of labelled examples; see `files_of`.
+    """The mean over the model's heads of each one's main metric on its files of labelled examples; see `files_of`.
 
     Raises: DataError for files that cannot be used, RecipeError.
     """
-    bundle, found = model.bundle, []
-    named = files_of(bundle.manifest.heads, files)
+    named = files_of(model.bundle.manifest.heads, files)
+    return float(
+        np.mean(
+            [
+                task.scores(predictor, task.read(named[head.name]))[task.metric_of(head)]
+                for head, task, predictor in _predictors(model)
+            ]
+        )
+    )
+
+
+def _predictors(model: Model) -> Iterator[tuple[Head, Task, Predictor]]:
+    """A runtime object for each head over the engine that is open."""
+    bundle = model.bundle
     for place, head in enumerate(bundle.manifest.heads):
         task = task_named(head.task)
         facts = dataclasses.replace(bundle.manifest, heads=(head,), task=head.task)
         engine = OneHead(model.opened, place)
-        predictor = task.runtime(dataclasses.replace(bundle, manifest=facts), engine, tokenizer=model.tokenizer)
-        found.append(task.scores(predictor, task.read(named[head.name]))[task.metric_of(head)])
-    return float(np.mean(found))
+        yield (
+            head,
+            task,
+            task.runtime(dataclasses.replace(bundle, manifest=facts), engine, tokenizer=model.tokenizer),
+        )

@@ -145,6 +145,10 @@ def test_several_tasks_share_one_encoder(base: Path, tmp_path: Path, cli: Cli) -
     dev = [f"{name}={tmp_path / name / 'dev.jsonl'}" for name in ("mood", "things")]
     gate = TaskGate("task", tuple(dev), 0.97)
     _, found = quantize(Bundle.open(out), sentences(60), tmp_path / "gated", Options(samples=40, task=gate))
+    done = cli("evaluate", tmp_path / "gated", "--precision", "int8", "--labelled", dev[0], "--labelled", dev[1])
+    assert done.code == 0, done.err
+    assert "mood accuracy" in done.out
+    assert "things f1" in done.out
     assert all(one.retention >= 0.97 for name, one in found.measured.items() if "int8" in name)
     with pytest.raises(RecipeError, match="the head 'things' has no file of labelled examples"):
         files_of(manifest.heads, dev[:1])
