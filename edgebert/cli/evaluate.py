@@ -43,8 +43,8 @@ def _names(count: int) -> Callable[[click.Context, click.Parameter, str | None],
 def command(
     model: str, similarity: tuple[str, ...], similarity_columns: tuple[str, ...] | None,
     classification: tuple[tuple[str, str], ...], classification_columns: tuple[str, ...] | None,
-    retrieval: tuple[str, ...], labelled: tuple[str, ...], split: str, revision: str | None, engine: str, precision: str, artifact: str | None,
-    threads: int | None, as_json: bool,
+    retrieval: tuple[str, ...], labelled: tuple[str, ...], split: str, revision: str | None, engine: str,
+    precision: str, artifact: str | None, threads: int | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Score MODEL, a bundle, a package, a Hugging Face folder or a Hub id, on labelled files."""
     if not (similarity or classification or retrieval or labelled):
