@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from edgebert.manifest import Artifact, Manifest
+from edgebert.manifest import Artifact, Head, Manifest
 
 _FRONT = """\
 ---
@@ -33,25 +35,77 @@ vectors = encoder.encode(["one text", "another"])
 """
 
 
+_TASK_FRONT = """\
+---
+library_name: transformers
+pipeline_tag: {tag}
+tags:
+- {tag}
+- edgebert
+---
+"""
+_TAGS = {
+    "classify": "text-classification", "regress": "text-classification", "pairs": "text-classification",
+    "tag": "token-classification", "answer": "question-answering", "multi": "text-classification",
+}  # fmt: skip
+_CALLS = {
+    "classify": 'model.classify("some text")', "regress": 'model.predict("some text")',
+    "pairs": 'model.score_pairs([("one text", "another")])', "tag": 'model.tag("some text")',
+    "answer": 'model.answer("a question?", "a context of any length")', "multi": 'model.predict("some text")',
+}  # fmt: skip
+_TASK_USE = """\
+## Use
+
+With EdgeBERT, which takes the fastest file that is proven right on the machine it runs on:
+
+```python
+import edgebert
+
+model = edgebert.load("THIS_FOLDER", task="{task}")
+{call}
+```
+"""
+_PIPELINE = """
+With transformers:
+
+```python
+from transformers import pipeline
+
+pipeline("{tag}", model="THIS_FOLDER")
+```
+"""
+
+
 def model_card(manifest: Manifest, name: str, folder: Path, *, plain: bool = False) -> str:
     """The card of the bundle called `name`, in Markdown: facts, quality, artifacts, and how each library opens it.
 
     folder: where the artifacts' files lie. plain: for a plain Hugging Face folder, which the runtime does not open.
     """
-    parts = [_FRONT, f"# {name}\n", _facts(manifest)]
+    front = _TASK_FRONT.format(tag=_TAGS[manifest.task]) if manifest.heads else _FRONT
+    parts = [front, f"# {name}\n", _facts(manifest)]
     if manifest.quality:
         parts.append(_quality(manifest))
     if manifest.artifacts:
         parts.append(_artifacts(manifest, folder))
-    parts.append(_use(manifest, plain))
+    parts.append(_task_use(manifest, plain) if manifest.heads else _use(manifest, plain))
     return "\n".join(parts)
+
+
+def _task_use(manifest: Manifest, plain: bool) -> str:
+    """How a model of a task is opened; transformers opens the folder where one head lies with the encoder."""
+    text = "## Use\n" if plain else _TASK_USE.format(task=manifest.task, call=_CALLS[manifest.task])
+    return text + (_PIPELINE.format(tag=_TAGS[manifest.task]) if manifest.task != "multi" else "")
 
 
 def _facts(manifest: Manifest) -> str:
     lineage = manifest.lineage
+    what = f"A sentence encoder ({manifest.architecture}): a text becomes a vector of {manifest.dimension} dimensions."
+    if manifest.heads:
+        what = f"A model ({manifest.architecture}) of the task {manifest.task}."
     facts = [
-        f"A sentence encoder ({manifest.architecture}): a text becomes a vector of {manifest.dimension} dimensions.",
+        what,
         "",
+        *(_head(head) for head in manifest.heads),
         f"- Maximum length: {manifest.max_length} tokens; longer texts are cut.",
         f"- Pooling: {', '.join(manifest.pooling)}; vectors are{'' if manifest.normalize else ' not'} normalised.",
     ]
@@ -59,6 +113,8 @@ def _facts(manifest: Manifest) -> str:
     if "teacher" in lineage:
         facts.append(f"- Distilled from {lineage['teacher']} by EdgeBERT: {lineage.get('student', 'student')}.")
         facts.append("- Its licence is its teacher's; say here which, and name the text it was trained on.")
+    elif "tasks" in lineage:
+        facts += [_learnt(one, lineage) for one in lineage["tasks"]]
     elif "source" in lineage:
         facts.append(f"- Made from {lineage['source']} by EdgeBERT; its licence is that model's.")
     if "vocabulary" in lineage:
@@ -66,6 +122,19 @@ def _facts(manifest: Manifest) -> str:
         facts.append(f"- Its vocabulary was trimmed to {kept['tokens']} of {kept['tokens_before']} tokens.")
     facts += [f"- Assumed, because the source did not say: {text}." for text in lineage.get("assumed", ())]
     return "\n".join(facts) + "\n"
+
+
+def _head(head: Head) -> str:
+    labels = f": {', '.join(head.labels[:30])}{' ...' if len(head.labels) > 30 else ''}" if head.labels else ""
+    return f"- {head.name} ({head.task}){labels}"
+
+
+def _learnt(one: Mapping[str, Any], lineage: Mapping[str, Any]) -> str:
+    if "teacher" in one:
+        return f"- {one['name']}: distilled from {one['teacher']} by EdgeBERT; say here the licences of model and text."
+    return (
+        f"- {one['name']}: {lineage['base']}, whose licence it has, fine-tuned on {one['train']} examples by EdgeBERT."
+    )
 
 
 def _quality(manifest: Manifest) -> str:

@@ -137,6 +137,14 @@ def test_answers_are_those_of_question_answering(bundle: Callable[[str], Path]) 
             assert mine.text == context[mine.start : mine.end]
 
 
+def test_its_card_says_what_it_is_and_how_it_is_used(bundle: Callable[[str], Path]) -> None:
+    card = (bundle("tag") / "README.md").read_text(encoding="utf-8")
+    assert "pipeline_tag: token-classification" in card
+    assert "- tag (tag): O, B-PER, I-PER, B-LOC, I-LOC" in card
+    assert 'edgebert.load("THIS_FOLDER", task="tag")' in card
+    assert "SentenceTransformer" not in card
+
+
 def test_a_context_of_fifty_thousand_characters_is_read(bundle: Callable[[str], Path]) -> None:
     context = "the dog 😀 walks under the city. " * 1600
     assert len(context) > 50_000
