@@ -1,6 +1,6 @@
 """Every task from labelled data to int8, scored on the sets' test splits: teacher, student, student in int8, speed.
 
-    python benchmarks/tasks.py sst2 --data DATA --base sentence-transformers/all-MiniLM-L6-v2 --work FOLDER \\
+    python benchmarks/task_scores.py sst2 --data DATA --base sentence-transformers/all-MiniLM-L6-v2 --work FOLDER \\
         [--seeds 0 1 2] [--trainer] [--start MODEL] [--recipe FILE] [--epochs E] [--learning-rate R]
 
 Sets: sst2, chnsenticorp, clinc150, banking77, wnut17, btc_ner, wikigold, squad_part, cmrc2018, snli, scifact. The base
