@@ -122,7 +122,8 @@ class TaskStage:
 
     epochs, learning_rate: of that stage; what else there is to say of training is said in `Training`. logits, hidden,
     labels: weights of the teacher's logits, of its last hidden states, and of the labels of the text where it has any;
-    hidden None: 1 where the states can be compared. temperature: softens both models' distributions.
+    hidden None: 1 where the states can be compared and all heads have one teacher. temperature: softens both models'
+    distributions.
     """
 
     epochs: float = 3.0

@@ -224,7 +224,9 @@ class _Second:
             held.append(aside)
         dev: list[list[Example]] = [one.task.read(one.dev) if one.dev else [] for one in chosen]
         self.course = Course(student, self.tasks, self.heads, lessons, dev, [one.dev for one in chosen])
-        shares = Shares(asked.logits, 1.0 if asked.hidden is None else asked.hidden, asked.labels, asked.temperature)
+        one_encoder = len(encoders) == 1  # the states of several cannot be those of one student
+        hidden = float(one_encoder) if asked.hidden is None else asked.hidden
+        shares = Shares(asked.logits, hidden, asked.labels, asked.temperature)
         self.model = ImitationModel(encoder, self.tasks, self.heads, masters, shares)
         self._held = held
         self._wanted = [

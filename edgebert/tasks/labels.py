@@ -13,6 +13,7 @@ from edgebert.manifest import Head
 from edgebert.model import is_whole
 from edgebert.tasks.predictor import Logits, probabilities
 from edgebert.tasks.results import Classification
+from edgebert.tasks.task import IGNORED
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -59,7 +60,21 @@ def classes_loss(logits: Tensor, targets: Tensor, head: Head, weights: Tensor | 
 
     if head.multi_label:
         return functional.binary_cross_entropy_with_logits(logits, targets, pos_weight=weights)
-    return functional.cross_entropy(logits, targets, weight=weights)
+    return weighted_cross_entropy(logits, targets, weights)
+
+
+def weighted_cross_entropy(logits: Tensor, targets: Tensor, weights: Tensor | None) -> Tensor:
+    """The mean over all targets that are counted, each times its label's weight.
+
+    Not the mean of torch, which divides by the weights of the batch: a rare label's would then count no more than the
+    rest of its batch, and most batches have none. Shape: logits (n, labels), targets (n,), weights (labels,).
+    """
+    from torch.nn import functional
+
+    if weights is None:
+        return functional.cross_entropy(logits, targets, ignore_index=IGNORED)
+    total = functional.cross_entropy(logits, targets, weight=weights, ignore_index=IGNORED, reduction="sum")
+    return total / (targets != IGNORED).sum().clamp(min=1)
 
 
 def numbers_loss(logits: Tensor, targets: Tensor) -> Tensor:

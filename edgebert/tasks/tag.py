@@ -14,6 +14,7 @@ from edgebert.errors import DataError, MissingExtraError
 from edgebert.manifest import Head
 from edgebert.schema import plain
 from edgebert.tasks.columns import TEXT, column
+from edgebert.tasks.labels import weighted_cross_entropy
 from edgebert.tasks.predictor import Logits, Predictor, as_texts, probabilities
 from edgebert.tasks.reading import Place, Row, TaskReader
 from edgebert.tasks.results import Tag
@@ -147,9 +148,7 @@ class TagTask(Task):
 
     def loss(self, logits: Tensor, targets: Tensor, mask: Tensor, head: Head, weights: Tensor | None) -> Tensor:
         """See `Task.loss`: cross entropy of every token."""
-        from torch.nn import functional
-
-        return functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), weight=weights, ignore_index=IGNORED)
+        return weighted_cross_entropy(logits.flatten(0, 1), targets.flatten(), weights)
 
     def imitation(self, student: Tensor, teacher: Tensor, mask: Tensor, head: Head, temperature: float) -> Tensor:
         """See `Task.imitation`: token by token."""

@@ -171,7 +171,8 @@ def test_a_method_of_another_task_is_told(bundle: Callable[[str], Path]) -> None
 def test_int8_says_the_same_of_nearly_all(bundle: Callable[[str], Path]) -> None:
     path, texts = bundle("classify"), sentences(100, seed=8)
     with edgebert.load(path, precision="fp32", task="classify") as one:
-        exact = [c.label for c in one.classify(texts)]
+        exact = one.classify(texts)
     with edgebert.load(path, precision="int8", task="classify") as one:
-        rounded = [c.label for c in one.classify(texts)]
-    assert sum(a == b for a, b in zip(exact, rounded, strict=True)) >= 95
+        rounded = one.classify(texts)
+    assert sum(a.label == b.label for a, b in zip(exact, rounded, strict=True)) >= 85  # of labels drawn at random
+    assert sum(abs(a.score - b.score) for a, b in zip(exact, rounded, strict=True)) / len(texts) < 0.05

@@ -101,13 +101,15 @@ def test_without_dev_examples_agreement_measures(
     lines = tmp_path / "lines.txt"
     lines.write_text("\n".join(sentences(400, seed=6)) + "\n", encoding="utf-8")
     out = tmp_path / "student"
-    done = cli("distill", teacher, "--corpus", lines, "--recipe", recipe, "--vocabulary", "120", "-o", out)
+    done = cli("distill", teacher, "--corpus", lines, "--recipe", recipe, "--coverage", "0.98", "-o", out)
     assert done.code == 0, done.err
     (agreement,) = Bundle.open(out).manifest.quality
     assert agreement.metric == "agreement"
     assert agreement.value >= 0.9
     with _opened(out) as model:
-        assert model.classify("the dog walks under the city.").label == "animal"
+        rows = made.class_rows(100, seed=9)
+        found = model.classify([row["text"] for row in rows])
+    assert sum(one.label == row["label"] for one, row in zip(found, rows, strict=True)) >= 85
 
 
 def _opened(out: Path) -> Any:
