@@ -19,7 +19,9 @@ class _Request:
     def infer(self, inputs: Any, **more: Any) -> Any:
         found = self._genuine.infer(inputs, **more)
         width = next(iter(inputs.values())).shape[1]
-        return {0: np.ascontiguousarray(found[0][:, ::-1]) if self._npu.wrong(width) else found[0]}
+        named = {name: values for output, values in found.items() for name in output.get_names()}
+        wrong = self._npu.wrong(width)
+        return {name: np.ascontiguousarray(values[:, ::-1]) if wrong else values for name, values in named.items()}
 
 
 class _Compiled:

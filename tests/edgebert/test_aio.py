@@ -133,11 +133,11 @@ def test_a_timeout_leaves_the_encoder_whole(own: Embedder, monkeypatch: pytest.M
 def test_context_variables_come_along(own: Embedder, monkeypatch: pytest.MonkeyPatch) -> None:
     request: contextvars.ContextVar[str] = contextvars.ContextVar("request", default="none")
     seen: list[str] = []
-    ids = own._ids
+    rows = own._rows
 
     def watched(texts: Any) -> Any:
         seen.append(request.get())
-        return ids(texts)
+        return rows(texts)
 
     monkeypatch.setattr(own._runner, "_tokenize", watched)
 
