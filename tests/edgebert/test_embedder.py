@@ -100,7 +100,7 @@ def test_arrays_and_tuples_of_strings_are_lists(encoder: Embedder) -> None:
 
 
 def test_an_over_long_text_is_cut_and_counted(tiny_bundle: Path, caplog: pytest.LogCaptureFixture) -> None:
-    with opened(tiny_bundle) as encoder, caplog.at_level(logging.INFO, "edgebert.embedder"):
+    with opened(tiny_bundle) as encoder, caplog.at_level(logging.INFO, "edgebert.model"):
         assert (encoder.truncated, encoder.max_length) == (0, 48)
         encoder.encode(["dog " * 46])
         assert encoder.truncated == 0
