@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,20 +58,25 @@ class Tagger(Predictor):
 def joined(rows: Sequence[Row], logits: Sequence[Logits]) -> tuple[list[tuple[int, int]], Logits]:
     """Tokens of all windows, each once, with their logits: from the window in which it is farther from the edges.
 
+    A character may be several tokens, as bytes are; they stand at one place and are told apart by their number there.
     Shape: logits (tokens of the row, labels) -> (tokens, labels).
     """
-    best: dict[tuple[int, int], tuple[int, Logits]] = {}
+    best: dict[tuple[tuple[int, int], int], tuple[int, Logits]] = {}
     for row, answer in zip(rows, logits, strict=True):
         places: list[Place] = row.offsets
+        met: Counter[tuple[int, int]] = Counter()
         for token, place in enumerate(places):
             if place is None or place[0] == place[1]:
                 continue
+            key = place, met[place]
+            met[place] += 1
             inside = min(token, len(row) - 1 - token)
-            if place not in best or inside > best[place][0]:
-                best[place] = inside, answer[token]
+            if key not in best or inside > best[key][0]:
+                best[key] = inside, answer[token]
     order = sorted(best)
     width = logits[0].shape[1]
-    return order, np.stack([best[place][1] for place in order]) if order else np.zeros((0, width), np.float32)
+    found = np.stack([best[key][1] for key in order]) if order else np.zeros((0, width), np.float32)
+    return [place for place, _ in order], found
 
 
 @dataclass(frozen=True)
@@ -134,14 +140,16 @@ class TagTask(Task):
             for label in one.target.labels:
                 place_of(label, head, one.where)
             for row in self.rows(reader, one.text):
-                targets = np.full(len(row), IGNORED, np.int64)
+                targets, before = np.full(len(row), IGNORED, np.int64), -1
                 for token, place in enumerate(row.offsets):
                     word = -1 if place is None or place[0] == place[1] else bisect.bisect_right(begins, place[0]) - 1
                     if word < 0 or place is None:
                         continue
                     label = one.target.labels[word] if place[0] < one.target.words[word][1] else OUTSIDE
-                    if place[0] > begins[word] and label.startswith("B-"):
+                    # A word's first token alone begins: SentencePiece may put a piece of its own before it.
+                    if (place[0] > begins[word] or word == before) and label.startswith("B-"):
                         label = f"I-{label[2:]}"
+                    before = word
                     targets[token] = place_of(label, head, one.where)
                 found.append(Lesson(row, targets))
         return found
