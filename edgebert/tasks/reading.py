@@ -21,7 +21,7 @@ Place = tuple[int, int] | None
 class Row(list[int]):
     """Token ids of one input, and for each token its segment (0 or 1) and where it stands in the text.
 
-    offsets: None for what is not of the text: special tokens, and the question where the text is a context.
+    offsets: None for what is not of the text: special tokens, blanks, and the question where the text is a context.
     """
 
     def __init__(self, ids: Sequence[int], types: Sequence[int], offsets: Sequence[Place] = ()) -> None:
@@ -65,7 +65,7 @@ class TaskReader:
     def windows(self, text: str) -> list[Row]:
         """The text in as many rows as it takes."""
         whole = self._windows.encode(_clean(text))
-        return [Row(e.ids, e.type_ids, _places(e, 0)) for e in (whole, *whole.overflowing)]
+        return [Row(e.ids, e.type_ids, _places(e, 0, text)) for e in (whole, *whole.overflowing)]
 
     def contexts(self, question: str, context: str) -> list[Row]:
         """Question and context in as many rows as the context takes; offsets are the context's.
@@ -79,15 +79,28 @@ class TaskReader:
                 f"room in {self.max_length}"
             )
         whole = self._contexts.encode(_clean(question), _clean(context))
-        return [Row(e.ids, e.type_ids, _places(e, 1)) for e in (whole, *whole.overflowing)]
+        return [Row(e.ids, e.type_ids, _places(e, 1, context)) for e in (whole, *whole.overflowing)]
 
 
-def _places(encoding: Any, sequence: int) -> list[Place]:
-    """Where each token of that sequence stands, None for every other token."""
+def _places(encoding: Any, sequence: int, text: str) -> list[Place]:
+    """Where each token of that sequence, which is `text`, stands, None for every other token."""
     return [
-        tuple(offset) if number == sequence else None
+        _without_blanks(text, *offset) if number == sequence else None
         for offset, number in zip(encoding.offsets, encoding.sequence_ids, strict=True)
     ]
+
+
+def _without_blanks(text: str, start: int, end: int) -> Place:
+    """The place without the blanks at its ends, None where there is nothing else.
+
+    SentencePiece (Metaspace) and some byte-level tokenizers count the blank before a word to its first token.
+    """
+    whole = start == end  # a token of nothing, which some tokenizers put between two words
+    while start < end and text[start].isspace():
+        start += 1
+    while start < end and text[end - 1].isspace():
+        end -= 1
+    return (start, end) if whole or start < end else None
 
 
 def _clean(text: str) -> str:
