@@ -51,11 +51,11 @@ class LessonCollator:
 
 
 def _targets(lessons: Sequence[Lesson], width: int) -> NDArray[Any]:
-    """The targets stacked; those of tokens are filled up with `IGNORED`."""
-    shapes = {lesson.target.shape for lesson in lessons}
-    if len(shapes) == 1 and shapes != {(len(lessons[0].row),)}:
-        return np.stack([lesson.target for lesson in lessons])
-    if all(lesson.target.shape == (len(lesson.row),) for lesson in lessons):
+    """The targets stacked; those of tokens, whole numbers, are filled up with `IGNORED`.
+
+    Several labels of a text are not whole numbers, and may be as many as it has tokens.
+    """
+    if all(lesson.target.dtype.kind == "i" and lesson.target.shape == (len(lesson.row),) for lesson in lessons):
         filled = np.full((len(lessons), width), IGNORED, np.int64)
         for place, lesson in enumerate(lessons):
             filled[place, : len(lesson.target)] = lesson.target
