@@ -132,8 +132,10 @@ def label_of(value: Any, where: str) -> str:
 
 def sorted_labels(labels: set[str]) -> tuple[str, ...]:
     """Whole numbers by their size, else by the alphabet."""
-    numbers = all(label.lstrip("-").isdigit() for label in labels)
-    return tuple(sorted(labels, key=int) if numbers else sorted(labels))
+    try:
+        return tuple(sorted(sorted(labels), key=int))
+    except ValueError:
+        return tuple(sorted(labels))
 
 
 def several(labels: Sequence[str], examples: Sequence[Example]) -> None:
