@@ -9,9 +9,11 @@ import pytest
 
 from edgebert.errors import DataError
 from edgebert.tasks import task_named
+from edgebert.tasks.labels import label_scores
 from edgebert.tasks.results import Tag
 from edgebert.tasks.tag import word_labels
 from edgebert.tasks.tagging import as_bio
+from edgebert.tasks.task import sorted_labels
 
 
 @pytest.mark.parametrize(
@@ -81,6 +83,17 @@ def test_several_labels_in_a_cell(tmp_path: Path) -> None:
     found = task_named("classify").read([path])
     assert [one.target for one in found] == [{"x", "y"}, set(), {"y"}]
     assert task_named("classify").head(found).labels == ("x", "y")
+
+
+def test_a_label_that_the_model_has_not_is_one_that_it_misses() -> None:
+    found = label_scores([frozenset({"x", "a"})], [{"a"}], ["a", "b"])
+    assert found == {"f1": pytest.approx(2 / 3), "accuracy": 0.0}
+
+
+def test_labels_that_only_look_like_numbers_are_ordered_as_words() -> None:
+    assert sorted_labels({"②", "①"}) == ("①", "②")
+    assert sorted_labels({"--1", "2"}) == ("--1", "2")
+    assert sorted_labels({"10", "-9"}) == ("-9", "10")
 
 
 def test_whole_numbers_are_ordered_by_their_size(tmp_path: Path) -> None:
