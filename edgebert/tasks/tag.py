@@ -209,6 +209,8 @@ def _joined_words(words: Sequence[str], tags: Sequence[str], where: str) -> Exam
     """The words as one text, with a blank between two unless both are Chinese characters there."""
     if len(words) != len(tags):
         raise DataError(f"{where} has {len(words)} tokens and {len(tags)} tags; each token needs one")
+    if "" in tags:
+        raise DataError(f"{where}: the tag of {words[tags.index('')]!r:.80} is empty; {OUTSIDE!r} is outside of all")
     text, places = "", []
     for word in words:
         if text and not (_is_han(text[-1]) and word and _is_han(word[0])):
@@ -249,8 +251,9 @@ def _conll(path: str | Path) -> Iterator[Example]:
     first = 1
     number = 0
     for number, line in enumerate(read_texts([path], keep_blank=True), start=1):
+        line = line.rstrip()
         cells = line.split("\t") if "\t" in line else line.split()
-        if not line.strip() or cells[0] == "-DOCSTART-":
+        if not line or cells[0] == "-DOCSTART-":
             if words:
                 yield _joined_words(words, tags, f"{path}: lines {first} to {number - 1}")
             words, tags, first = [], [], number + 1
