@@ -77,7 +77,10 @@ class AnswerTask(Task):
 
     def read_file(self, path: str | Path) -> Iterator[Example]:
         """See `Task.read_file`; a file called .json is SQuAD's."""
-        yield from _squad(self, Path(path)) if str(path).endswith(".json") else super().read_file(path)
+        if str(path).endswith(".json"):
+            yield from (self.example(row, where) for where, row in _squad(Path(path)))
+        else:
+            yield from super().read_file(path)
 
     def example(self, row: Mapping[str, Any], where: str) -> Example:
         """See `Task.example`."""
@@ -102,7 +105,8 @@ class AnswerTask(Task):
     def read_inputs(self, path: str | Path) -> Iterator[Any]:
         """See `Task.read_inputs`."""
         if str(path).endswith(".json"):
-            yield from ((one.text, one.pair) for one in self.read_file(path))
+            for where, row in _squad(Path(path)):
+                yield self.runtime.item(row, where)
         else:
             yield from super().read_inputs(path)
 
@@ -201,10 +205,13 @@ def _span(row: Row, answers: Sequence[tuple[int, str]]) -> tuple[int, int]:
     return (inside[0], inside[-1]) if first[0] <= start and last[1] >= end else (0, 0)
 
 
-def _squad(task: AnswerTask, path: Path) -> Iterator[Example]:
-    """Source: Rajpurkar et al. 2016, arXiv:1606.05250, for the format."""
+def _squad(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The rows of the file, and where each stands, for messages.
+
+    Source: Rajpurkar et al. 2016, arXiv:1606.05250, for the format.
+    """
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = json.loads(path.read_text(encoding="utf-8-sig"))
         articles = data["data"]
         listed = [
             (paragraph["context"], qa) for article in articles for paragraph in article["paragraphs"]
@@ -217,8 +224,7 @@ def _squad(task: AnswerTask, path: Path) -> Iterator[Example]:
         raise DataError(f"{path} is not SQuAD's JSON (data, paragraphs, context, qas): {problem}") from None
     for name, context, qa in rows:
         answers = [] if qa.get("is_impossible") else qa.get("answers")
-        row = {"question": qa.get("question"), "context": context, "answers": answers}
-        yield task.example(row, f"{path}: question {name}")
+        yield f"{path}: question {name}", {"question": qa.get("question"), "context": context, "answers": answers}
 
 
 TASK = AnswerTask()

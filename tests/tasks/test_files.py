@@ -77,6 +77,24 @@ def test_squad_json(tmp_path: Path) -> None:
         task_named("answer").read([path])
 
 
+def test_squad_json_without_answers_asks_all_the_same(tmp_path: Path) -> None:
+    path, qas = tmp_path / "squad.json", [{"id": "1", "question": "who?"}]
+    data = json.dumps({"data": [{"paragraphs": [{"context": "the dog", "qas": qas}]}]})
+    path.write_text(data, encoding="utf-8-sig")
+    assert list(task_named("answer").read_inputs(path)) == [("who?", "the dog")]
+    with pytest.raises(DataError, match="question 1, column 'answers' holds None"):
+        task_named("answer").read([path])
+
+
+def test_tabs_at_the_end_of_a_line_are_no_tag(tmp_path: Path) -> None:
+    path = tmp_path / "ner.conll"
+    path.write_text("\ufeffEU\tB-ORG\t\r\nis\tO\t \r\n\t\r\nso\tO\n", encoding="utf-8")
+    first, second = task_named("tag").read([path])
+    assert (first.text, first.target.labels, second.text) == ("EU is", ("B-ORG", "O"), "so")
+    with pytest.raises(DataError, match="row 1: the tag of 'a' is empty"):
+        task_named("tag").example({"tokens": ["a"], "tags": [""]}, "row 1")
+
+
 def test_several_labels_in_a_cell(tmp_path: Path) -> None:
     path = tmp_path / "x.csv"
     path.write_text("text,labels\na,x|y\nb,\nc,y\n", encoding="utf-8")
