@@ -6,6 +6,7 @@ They are written when a bundle is quantized, from torch in fp32, and read wherev
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -135,10 +136,11 @@ class _HeadError:
 
     def add(self, got: NDArray[np.float32], wanted: NDArray[np.float32]) -> None:
         """The greatest difference of a label's probability, the mean over tokens; of numbers the difference, the
-        golden ones' standard deviation being 1. Shape: (labels,) or (tokens, labels) of both; another one counts as 1.
+        golden ones' standard deviation being 1. Shape: (labels,) or (tokens, labels) of both; another one, or what is
+        not finite, makes the mean infinite.
         """
         if got.shape != wanted.shape or not np.isfinite(got).all():
-            self.found.append(1.0)
+            self.found.append(math.inf)
         elif self.head.level == "text" and not self.head.labels:
             self.found.append(float(np.abs(got - wanted).max()) / self._spread)
         else:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from conftest import Result
 from helpers import assert_refused, make_teacher, sentences
@@ -169,9 +170,16 @@ def test_a_head_is_proven_by_what_it_must_answer(base: Path, tmp_path: Path, cli
             def answer(self, *inputs: Any) -> Any:
                 return tuple(logits[:, ::-1] for logits in self.engine.answer(*inputs))
 
+        class OnceWrong(OneHead):
+            def answer(self, *inputs: Any) -> Any:
+                (logits,) = self.engine.answer(*inputs)
+                return (logits * np.nan if tuple(inputs[0][0]) == tuple(golden.cases[0].input_ids) else logits,)
+
         wrong = prove(Swapped(engine, 0), golden, bundle).fault(artifact, golden.max_error)
+        once = prove(OnceWrong(engine, 0), golden, bundle).fault(bundle.manifest.artifacts["openvino-int8"], 0.1)
     assert wrong.startswith("the head 'classify' is ")
     assert "at most 0.001 is allowed" in wrong
+    assert "is inf from its golden answers" in once
 
 
 def test_an_interrupted_run_goes_on_to_the_same_model(
