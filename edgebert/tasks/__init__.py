@@ -12,6 +12,7 @@ from edgebert.errors import RecipeError
 from edgebert.model import Model
 
 if TYPE_CHECKING:
+    from edgebert.manifest import Head
     from edgebert.tasks.task import Task
 
 # What a task is called, and where its runtime object is; beside it in the module lies its `TASK`, if it has a head.
@@ -41,6 +42,13 @@ def task_named(name: str) -> Task:
     return found
 
 
+def does(head: Head, task: str) -> bool:
+    """Whether the head, made for another task perhaps, answers what that one asks. Raises: RecipeError."""
+    if head.level != task_named(task).level:
+        return False
+    return bool(head.labels) if task == "classify" else not head.labels if task == "regress" else True
+
+
 def opened_as(bundle: Bundle, task: str | None) -> tuple[type[Model], Bundle]:
     """The class of the runtime object for `task`, by default the bundle's own, and the bundle with the heads it asks.
 
@@ -53,8 +61,7 @@ def opened_as(bundle: Bundle, task: str | None) -> tuple[type[Model], Bundle]:
     module, name = KINDS[wanted]
     heads = bundle.manifest.heads
     if wanted in NAMES:
-        level = task_named(wanted).level
-        heads = tuple(head for head in heads if head.level == level and (len(heads) == 1 or head.task == wanted))
+        heads = tuple(head for head in heads if does(head, wanted) and (len(heads) == 1 or head.task == wanted))
         if len(heads) != 1:
             told = f"and {' and '.join(repr(head.name) for head in heads)} do {wanted!r}: load it as 'multi'"
             told = told if heads else f"and cannot do {wanted!r}"

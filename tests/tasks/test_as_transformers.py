@@ -166,6 +166,10 @@ def test_a_method_of_another_task_is_told(bundle: Callable[[str], Path]) -> None
             model.foo  # noqa: B018
     with pytest.raises(RecipeError, match="is made for the task 'tag' and cannot do 'answer'"):
         edgebert.load(bundle("tag"), task="answer")
+    with pytest.raises(RecipeError, match="is made for the task 'classify' and cannot do 'regress'"):
+        edgebert.load(bundle("classify"), task="regress")
+    with pytest.raises(RecipeError, match="is made for the task 'regress' and cannot do 'classify'"):
+        edgebert.load(bundle("regress"), task="classify")
 
 
 def test_int8_says_the_same_of_nearly_all(bundle: Callable[[str], Path]) -> None:
