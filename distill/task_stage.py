@@ -42,7 +42,7 @@ from edgebert.files import new_file, require_writable, sha256
 from edgebert.manifest import Head, Quality
 from edgebert.progress import Progress
 from edgebert.schema import plain
-from edgebert.tasks import task_named
+from edgebert.tasks import does, task_named
 from edgebert.tasks.reading import Row, TaskReader
 from edgebert.tasks.task import IGNORED, Example, Lesson, Task, renamed
 
@@ -87,7 +87,7 @@ def apprenticeships(
         raise RecipeError(f"{teacher.source} gives vectors and has no head that does the task {task!r}: fine-tune it "
                           "first, edgebert finetune")  # fmt: skip
     own = teacher.manifest.task
-    if task is not None and task != own and (len(heads) > 1 or task_named(task).level != heads[0].level):
+    if task is not None and task != own and (len(heads) > 1 or not does(heads[0], task)):
         raise RecipeError(f"{teacher.source} is made for the task {own!r} and cannot teach {task!r}")
     if dev and len(heads) > 1:
         raise RecipeError(f"{teacher.source} has {len(heads)} heads; name the dev files of each in a file of tasks")
@@ -236,7 +236,7 @@ class _Second:
         self._teachers = [self._teacher_score(one, examples) for one, examples in zip(chosen, dev, strict=True)]
 
     def _fact(self, one: Apprenticeship) -> Head:
-        head = dataclasses.replace(one.head, folder="")
+        head = dataclasses.replace(one.head, task=one.task.name, folder="")
         return head if len(self.chosen) == 1 else renamed(head, one.name, f"heads/{one.name}")
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -138,6 +139,20 @@ def test_several_teachers_make_one_student(taught: Callable[..., Path], recipe: 
     assert [head.name for head in manifest.heads] == ["mood", "things"]
     quality = {q.metric: q.value for q in manifest.quality}
     assert min(quality["mood_kept"], quality["things_kept"]) >= 0.9
+
+
+def test_a_classifier_of_pairs_has_a_student_of_pairs(base: Path, recipe: Path, tmp_path: Path, cli: Cli) -> None:
+    made.with_head(base, tmp_path / "teacher", "AutoModelForSequenceClassification", num_labels=2)
+    texts = sentences(61, seed=3)
+    rows = [{"text": a, "text_pair": b, "label": f"LABEL_{i % 2}"} for i, (a, b) in enumerate(pairwise(texts))]
+    pairs, out = made.write_rows(tmp_path / "pairs.jsonl", rows), tmp_path / "out"
+    done = cli(
+        "distill", tmp_path / "teacher", "--task", "pairs", "--corpus", pairs, "--dev", pairs, "--recipe", recipe,
+        "--epochs", "1", "--task-epochs", "1", "-o", out,
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    assert Bundle.open(out).manifest.task == "pairs"
+    assert [head.task for head in Bundle.open(out).manifest.heads] == ["pairs"]
 
 
 @pytest.mark.parametrize(
