@@ -312,11 +312,17 @@ def _head(student: Bundle, head: Head, theirs: TorchHead) -> TorchHead:
     return made
 
 
+def _frame(backend: Any) -> tuple[list[str], list[str]]:
+    """The tokens around a text, and around two."""
+    return backend.encode("").tokens, backend.encode("", "").tokens
+
+
 class _Beside:
     """What a teacher reads where it has another tokenizer than the student.
 
     A smaller vocabulary of the teacher's: the student's own pieces by the teacher's numbers. Another tokenizer: the
-    same input in its own way, which says nothing of single tokens.
+    same input in its own way, which says nothing of single tokens. Such is one that puts other tokens around a text,
+    though it may have all of the student's: MPNet's vocabulary holds BERT's, [CLS] and [SEP] too, which it never saw.
     Raises: RecipeError where a task that answers for tokens would need the latter.
     """
 
@@ -326,18 +332,22 @@ class _Beside:
         self.ids: NDArray[np.int64] | None = None
         if self.same:
             return
-        ours, theirs = (load_tokenizer(b).backend.get_vocab(with_added_tokens=True) for b in (student, one.teacher))
-        if all(token in theirs for token in ours):
+        backends = [load_tokenizer(bundle).backend for bundle in (student, one.teacher)]
+        ours, theirs = (backend.get_vocab(with_added_tokens=True) for backend in backends)
+        framed, frame = (_frame(backend) for backend in backends)
+        missing = next((token for token in ours if token not in theirs), None)
+        if missing is None and framed == frame:
             self.ids = np.zeros(max(ours.values()) + 1, np.int64)
             for token, number in ours.items():
                 self.ids[number] = theirs[token]
             return
         self.by_tokens = False
         if one.task.level != "text":
-            missing = next(token for token in ours if token not in theirs)
+            why = f"puts {' '.join(frame[0])} around a text, not {' '.join(framed[0])}"
+            why = why if missing is None else f"has no token {missing!r}"
             raise RecipeError(
                 f"the task {one.task.name!r} answers token by token, and the student's tokenizer is not that of "
-                f"{one.teacher.source}, which has no token {missing!r}: start from a model with its tokenizer"
+                f"{one.teacher.source}, which {why}: start from a model with its tokenizer"
             )
         self.reader = reader_of(one.teacher)
 

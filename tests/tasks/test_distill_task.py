@@ -12,8 +12,12 @@ import pytest
 from conftest import Result
 from helpers import assert_refused, make_teacher, sentences
 from tasks import made
+from tokenizers import Tokenizer, processors
 
 from edgebert.bundle import Bundle
+from edgebert.distill.course import reader_of
+from edgebert.distill.task_stage import _Beside, apprenticeships
+from edgebert.errors import RecipeError
 
 Cli = Callable[..., Result]
 FAST = ("--learning-rate", "3e-3", "--epochs", "6", "--batch-size", "16")
@@ -173,6 +177,29 @@ def test_what_does_not_fit_is_one_error(
     lines.write_text("\n".join(sentences(40)) + "\n", encoding="utf-8")
     done = cli("distill", teacher, "--corpus", lines, "-o", tmp_path / "out", *options)
     assert_refused(done, tmp_path / "out", told)
+
+
+@pytest.mark.parametrize("auto", ["AutoModelForSequenceClassification", "AutoModelForTokenClassification"])
+def test_a_teacher_reads_its_own_tokens_around_a_text(base: Path, tmp_path: Path, auto: str) -> None:
+    """As MPNet, whose vocabulary holds all tokens of BERT, beside a student of BERT's tokenizer."""
+    made.with_head(make_teacher(tmp_path / "wider", layers=1, unused=2), tmp_path / "teacher", auto, num_labels=2)
+    path = tmp_path / "teacher" / "tokenizer.json"
+    content = json.loads(path.read_text(encoding="utf-8"))
+    vocab = content["model"]["vocab"]
+    begin, end = vocab["<s>"], vocab["</s>"] = vocab.pop("[unused0]"), vocab.pop("[unused1]")
+    backend = Tokenizer.from_str(json.dumps(content))
+    backend.post_processor = processors.RobertaProcessing(("</s>", end), ("<s>", begin))
+    backend.save(str(path))
+    (one,) = apprenticeships(Bundle.from_pretrained(tmp_path / "teacher"), ["x"], ())
+    student = Bundle.from_pretrained(base)
+    if one.head.level == "token":
+        with pytest.raises(RecipeError, match=r"which puts <s> </s> around a text, not \[CLS\] \[SEP\]"):
+            _Beside(one, student)
+        return
+    (row,) = reader_of(student).windows("the dog")
+    theirs = _Beside(one, student)(row, "the dog")
+    assert theirs is not None
+    assert [backend.id_to_token(number) for number in theirs] == ["<s>", "the", "dog", "</s>"]
 
 
 def test_a_model_without_a_head_teaches_no_task(base: Path, tmp_path: Path, cli: Cli) -> None:
