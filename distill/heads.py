@@ -76,7 +76,8 @@ def fresh_head(config: Any, level: manifest.Level) -> Head:
 
 
 def head_over(base: Bundle, head: manifest.Head) -> Head:
-    """A new head over that model, with its pooler's weights where the model has a trained pooler.
+    """A new head over that model, with its pooler's weights where the model has a trained pooler; the model's own head
+    where that has the same labels.
 
     Raises: what transformers raises for weights that do not fit.
     """
@@ -95,7 +96,17 @@ def head_over(base: Bundle, head: manifest.Head) -> Head:
             ignore_mismatched_sizes=True,
         )  # fmt: skip
     whole.config.problem_type = problem
-    return Head(whole, head.level)
+    made = Head(whole, head.level)
+    if base.manifest.heads and (base.manifest.heads[0].level, base.manifest.heads[0].labels) == (
+        head.level,
+        head.labels,
+    ):
+        return made  # the base does this task already, and goes on with it
+    fresh = fresh_head(whole.config, head.level)
+    kept = f"model.{made.prefix}.pooler."
+    fresh.load_state_dict({name: weight for name, weight in made.state_dict().items() if name.startswith(kept)},
+                          strict=False)  # fmt: skip
+    return fresh
 
 
 def load_head(root: Path, head: manifest.Head) -> Head:

@@ -120,6 +120,12 @@ def distill_task(
         progress = Progress()
     if state.is_main_process:
         require_writable(out)
+    for path in [*general, *(path for one in chosen for path in (*one.corpus, *one.dev))]:
+        if not Path(path).is_file():
+            raise DataError(
+                "standard input (-) cannot be read twice, as a task's corpus is: write it to a file first"
+                if str(path) == "-" else f"no such file: {path}"
+            )  # fmt: skip
     told = dataclasses.replace(recipe, training=dataclasses.replace(recipe.training, tensorboard=None))
     facts = {
         "tasks": [_told(one) for one in chosen],

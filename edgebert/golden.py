@@ -29,6 +29,7 @@ _BATCH_TOKENS = 64
 _EMPTY = 2  # tokens of the empty text: one special token before and one behind
 MIN_COSINE: Mapping[str, float] = {"ordinary": 0.97, "degenerate": 0.93}
 # Mean difference of heads' probabilities to torch fp32: of an fp32 artifact, in bf16 or f16, and of an int8 one.
+TWO_TEXTS = ("pairs", "answer")  # tasks that read two texts in one input
 HEAD_ERROR, HEAD_ERROR_HALF, HEAD_ERROR_INT8 = 1e-3, 0.03, 0.1
 MIN_COSINE_HALF = 0.995  # of an fp32 artifact in bf16 or f16, on text of either kind
 
@@ -231,13 +232,24 @@ def prove(engine: Engine, golden: Golden, bundle: Bundle) -> Worst:
     return worst
 
 
+def segments(length: int) -> list[int]:
+    """The segments that golden logits of a model of pairs or answers are computed with: the second half is a second
+    text."""
+    return [0] * (length // 2) + [1] * (length - length // 2)
+
+
 def _prove_heads(engine: Engine, golden: Golden, bundle: Bundle, worst: Worst) -> None:
     """Every case alone: what each head says of it."""
     manifest = bundle.manifest
     worst.heads = [_HeadError(head, wanted) for head, wanted in zip(manifest.heads, golden.logits, strict=True)]
     for i, case in enumerate(golden.cases):
         width = ladder(len(case.input_ids), manifest.max_length)
-        answers = engine.answer(*pad([case.input_ids], manifest.pad_token_id, to=width))
+        inputs, mask = pad([case.input_ids], manifest.pad_token_id, to=width)
+        types = None
+        if any(head.task in TWO_TEXTS for head in manifest.heads):
+            types = np.zeros_like(inputs)
+            types[0, : len(case.input_ids)] = segments(len(case.input_ids))
+        answers = engine.answer(inputs, mask, types)
         for error, wanted, got in zip(worst.heads, golden.logits, answers, strict=True):
             error.add(got[0] if got.ndim == 2 else got[0, : len(case.input_ids)], wanted[i])
 

@@ -32,13 +32,15 @@ def command(
 ) -> None:  # fmt: skip
     """Say what MODEL, a bundle or package of a task, finds in every row of FILES, one JSON object a row.
 
-    FILES are JSONL, CSV, TSV or Parquet with the columns of the task: text; text and text_pair; question and context.
+    FILES are JSONL, CSV, TSV or Parquet with the columns of the task: text; text and text_pair; question and context;
+    for tags also tokens or CoNLL columns, for answers SQuAD's .json. Labels are not looked at.
     Where a task asks about one text they may be one text a line; - is standard input.
     """
     from edgebert.errors import RecipeError
     from edgebert.files import new_file, refuse_existing
     from edgebert.loading import load
     from edgebert.progress import Progress, TerminalProgress
+    from edgebert.tasks import task_named
     from edgebert.tasks.predictor import Predictor
 
     if out is not None:
@@ -53,9 +55,12 @@ def command(
             partial = opened.enter_context(new_file(out))
             sink = opened.enter_context(partial.open("w", encoding="utf-8"))
         bar.start("predict", 0)
-        for chunk in _chunks(item for path in files for item in loaded.items(path)):
+        asks = task_named(task or loaded.head.task) if len(loaded.heads) == 1 else None
+        read = loaded.items if asks is None else asks.read_inputs
+        for chunk in _chunks(item for path in files for item in read(path)):
             for result in loaded.results(chunk):
-                line = json.dumps(result, ensure_ascii=False)
+                # Half a surrogate pair, which UTF-8 cannot hold, stays the escape that it was in the file.
+                line = json.dumps(result, ensure_ascii=False).encode("utf-8", "backslashreplace").decode("utf-8")
                 click.echo(line) if sink is None else sink.write(f"{line}\n")
             bar.advance(len(chunk))
 

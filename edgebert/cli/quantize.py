@@ -37,6 +37,8 @@ _SHARE = click.FloatRange(0, 1)
 @click.option("--eval", "files", multiple=True, metavar="FILE", help="What the metric is measured on: a file of text "
               "pairs with scores; two files of labelled texts, to train and to test on; a folder in BEIR's layout; "
               "or of the metric task labelled examples (NAME=FILE where the model has several heads).")  # fmt: skip
+@click.option("--task", "task_name", help="What a head of transformers is for, where that says less: pairs of a "
+              "classifier of pairs.")  # fmt: skip
 @click.option("--min-cosine", type=_SHARE, default=0.97, show_default=True,
               help="Least cosine of int8 to torch fp32 on ordinary text.")  # fmt: skip
 @click.option("--min-degenerate", type=_SHARE, default=0.95, show_default=True,
@@ -48,8 +50,8 @@ _SHARE = click.FloatRange(0, 1)
 def command(
     model: str, calibration: tuple[str, ...], out: Path, column: str | None, revision: str | None, samples: int,
     recipe: str | None, tables: str | None, half: bool, min_retention: float | None, metric: str | None,
-    files: tuple[str, ...], min_cosine: float, min_degenerate: float, min_agreement: float, report: Path | None,
-    as_json: bool,
+    files: tuple[str, ...], task_name: str | None, min_cosine: float, min_degenerate: float, min_agreement: float,
+    report: Path | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Write MODEL, a bundle, a Hugging Face folder or a Hub id, as ONNX and OpenVINO files in fp32 and int8.
 
@@ -72,6 +74,7 @@ def command(
     from edgebert.quantize.stage import Options, quantize
     from edgebert.quantize.task_gate import TaskGate
     from edgebert.schema import plain
+    from edgebert.tasks import as_task
     from edgebert.tasks.asked import calibration_texts
 
     refuse_existing(out)
@@ -82,7 +85,7 @@ def command(
         page, folder = report.resolve(), out.resolve()
         if page == folder or folder in page.parents or page in folder.parents:
             raise click.UsageError(f"--report {report} and --out {out} lie in each other: move one")
-    given = Bundle.from_pretrained(model, revision=revision)
+    given = as_task(Bundle.from_pretrained(model, revision=revision), task_name)
     if metric is None:
         metric = "task" if files and given.manifest.heads else "agreement"
     if metric == "task":

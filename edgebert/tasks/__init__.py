@@ -49,6 +49,22 @@ def does(head: Head, task: str) -> bool:
     return bool(head.labels) if task == "classify" else not head.labels if task == "regress" else True
 
 
+def as_task(bundle: Bundle, task: str | None) -> Bundle:
+    """The bundle as one whose only head does `task`, such as "pairs" where transformers says only "classification".
+
+    Raises: RecipeError for a task that is unknown or that its head does not do.
+    """
+    heads = bundle.manifest.heads
+    if task is None or task == bundle.manifest.task:
+        return bundle
+    level = task_named(task).level
+    if len(heads) != 1 or heads[0].level != level:
+        raise RecipeError(f"{bundle.source} is made for the task {bundle.manifest.task!r} and cannot do {task!r}")
+    name = task if heads[0].name == heads[0].task else heads[0].name
+    head = replace(heads[0], task=task_named(task).name, name=name)
+    return replace(bundle, manifest=replace(bundle.manifest, task=head.task, heads=(head,)))
+
+
 def opened_as(bundle: Bundle, task: str | None) -> tuple[type[Model], Bundle]:
     """The class of the runtime object for `task`, by default the bundle's own, and the bundle with the heads it asks.
 

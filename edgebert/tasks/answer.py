@@ -118,7 +118,11 @@ class AnswerTask(Task):
         """See `Task.lessons`: the first token is the target where the first answer is not in a window."""
         found = []
         for one in examples:
-            for row in self.rows(reader, (one.text, one.pair)):
+            try:
+                rows = self.rows(reader, (one.text, one.pair))
+            except DataError as problem:
+                raise DataError(f"{one.where}: {problem}") from None
+            for row in rows:
                 found.append(Lesson(row, np.array(_span(row, one.target), np.int64)))
         return found
 

@@ -15,7 +15,9 @@ def calibration_texts(model: Bundle, files: Sequence[str], column: str | None) -
     column: the text's, of files with columns. Raises: DataError.
     """
     heads = model.manifest.heads
-    asks = task_named(heads[0].task) if len(heads) == 1 and column is None else None
+    names = [head.task for head in heads]
+    name = "tag" if "tag" in names else names[0] if names else ""  # the one that reads tokens, too
+    asks = task_named(name) if name and column is None else None
     for path in files:
         if asks is None or not (has_columns(path) or path.endswith(".json")):
             yield from read_texts([path], column=column)

@@ -79,6 +79,7 @@ class Classify(Task):
             labels = row["labels"].split("|") if isinstance(row["labels"], str) else row["labels"]
             if not isinstance(labels, list):
                 raise DataError(f"{where}, column 'labels' holds {labels!r:.80}; a list of labels, or a|b, is needed")
+            labels = [label.strip() if isinstance(label, str) else label for label in labels]
             target: Any = frozenset(label_of(label, where) for label in labels if label != "")
         elif "label" in row:
             target = label_of(row["label"], where)

@@ -102,6 +102,12 @@ def imitated_classes(student: Tensor, teacher: Tensor, head: Head, temperature: 
 def label_scores(wanted: Sequence[Any], got: Sequence[Any], labels: Sequence[str]) -> dict[str, float]:
     """Accuracy and macro F1 of labels; micro F1 and the share of equal sets of sets of labels."""
     metrics = _metrics()
+    known = {label for one in wanted for label in ([one] if isinstance(one, str) else one)}
+    if known and not known & set(labels):
+        raise DataError(
+            f"none of the examples' labels ({', '.join(sorted(known)[:5])}) is one of the model's "
+            f"({', '.join(labels[:5])})"
+        )
     if wanted and isinstance(wanted[0], str):
         equal = float(metrics.accuracy_score(wanted, got))
         macro = metrics.f1_score(wanted, got, average="macro", labels=sorted(set(wanted)), zero_division=0)

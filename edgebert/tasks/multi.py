@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, overload
 
+from edgebert.errors import RecipeError
 from edgebert.manifest import Head
 from edgebert.schema import plain
 from edgebert.tasks.labels import best_labels
@@ -30,11 +31,19 @@ class MultiTask(Predictor):
     def predict(self, texts: str | Sequence[str]) -> Mapping[str, Result] | list[Mapping[str, Result]]:
         """What every head says of each text: tags of all of a long text, the rest by its first window.
 
-        Raises: DataError for what is no string; EngineError.
+        Raises: DataError for what is no string; RecipeError where a head is asked about two texts; EngineError.
         """
         listed = as_texts(texts)
+        for head in self.heads:
+            if head.task in ("pairs", "answer"):
+                raise RecipeError(
+                    f"the head {head.name!r} is asked about two texts, not one: load the model with task={head.task!r}"
+                )
         first = None if any(head.level == "token" for head in self.heads) else 1
-        windows = [self.reader.windows(text)[:first] for text in listed]
+        windows = [self.reader.windows(text) for text in listed]
+        if first is not None:
+            self._note_cut(sum(len(rows) > first for rows in windows))
+            windows = [rows[:first] for rows in windows]
         answers = iter(self.logits([row for rows in windows for row in rows]))
         found: list[Mapping[str, Result]] = []
         for text, rows in zip(listed, windows, strict=True):

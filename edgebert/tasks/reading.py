@@ -40,6 +40,9 @@ def types_of(rows: Sequence[Sequence[int]], shape: tuple[int, ...]) -> Ids | Non
     return types
 
 
+_SPECIAL = 4  # tokens of a pair at most, beside its texts
+
+
 class TaskReader:
     """Reads for tasks with a model's tokenizer.
 
@@ -47,7 +50,7 @@ class TaskReader:
     """
 
     def __init__(self, tokenizer: Tokenizer, *, max_length: int, stride: int) -> None:
-        self.max_length, self.stride = max_length, min(stride, max_length // 2)
+        self.max_length, self.stride = max_length, max(0, min(stride, (max_length - _SPECIAL) // 2))
         made = tokenizer.backend.to_str()
         self._pairs, self._windows, self._contexts = (tokenizers.Tokenizer.from_str(made) for _ in range(3))
         for backend in (self._pairs, self._windows, self._contexts):

@@ -12,7 +12,7 @@ from edgebert.errors import RecipeError
 from edgebert.evaluate import Score
 from edgebert.manifest import Head
 from edgebert.model import Model
-from edgebert.tasks import task_named
+from edgebert.tasks import as_task, task_named
 from edgebert.tasks.predictor import Predictor
 from edgebert.tasks.task import Task
 
@@ -56,15 +56,17 @@ def files_of(heads: Sequence[Head], files: Sequence[str]) -> dict[str, tuple[str
     return found
 
 
-def labelled_scores(model: Model, files: Sequence[str]) -> list[Score]:
+def labelled_scores(model: Model, files: Sequence[str], task_name: str | None = None) -> list[Score]:
     """All metrics of each of the model's heads on its files of labelled examples, the main one first; see `files_of`.
+
+    task_name: another task that the only head can do; see `as_task`.
 
     Raises: DataError for files that cannot be used; RecipeError for a model without heads.
     """
     if not model.bundle.manifest.heads:
         raise RecipeError(f"{model.bundle.source} gives vectors and has no task to be scored at")
-    named, found = files_of(model.bundle.manifest.heads, files), list[Score]()
-    for head, task, predictor in _predictors(model):
+    named, found = files_of(as_task(model.bundle, task_name).manifest.heads, files), list[Score]()
+    for head, task, predictor in _predictors(model, task_name):
         examples = task.read(named[head.name])
         data = ", ".join(named[head.name])
         found += [
@@ -90,9 +92,9 @@ def task_score(model: Model, files: Sequence[str]) -> float:
     )
 
 
-def _predictors(model: Model) -> Iterator[tuple[Head, Task, Predictor]]:
+def _predictors(model: Model, task_name: str | None = None) -> Iterator[tuple[Head, Task, Predictor]]:
     """A runtime object for each head over the engine that is open."""
-    bundle = model.bundle
+    bundle = as_task(model.bundle, task_name)
     for place, head in enumerate(bundle.manifest.heads):
         task = task_named(head.task)
         facts = dataclasses.replace(bundle.manifest, heads=(head,), task=head.task)

@@ -46,7 +46,7 @@ def best_answers(
         scores = np.triu(np.outer(start, end))
         scores = np.tril(scores, longest - 1)
         scores[0], scores[:, 0] = 0, 0
-        order = np.argsort(-scores, axis=None, kind="stable")[:top_k]
+        order = _best(scores.ravel(), top_k)
         for first, last in zip(*np.unravel_index(order, scores.shape), strict=True):
             here, there = window.offsets[first], window.offsets[last]
             if here is None or there is None or scores[first, last] <= 0:
@@ -57,6 +57,17 @@ def best_answers(
     if may_be_none:
         answers.append(Answer(0, 0, "", none))
     return sorted(answers, key=lambda answer: -answer.score)[:top_k]
+
+
+def _best(scores: NDArray[np.float64], count: int) -> NDArray[np.int64]:
+    """Where the `count` greatest stand, the greatest first, of equal ones the first."""
+    if count < len(scores):
+        least = np.partition(scores, -count)[-count]
+        candidates = np.flatnonzero(scores >= least)
+    else:
+        candidates = np.arange(len(scores))
+    found: NDArray[np.int64] = candidates[np.argsort(-scores[candidates], kind="stable")[:count]]
+    return found
 
 
 def _softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import bisect
+import itertools
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -118,7 +120,7 @@ class TagTask(Task):
     def read_inputs(self, path: str | Path) -> Iterator[Any]:
         """See `Task.read_inputs`: of tokens, the text that they are joined to."""
         if not has_columns(path):
-            yield from super().read_inputs(path)
+            yield from (one.text for one in _conll(path)) if _is_conll(path) else super().read_inputs(path)
             return
         for number, row in enumerate(read_rows(path), start=1):
             where = f"{path}: row {number}"
@@ -244,6 +246,23 @@ def _stretches(text: str, entities: Any, where: str) -> Tagged:
     return Tagged(tuple((i, i + 1) for i in places), as_bio([labels[i] for i in places]))
 
 
+_TAG = re.compile(r"O|[BILUESM]-\S+")
+
+
+def _is_conll(path: str | Path) -> bool:
+    """Whether the first lines that are not blank are a token and its tag each, and no running text."""
+    if str(path) == "-":  # read once, as text
+        return False
+    lines = [line.split() for line in itertools.islice(read_texts([path]), 50)]
+    tagged = [bool(_TAG.fullmatch(cells[-1])) for cells in lines if len(cells) > 1 and not _is_remark(cells)]
+    return len(tagged) > 0 and all(tagged) and all(len(cells) > 1 or cells[0] == "-DOCSTART-" for cells in lines)
+
+
+def _is_remark(cells: Sequence[str]) -> bool:
+    """Whether it is a line such as "# id 5f3 domain=train"."""
+    return len(cells) > 2 and cells[0] == "#" and not _TAG.fullmatch(cells[-1])
+
+
 def _conll(path: str | Path) -> Iterator[Example]:
     """Texts of lines with a token, what there may be between, and a tag."""
     words: list[str] = []
@@ -253,6 +272,8 @@ def _conll(path: str | Path) -> Iterator[Example]:
     for number, line in enumerate(read_texts([path], keep_blank=True), start=1):
         line = line.rstrip()
         cells = line.split("\t") if "\t" in line else line.split()
+        if _is_remark(cells):
+            continue
         if not line or cells[0] == "-DOCSTART-":
             if words:
                 yield _joined_words(words, tags, f"{path}: lines {first} to {number - 1}")

@@ -1,7 +1,7 @@
 """From a label for every token to stretches of text.
 
-Labels are those of BIO (B-X begins a stretch, I-X goes on, O is outside), of BILOU and BIOES (L- or E- ends one, U- or
-S- is one alone), or plain names, of which neighbours are one stretch.
+Labels are those of BIO (B-X begins a stretch, I-X goes on, O is outside), of BILOU, BIOES and BMES (L- or E- ends one,
+U- or S- is one alone, M- goes on), or plain names, of which neighbours are one stretch.
 Source: Ramshaw and Marcus 1995, arXiv:cmp-lg/9505040; Ratinov and Roth 2009, "Design challenges and misconceptions in
 named entity recognition".
 """
@@ -22,7 +22,7 @@ _BEGINS, _ENDS = ("B", "U", "S"), ("L", "E", "U", "S")
 def split_label(label: str) -> tuple[str, str]:
     """Prefix and name: ("B", "PER") of "B-PER"; ("", "PER") of a plain name; ("", "O") of what is outside."""
     prefix, dash, name = label.partition("-")
-    return (prefix, name) if dash and prefix in ("B", "I", "L", "E", "U", "S") and name else ("", label)
+    return (prefix, name) if dash and prefix in ("B", "I", "L", "E", "U", "S", "M") and name else ("", label)
 
 
 def merged(
