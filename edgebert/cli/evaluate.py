@@ -31,8 +31,8 @@ def _names(count: int) -> Callable[[click.Context, click.Parameter, str | None],
 @click.option("--retrieval", multiple=True, metavar="FOLDER", help="A folder in BEIR's layout.")
 @click.option("--labelled", multiple=True, metavar="FILE", help="Of a model of a task: labelled examples, as edgebert "
               "finetune reads them; NAME=FILE of each head where it has several.")  # fmt: skip
-@click.option("--task", help="Of --labelled: another task that the model's head can do, such as pairs of a transformers "
-              "classifier.")  # fmt: skip
+@click.option("--task", help="Of --labelled: another task that the model's head can do, such as pairs of a "
+              "transformers classifier.")  # fmt: skip
 @click.option("--split", default="test", show_default=True, help="Its judgements.")
 @click.option("--revision", help="The model's revision on the Hub.")
 @click.option("--engine", type=click.Choice(["auto", "onnxruntime", "openvino", "torch"]), default="auto",
@@ -45,8 +45,8 @@ def _names(count: int) -> Callable[[click.Context, click.Parameter, str | None],
 def command(
     model: str, similarity: tuple[str, ...], similarity_columns: tuple[str, ...] | None,
     classification: tuple[tuple[str, str], ...], classification_columns: tuple[str, ...] | None,
-    retrieval: tuple[str, ...], labelled: tuple[str, ...], task: str | None, split: str, revision: str | None, engine: str,
-    precision: str, artifact: str | None, threads: int | None, as_json: bool,
+    retrieval: tuple[str, ...], labelled: tuple[str, ...], task: str | None, split: str,
+    revision: str | None, engine: str, precision: str, artifact: str | None, threads: int | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Score MODEL, a bundle, a package, a Hugging Face folder or a Hub id, on labelled files."""
     if not (similarity or classification or retrieval or labelled):
