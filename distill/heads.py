@@ -97,10 +97,7 @@ def head_over(base: Bundle, head: manifest.Head) -> Head:
         )  # fmt: skip
     whole.config.problem_type = problem
     made = Head(whole, head.level)
-    if base.manifest.heads and (base.manifest.heads[0].level, base.manifest.heads[0].labels) == (
-        head.level,
-        head.labels,
-    ):
+    if (head.level, head.labels) in [(own.level, own.labels) for own in base.manifest.heads]:
         return made  # the base does this task already, and goes on with it
     fresh = fresh_head(whole.config, head.level)
     kept = f"model.{made.prefix}.pooler."

@@ -9,13 +9,15 @@ from typing import Any
 
 import pytest
 import transformers
+from conftest import Result
 from helpers import make_teacher, sentences
-from tasks.made import with_head
+from tasks.made import with_head, write_rows
 
 import edgebert
 from edgebert.bundle import Bundle
 from edgebert.errors import DataError, RecipeError
 from edgebert.quantize.stage import Options, quantize
+from edgebert.tasks import as_task
 
 LABELS = {0: "O", 1: "B-PER", 2: "I-PER", 3: "B-LOC", 4: "I-LOC"}
 TEXTS = [*sentences(6, seed=3), "你好 狗 😀 x", "مرحبا the dog שלום 猫", "a", ""]
@@ -180,3 +182,23 @@ def test_int8_says_the_same_of_nearly_all(bundle: Callable[[str], Path]) -> None
         rounded = one.classify(texts)
     assert sum(a.label == b.label for a, b in zip(exact, rounded, strict=True)) >= 85  # of labels drawn at random
     assert sum(abs(a.score - b.score) for a, b in zip(exact, rounded, strict=True)) / len(texts) < 0.05
+
+
+def test_a_transformers_classifier_of_pairs_is_scored_and_kept_as_one(
+    bundle: Callable[[str], Path], tmp_path: Path, cli: Callable[..., Result]
+) -> None:
+    rows = [{"text": a, "text_pair": b, "label": "b"} for a, b in pairwise(TEXTS[:7])]
+    file = write_rows(tmp_path / "pairs.jsonl", rows)
+    model = bundle("classify")
+    with edgebert.load(model, precision="fp32", task="pairs") as scorer:
+        said = [one.label for one in scorer.classify_pairs(list(pairwise(TEXTS[:7])))]
+    done = cli("evaluate", model, "--precision", "fp32", "--labelled", file, "--task", "pairs")
+    assert done.code == 0, done.err
+    assert f"{said.count('b') / len(said):.4f}" in done.out
+    assert as_task(Bundle.open(model), "pairs").manifest.heads[0].task == "pairs"
+    with pytest.raises(RecipeError, match="is made for the task 'classify' and cannot do 'tag'"):
+        as_task(Bundle.open(model), "tag")
+    write_rows(tmp_path / "pairs.jsonl", [row | {"label": "z"} for row in rows])
+    done = cli("evaluate", model, "--precision", "fp32", "--labelled", file, "--task", "pairs")
+    assert done.code == 1
+    assert "none of the examples' labels (z) is one of the model's (a, b, c)" in done.err

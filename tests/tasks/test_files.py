@@ -23,6 +23,7 @@ from edgebert.tasks.task import sorted_labels
         ("I-A I-A O I-B I-A", "B-A I-A O B-B B-A"),  # IOB1
         ("B-A L-A U-A O B-B I-B L-B", "B-A I-A B-A O B-B I-B I-B"),  # BILOU
         ("S-A B-A E-A E-B", "B-A B-A I-A B-B"),  # BIOES
+        ("B-A M-A E-A S-B", "B-A I-A I-A B-B"),  # BMES
         ("A A O B", "B-A I-A O B-B"),
         ("", ""),
     ],
@@ -46,6 +47,15 @@ def test_conll_columns_with_comments_of_documents(tmp_path: Path) -> None:
     path.write_text("word B-X\nalone\n", encoding="utf-8")
     with pytest.raises(DataError, match="line 2 is 'alone'; a token and its tag are needed"):
         task_named("tag").read([path])
+
+
+def test_what_conll_columns_ask_about_is_the_text_without_tags(tmp_path: Path) -> None:
+    path, task = tmp_path / "ner.txt", task_named("tag")
+    path.write_text("# id 5f3 domain=train\nEU B-ORG\nrejects O\n\n# O\nso O\n", encoding="utf-8")
+    assert list(task.read_inputs(path)) == ["EU rejects", "# so"]
+    assert [one.text for one in task.read([path])] == ["EU rejects", "# so"]
+    path.write_text("EU rejects a plan\nso be it\n", encoding="utf-8")
+    assert list(task.read_inputs(path)) == ["EU rejects a plan", "so be it"]
 
 
 def test_entities_by_places_keep_their_boundaries(tmp_path: Path) -> None:
