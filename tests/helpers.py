@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -40,11 +40,12 @@ def sentences(count: int, *, seed: int = 0, shortest: int = 3, longest: int = 14
 
 
 def make_teacher(
-    folder: Path, *, layers: int = 4, width: int = 64, heads: int = 4, seed: int = 0, unused: int = 0
-) -> Path:
+    folder: Path, *, layers: int = 4, width: int = 64, heads: int = 4, seed: int = 0, unused: int = 0,
+    words: Iterable[str] = (),
+) -> Path:  # fmt: skip
     """A seeded BERT that reads English words and Chinese characters, as a sentence-transformers folder.
 
-    unused: so many tokens more, which no text has.
+    unused: so many tokens more, which no text has. words: more words in lower case, or characters, that are a token.
     """
     import torch
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
@@ -54,6 +55,7 @@ def make_teacher(
     letters = [chr(c) for c in range(ord("a"), ord("z") + 1)]
     pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *".,!?", *letters, *(f"##{c}" for c in letters)]
     pieces += [w for w in dict.fromkeys(WORDS) if w not in pieces] + list(dict.fromkeys(HAN))
+    pieces += [w for w in dict.fromkeys(words) if w not in pieces]
     pieces += [f"[unused{i}]" for i in range(unused)]
     vocab = {piece: i for i, piece in enumerate(pieces)}
     tokenizer = Tokenizer(models.WordPiece(vocab, unk_token="[UNK]"))
