@@ -33,6 +33,7 @@ from edgebert.distill.tensorboard import require_tensorboard
 from edgebert.errors import RecipeError
 from edgebert.files import require_writable, sha256
 from edgebert.manifest import Head
+from edgebert.pretrained import position_limit
 from edgebert.progress import Progress
 from edgebert.schema import plain
 from edgebert.tasks.task import Lesson, Task, renamed
@@ -54,11 +55,12 @@ class Assignment:
 
 def finetune(
     base: Bundle, assignments: Sequence[Assignment], out: Path, settings: Training = SETTINGS, *,
-    class_weights: bool = False, work: Path | None = None, progress: Progress | None = None,
+    max_length: int | None = None, class_weights: bool = False, work: Path | None = None, progress: Progress | None = None,
 ) -> Bundle:  # fmt: skip
     """`base` with a new head for each assignment, all of it trained on their examples, as a new bundle in `out`.
 
-    class_weights: rare labels count as much as frequent ones. work: where checkpoints lie, by default the cache: in a
+    max_length: tokens that the model reads at once, special ones too; by default as many as the base. class_weights: rare
+    labels count as much as frequent ones. work: where checkpoints lie, by default the cache: in a
     folder named by all that the run depends on, so that the same call goes on after a break. Figures are written beside
     `out`. The dev files measure, stop early (`settings.patience`) and fit the temperature of probabilities.
     Raises: DataError for files that cannot be used, RecipeError, BundleError; EdgeBertError when another process trains
@@ -68,6 +70,7 @@ def finetune(
         raise RecipeError(f"training.qat is {settings.qat}; fine-tuning imitates no int8: set it to 0")
     if settings.tensorboard is not None:
         require_tensorboard()
+    base = _reading(base, max_length)
     began, state = time.monotonic(), PartialState(cpu=not torch.cuda.is_available())
     if progress is None or not state.is_main_process:
         progress = Progress()
@@ -88,6 +91,18 @@ def finetune(
             heads = course.calibrated(model.encoder)
             course.write(model.encoder, heads, course.scores(model.encoder, heads), lineage, trained, out)
     return Bundle.open(out)
+
+
+def _reading(base: Bundle, max_length: int | None) -> Bundle:
+    """The base as a model that reads so many tokens."""
+    if max_length is None:
+        return base
+    limit = position_limit(json.loads((base.root / "config.json").read_text(encoding="utf-8")))
+    if not 8 <= max_length <= limit:
+        raise RecipeError(
+            f"max_length is {max_length}; it must be within 8 and {limit}, the positions of {base.source}"
+        )
+    return dataclasses.replace(base, manifest=dataclasses.replace(base.manifest, max_length=max_length))
 
 
 def _course(base: Bundle, assignments: Sequence[Assignment]) -> tuple[Course, list[int]]:
@@ -123,6 +138,7 @@ def _lineage(
             }
             for one, head, count, dev in zip(assignments, course.heads, counts, course.dev, strict=True)
         ],
+        "max_length": base.manifest.max_length,
         "class_weights": class_weights,
         "training": plain(dataclasses.replace(settings, tensorboard=None)),
         "versions": versions(),

@@ -113,8 +113,9 @@ class Head:
 
     `level`: what it answers for, a text, each token, or the start and end of a span. `labels`: in the order of the
     logits, empty for a number and for a span. `multi_label`: whether several may hold at once. `temperature`: what
-    logits are divided by before they are probabilities (Guo et al. 2017, arXiv:1706.04599). `folder`: where its weights
-    lie, "" where the model's own folder is that of a transformers model with this head.
+    logits are divided by before they are probabilities (Guo et al. 2017, arXiv:1706.04599). `may_be_none`: whether it
+    learnt questions without an answer, and says where there is none. `folder`: where its weights lie, "" where the
+    model's own folder is that of a transformers model with this head.
     """
 
     name: str
@@ -123,6 +124,7 @@ class Head:
     labels: tuple[str, ...] = ()
     multi_label: bool = False
     temperature: float = 1.0
+    may_be_none: bool = False
     folder: str = ""
 
     @property

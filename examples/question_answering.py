@@ -3,8 +3,8 @@
     pip install 'edgebert[workshop]'
     python examples/question_answering.py
 
-A context longer than the model reads at once is read in windows that overlap. Where questions without an answer were
-trained on, `may_be_none=True` lets the model say so. What exists is not made again: a second run needs no torch.
+A context longer than the model reads at once is read in windows that overlap. A model that
+learnt questions without an answer says where there is none. What exists is not made again: a second run needs no torch.
 
 Your own data: put your `train.jsonl` and `dev.jsonl` into the work folder before the first run; they are used as they
 are. Each line has a question, a context and answers: a list of text and answer_start, which is empty for none.
@@ -56,7 +56,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Answer]:
     with edgebert.load(bundle, task="answer") as model:
         windows = len(model.reader.contexts("Where?", context))
         print(f"a context of {len(context)} characters, read in {windows} windows of {model.max_length} tokens")
-        found = {question: model.answer(question, context, may_be_none=True) for question in FACTS}
+        found = {question: model.answer(question, context) for question in FACTS}
     for question, answer in found.items():
         place = f"{answer.start}-{answer.end}" if answer.text else "no answer"
         print(f"{question:22} {answer.text or '-':22} {place:10} {answer.score:.2f}")

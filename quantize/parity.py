@@ -54,9 +54,13 @@ class Measured:
     lengths: tuple[tuple[int, str, float], ...]
 
     def faults(self, gates: Gates, task: TaskGate | None) -> str:
-        """Everything that is below a gate, in words, "" when nothing."""
+        """Everything that is below a gate, in words, "" when nothing.
+
+        A task's score stands in for the agreement of vectors: those of a model that tells two labels apart may lie in
+        two heaps, within which their order says nothing.
+        """
         told = [self.fault] if self.fault else []
-        kept = self.parity.agreement
+        kept = None if task is not None and task.metric == "task" else self.parity.agreement
         if kept is not None and not kept >= gates.min_agreement:
             told.append(f"agreement {kept:.4f}, at least {gates.min_agreement} is needed")
         if task is not None and not self.retention >= task.min_retention:

@@ -31,31 +31,53 @@ class QuestionAnswerer(Predictor):
 
     what = "question answerer"
 
-    def answer(self, question: str, context: str, *, may_be_none: bool = False, longest: int = _LONGEST) -> Answer:
+    def answer(
+        self, question: str, context: str, *, may_be_none: bool | None = None, longest: int = _LONGEST
+    ) -> Answer:
         """The most probable answer; its text is "" where there is none.
 
-        may_be_none: whether the context may have no answer, for models that were trained so. longest: tokens.
+        may_be_none: whether the context may have no answer; None for what the model learnt (`Head.may_be_none`).
+        longest: tokens.
         Raises: DataError for an empty question or context; EngineError.
         """
-        found = self.answers(question, context, top_k=1, may_be_none=may_be_none, longest=longest)
-        return found[0] if found else Answer(0, 0, "", 0.0)
+        return self.best([(question, context)], may_be_none=may_be_none, longest=longest)[0]
 
     def answers(
-        self, question: str, context: str, *, top_k: int = 5, may_be_none: bool = False, longest: int = _LONGEST
+        self, question: str, context: str, *, top_k: int = 5, may_be_none: bool | None = None, longest: int = _LONGEST
     ) -> list[Answer]:
         """The `top_k` most probable ones, the best first.
 
         Raises: as `answer`; RecipeError for `top_k` or `longest` below 1.
         """
+        return self._found([(question, context)], top_k=top_k, may_be_none=may_be_none, longest=longest)[0]
+
+    def best(
+        self, asked: Sequence[tuple[str, str]], *, may_be_none: bool | None = None, longest: int = _LONGEST
+    ) -> list[Answer]:
+        """The most probable answer to each question in its context."""
+        found = self._found(asked, top_k=1, may_be_none=may_be_none, longest=longest)
+        return [best[0] if best else Answer(0, 0, "", 0.0) for best in found]
+
+    def _found(
+        self, asked: Sequence[tuple[str, str]], *, top_k: int, may_be_none: bool | None, longest: int
+    ) -> list[list[Answer]]:
+        """The best answers to each, the windows of all contexts in one run."""
         check(top_k, None)
         check(longest, None)
-        for name, text in (("question", question), ("context", context)):
-            if not isinstance(text, str) or not text.strip():
-                raise DataError(f"the {name} is {text!r:.80}; a text that is not blank is needed")
-        rows = self.reader.contexts(question, context)
-        logits = [found[0] for found in self.logits(rows)]
-        windows = [Window(row.offsets, one / self.head.temperature) for row, one in zip(rows, logits, strict=True)]
-        return best_answers(context, windows, top_k=top_k, longest=longest, may_be_none=may_be_none)
+        for question, context in asked:
+            for name, text in (("question", question), ("context", context)):
+                if not isinstance(text, str) or not text.strip():
+                    raise DataError(f"the {name} is {text!r:.80}; a text that is not blank is needed")
+        rows = [self.reader.contexts(question, context) for question, context in asked]
+        logits = iter(self.logits([row for some in rows for row in some]))
+        none = self.head.may_be_none if may_be_none is None else may_be_none
+        return [
+            best_answers(
+                context, [Window(row.offsets, next(logits)[0] / self.head.temperature) for row in some],
+                top_k=top_k, longest=longest, may_be_none=none,
+            )
+            for (_, context), some in zip(asked, rows, strict=True)
+        ]  # fmt: skip
 
     @staticmethod
     def item(row: Mapping[str, Any], where: str) -> Any:
@@ -64,7 +86,7 @@ class QuestionAnswerer(Predictor):
 
     def results(self, items: Sequence[Any]) -> list[dict[str, Any]]:
         """See `Predictor.results`."""
-        return [plain(self.answer(question, context)) for question, context in items]
+        return [plain(answer) for answer in self.best(items)]
 
 
 class AnswerTask(Task):
@@ -100,7 +122,7 @@ class AnswerTask(Task):
         """See `Task.head`."""
         if not any(one.target for one in examples):
             raise DataError(f"none of the {len(examples)} questions has an answer")
-        return Head(self.name, self.name, self.level)
+        return Head(self.name, self.name, self.level, may_be_none=not all(one.target for one in examples))
 
     def read_inputs(self, path: str | Path) -> Iterator[Any]:
         """See `Task.read_inputs`."""
@@ -153,8 +175,8 @@ class AnswerTask(Task):
         may_be_none = any(not one.target for one in examples)
         got: list[Any] = []
         wanted: list[Any] = []
-        for number, one in enumerate(examples):
-            answer = model.answer(one.text, one.pair or "", may_be_none=may_be_none)
+        answers = model.best([(one.text, one.pair or "") for one in examples], may_be_none=may_be_none)
+        for number, (one, answer) in enumerate(zip(examples, answers, strict=True)):
             got.append({"id": str(number), "prediction_text": spaced(answer.text)})
             texts = [spaced(text) for _, text in one.target] or [""]
             starts = [start for start, _ in one.target] or [0]

@@ -112,8 +112,8 @@ def label_scores(wanted: Sequence[Any], got: Sequence[Any], labels: Sequence[str
         equal = float(metrics.accuracy_score(wanted, got))
         macro = metrics.f1_score(wanted, got, average="macro", labels=sorted(set(wanted)), zero_division=0)
         return {"accuracy": equal, "f1": float(macro)}
-    known = sorted(set(labels).union(*wanted))  # what the model has no label for it does not find
-    columns = [np.array([[label in one for label in known] for one in side]) for side in (wanted, got)]
+    every = sorted(set(labels).union(*wanted))  # what the model has no label for it does not find
+    columns = [np.array([[label in one for label in every] for one in side]) for side in (wanted, got)]
     micro = float(metrics.f1_score(*columns, average="micro", zero_division=0))
     return {"f1": micro, "accuracy": float(np.mean((columns[0] == columns[1]).all(axis=1)))}
 

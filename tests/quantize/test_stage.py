@@ -183,6 +183,8 @@ def test_every_fault_and_a_low_agreement_are_named() -> None:
     assert told("", 1, 0.9, TaskGate(min_retention=0.95)) == "keeps 0.9000 of the agreement, at least 0.95 is needed"
     assert told("", 1, float("nan"), TaskGate()).startswith("keeps nan of the agreement")
     assert told("", 1, 0.9) == ""
+    assert told("", 0.5, 1.0, TaskGate("task", ("dev.jsonl",))) == ""  # the task's own score stands in for it
+    assert told("", 0.5, 1.0, TaskGate("similarity", ("dev.tsv",))) == "agreement 0.5000, at least 0.98 is needed"
 
 
 def test_the_most_sensitive_layers_are_left_in_float_where_the_recipe_says_so(

@@ -110,6 +110,32 @@ def test_what_was_learnt_runs_without_torch_and_as_it_was_measured(base: Path, t
     assert [[tag["text"] for tag in tags] for tags in found] == [["dog", "city"], [], ["river"]]
 
 
+def test_what_learnt_that_there_is_no_answer_says_so(base: Path, tmp_path: Path, cli: Cli) -> None:
+    def rows(count: int, *, seed: int) -> list[dict[str, Any]]:
+        found = made.answer_rows(count, seed=seed)
+        for row in found[::2]:
+            animal = row["answers"][0]["text"]
+            row |= {"context": row["context"].replace(animal, "man"), "answers": []}
+        return [row for row in found if row["answers"] or not made.ANIMALS & set(made.words_of(row["context"]))]
+
+    data = files(tmp_path / "data", rows)
+    done = cli("finetune", base, "--task", "answer", *data, "--max-length", 24, "-o", tmp_path / "out", *FAST)
+    assert done.code == 0, done.err
+    model = Bundle.open(tmp_path / "out")
+    assert model.manifest.max_length == 24
+    assert model.manifest.heads[0].may_be_none
+    quantize(model, sentences(60), tmp_path / "bundle", Options(samples=40))
+    found = cli("predict", tmp_path / "bundle", tmp_path / "data" / "dev.jsonl", "--precision", "fp32")
+    texts = [json.loads(line)["text"] for line in found.out.splitlines()]
+    wanted = [row["answers"][0]["text"] if row["answers"] else "" for row in rows(80, seed=2)]
+    assert sum(a == b for a, b in zip(texts, wanted, strict=True)) > 0.9 * len(wanted)
+    assert texts.count("") > 0.2 * len(texts)
+    with edgebert.load(tmp_path / "bundle", precision="fp32", task="answer") as reader:
+        blank = next(row for row in rows(80, seed=2) if not row["answers"])
+        assert reader.answer(blank["question"], blank["context"]).text == ""
+        assert reader.answer(blank["question"], blank["context"], may_be_none=False).text != ""
+
+
 def test_several_tasks_share_one_encoder(base: Path, tmp_path: Path, cli: Cli) -> None:
     (tmp_path / "tasks.toml").write_text(
         "".join(
@@ -278,5 +304,9 @@ def test_wrong_options_are_refused(base: Path, tmp_path: Path, cli: Cli) -> None
         (("--task", "translate"), ("task is 'translate'", "classify, regress, pairs, tag, answer")),
         (("--task", "tag"), ("--train is missing", "CoNLL")),
         (("--task", "multi"), ("--tasks FILE.toml",)),
+        (
+            ("--task", "regress", "--max-length", 999, "--train", "a", "--dev", "b"),
+            ("max_length is 999", "it must be within 8 and"),
+        ),
     ):
         assert_refused(cli("finetune", base, *options, "-o", tmp_path / "out"), tmp_path / "out", *words)
