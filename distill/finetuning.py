@@ -55,14 +55,15 @@ class Assignment:
 
 def finetune(
     base: Bundle, assignments: Sequence[Assignment], out: Path, settings: Training = SETTINGS, *,
-    max_length: int | None = None, class_weights: bool = False, work: Path | None = None, progress: Progress | None = None,
+    max_length: int | None = None, class_weights: bool = False, work: Path | None = None,
+    progress: Progress | None = None,
 ) -> Bundle:  # fmt: skip
     """`base` with a new head for each assignment, all of it trained on their examples, as a new bundle in `out`.
 
-    max_length: tokens that the model reads at once, special ones too; by default as many as the base. class_weights: rare
-    labels count as much as frequent ones. work: where checkpoints lie, by default the cache: in a
-    folder named by all that the run depends on, so that the same call goes on after a break. Figures are written beside
-    `out`. The dev files measure, stop early (`settings.patience`) and fit the temperature of probabilities.
+    max_length: tokens that the model reads at once, special ones too; by default as many as the base. class_weights:
+    rare labels count as much as frequent ones. work: where checkpoints lie, by default the cache: in a folder named by
+    all that the run depends on, so that the same call goes on after a break. Figures are written beside `out`. The dev
+    files measure, stop early (`settings.patience`) and fit the temperature of probabilities.
     Raises: DataError for files that cannot be used, RecipeError, BundleError; EdgeBertError when another process trains
     the same.
     """

@@ -53,7 +53,9 @@ def test_half_a_surrogate_pair_stays_an_escape(
         def results(self, items: Any) -> list[dict[str, Any]]:
             return [{"text": item} for item in items]
 
-    made = Echo(answerer, TorchEngine(answerer), tokenizer=load_tokenizer(answerer))
+    heads = (dataclasses.replace(answerer.manifest.heads[0], task="tag"),)
+    tagger = dataclasses.replace(answerer, manifest=dataclasses.replace(answerer.manifest, heads=heads))
+    made = Echo(tagger, TorchEngine(answerer), tokenizer=load_tokenizer(answerer))
     monkeypatch.setattr(loading, "load", lambda *_, **__: made)
     path, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
     path.write_text('{"text": "\\ud83d dog 😀"}\n', encoding="utf-8")
