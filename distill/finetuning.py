@@ -71,7 +71,7 @@ def finetune(
         raise RecipeError(f"training.qat is {settings.qat}; fine-tuning imitates no int8: set it to 0")
     if settings.tensorboard is not None:
         require_tensorboard()
-    base = _reading(base, max_length)
+    base = reading(base, max_length)
     began, state = time.monotonic(), PartialState(cpu=not torch.cuda.is_available())
     if progress is None or not state.is_main_process:
         progress = Progress()
@@ -94,8 +94,8 @@ def finetune(
     return Bundle.open(out)
 
 
-def _reading(base: Bundle, max_length: int | None) -> Bundle:
-    """The base as a model that reads so many tokens."""
+def reading(base: Bundle, max_length: int | None) -> Bundle:
+    """The base as a model that reads so many tokens at once. Raises: RecipeError for more than it has places for."""
     if max_length is None:
         return base
     limit = position_limit(json.loads((base.root / "config.json").read_text(encoding="utf-8")))
