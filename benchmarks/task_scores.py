@@ -31,6 +31,7 @@ from common import data_file, parser, write_json
 
 import edgebert
 from edgebert.bundle import Bundle
+from edgebert.distill.apprenticeship import apprenticeships
 from edgebert.distill.course import reader_of
 from edgebert.distill.encoder import TorchEngine, load_tokenizer
 from edgebert.distill.finetuning import SETTINGS, Assignment, finetune, reading
@@ -38,8 +39,11 @@ from edgebert.distill.heads import AUTO_CLASSES
 from edgebert.distill.lessons import LessonCollator
 from edgebert.distill.named import find_recipe
 from edgebert.distill.recipe import Recipe, override
-from edgebert.distill.task_stage import apprenticeships, distill_task
+from edgebert.distill.task_stage import distill_task
+from edgebert.distill.teacher import fingerprint
+from edgebert.distill.training import best_precision
 from edgebert.evaluate import retrieval_scores
+from edgebert.files import sha256
 from edgebert.progress import Progress, TerminalProgress
 from edgebert.quantize.parity import Gates
 from edgebert.quantize.stage import Options, quantize
@@ -51,6 +55,7 @@ from edgebert.tasks.pairs import PairScorer
 from edgebert.tasks.predictor import Predictor
 from edgebert.tasks.task import Task
 from edgebert.texts import read_rows
+from edgebert.version import VERSION
 
 ROUNDS, TIMED, SINGLES = 5, 256, 64
 RERANKED, NEGATIVES = 100, 3
@@ -225,15 +230,19 @@ class Run:
         return found
 
     def _made(self, name: str, make: Callable[[Path], object]) -> Bundle:
+        given = self.given
         facts = json.dumps([
-            self.given.base, name, self.given.recipe, self.given.start, self.given.epochs, self.given.learning_rate,
-            self.given.batch_size, self.given.max_length,
-            *((self.given.layers, self.given.student_epochs) if name.startswith(("student", "int8")) else ()),
+            VERSION, fingerprint(self.base), [sha256(path) for path in self.files.values()], name, given.epochs,
+            given.learning_rate, given.batch_size, given.max_length,
+            *((given.recipe, given.start, given.layers, given.student_epochs) if "student" in name or "int8" in name
+              else ()),
         ])  # fmt: skip
         out = self.work / f"{name}-{hashlib.sha256(facts.encode()).hexdigest()[:8]}"
         if not out.exists():
             make(out)
-        return Bundle.open(out) if (out / "edgebert.json").exists() else Bundle.from_pretrained(out)
+        if (out / "edgebert.json").exists():
+            return Bundle.open(out)
+        return reading(Bundle.from_pretrained(out), self.base.manifest.max_length)
 
     def _teach(self, out: Path, seed: int) -> None:
         given = self.given
@@ -272,7 +281,7 @@ class Run:
             output_dir=str(out.with_suffix(".run")), num_train_epochs=given.epochs, learning_rate=given.learning_rate,
             per_device_train_batch_size=given.batch_size, use_cpu=not torch.cuda.is_available(), seed=seed,
             save_strategy="no", report_to=[], disable_tqdm=True, remove_unused_columns=False, warmup_steps=0.1,
-            logging_strategy="no",
+            logging_strategy="no", bf16=best_precision("auto") == "bf16",
         )  # fmt: skip
         data: Any = list(range(len(lessons)))
         transformers.Trainer(model=model, args=arguments, train_dataset=data, data_collator=labelled).train()

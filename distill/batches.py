@@ -38,6 +38,10 @@ class EpochSampler(Sampler[int]):
         """Chooses the order of that epoch."""
         raise NotImplementedError
 
+    def __len__(self) -> int:
+        """How many places an epoch has."""
+        raise NotImplementedError
+
 
 class LengthSampler(EpochSampler):
     """Places in random order such that each run of `batch_size` holds texts of like length.

@@ -150,10 +150,11 @@ class Course:
 
     def write(
         self, encoder: SentenceEncoder, heads: Sequence[Head], quality: Sequence[Quality],
-        lineage: dict[str, object], trained: Trained, out: Path,
+        lineage: dict[str, object], trained: Trained, out: Path, *, seconds_before: float = 0.0,
     ) -> None:  # fmt: skip
-        """The bundle `out`, and the figures of its training beside it."""
-        facts = {"final_loss": trained.history.loss, "training_seconds": round(trained.seconds, 1)}
+        """The bundle `out`, and the figures of its training beside it. seconds_before: of an earlier stage."""
+        seconds = round(seconds_before + trained.seconds, 1)
+        facts = {"final_loss": trained.history.loss, "training_seconds": seconds}
         manifest = dataclasses.replace(self.manifest(heads), quality=tuple(quality), lineage=lineage | facts)
         with new_folder(out) as partial:
             manifest = write_model(partial, encoder.cpu(), self.base, manifest)

@@ -30,7 +30,7 @@ from edgebert.distill.students import name_of, without_heads
 from edgebert.distill.task_model import TaskModel
 from edgebert.distill.teacher import fingerprint, reading_of
 from edgebert.distill.tensorboard import require_tensorboard
-from edgebert.errors import RecipeError
+from edgebert.errors import DataError, RecipeError
 from edgebert.files import require_writable, sha256
 from edgebert.manifest import Head
 from edgebert.pretrained import position_limit
@@ -71,6 +71,12 @@ def finetune(
         raise RecipeError(f"training.qat is {settings.qat}; fine-tuning imitates no int8: set it to 0")
     if settings.tensorboard is not None:
         require_tensorboard()
+    for path in (path for one in assignments for path in (*one.train, *one.dev)):
+        if not Path(path).is_file():
+            raise DataError(
+                "standard input (-) cannot be read twice, as examples are: write it to a file first"
+                if path == "-" else f"no such file: {path}"
+            )  # fmt: skip
     base = reading(base, max_length)
     began, state = time.monotonic(), PartialState(cpu=not torch.cuda.is_available())
     if progress is None or not state.is_main_process:
@@ -78,6 +84,8 @@ def finetune(
     if state.is_main_process:
         require_writable(out)
     course, counts = _course(base, assignments)
+    if class_weights and not any(head.labels for head in course.heads):
+        raise RecipeError("--class-weights is for labels, and what is trained here has none: leave it out")
     lineage = _lineage(base, assignments, counts, course, settings, class_weights)
     key = run_name(lineage, reading_of(base), state.num_processes)
     with run_folder(key, work, state) as folder, contextlib.ExitStack() as held:
@@ -182,7 +190,7 @@ def _model(course: Course, settings: Training, class_weights: bool) -> TaskModel
 
 
 def balanced(lessons: Sequence[Lesson], head: Head) -> Tensor | None:
-    """For each label the mean count over its own, at most 100; where several may hold, absent to present.
+    """For each label the mean count over its own, at most 1000; where several may hold, absent to present.
 
     None for numbers and spans. Source: King and Zeng 2001, "Logistic Regression in Rare Events Data".
     """
@@ -190,8 +198,8 @@ def balanced(lessons: Sequence[Lesson], head: Head) -> Tensor | None:
         return None
     if head.multi_label:
         held = np.stack([lesson.target for lesson in lessons]).sum(axis=0)
-        return torch.from_numpy(np.clip((len(lessons) - held) / np.maximum(held, 1), 0.01, 100).astype(np.float32))
+        return torch.from_numpy(np.clip((len(lessons) - held) / np.maximum(held, 1), 0.001, 1000).astype(np.float32))
     targets = np.concatenate([np.atleast_1d(lesson.target) for lesson in lessons])
     counts = np.bincount(targets[targets >= 0], minlength=len(head.labels))
     weights = counts.sum() / (len(head.labels) * np.maximum(counts, 1))
-    return torch.from_numpy(np.minimum(weights, 100).astype(np.float32))
+    return torch.from_numpy(np.minimum(weights, 1000).astype(np.float32))

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from edgebert import manifest
 from edgebert.bundle import Bundle
 from edgebert.distill.quiet import quiet_transformers
+from edgebert.errors import BundleError
 
 AUTO_CLASSES: dict[manifest.Level, str] = {
     "text": "AutoModelForSequenceClassification",
@@ -25,25 +26,24 @@ AUTO_CLASSES: dict[manifest.Level, str] = {
 
 
 class _Given(nn.Module):
-    """Stands in for an encoder: gives the hidden states that it was handed, and what the pooler makes of them."""
+    """Stands in for an encoder: gives the hidden states that it is handed as `inputs_embeds`, and what the pooler makes
+    of them."""
 
     def __init__(self, pooler: nn.Module | None) -> None:
         super().__init__()
         self.pooler = pooler
-        self.hidden: Tensor | None = None
 
-    def forward(self, *_: Any, **__: Any) -> Any:
+    def forward(self, *_: Any, inputs_embeds: Tensor, **__: Any) -> Any:
         from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-        assert self.hidden is not None
-        pooled = None if self.pooler is None else self.pooler(self.hidden)
-        return BaseModelOutputWithPooling(last_hidden_state=self.hidden, pooler_output=pooled)
+        pooled = None if self.pooler is None else self.pooler(inputs_embeds)
+        return BaseModelOutputWithPooling(last_hidden_state=inputs_embeds, pooler_output=pooled)
 
 
 class Head(nn.Module):
     """Hidden states to logits.
 
-    model: a transformers model with a head; its encoder is taken out of it and left in `encoder_of` for the caller.
+    model: a transformers model with a head; its encoder is taken out of it.
     level: "text" gives (batch, labels), "token" (batch, seq_len, labels), "span" (batch, seq_len, 2): start and end.
     """
 
@@ -56,12 +56,7 @@ class Head(nn.Module):
 
     def forward(self, hidden: Tensor, attention_mask: Tensor) -> Tensor:
         """Shape: hidden (batch, seq_len, width), attention_mask (batch, seq_len) -> see the class."""
-        given = getattr(self.model, self.prefix)
-        given.hidden = hidden
-        try:
-            answer = self.model(input_ids=torch.zeros_like(attention_mask), attention_mask=attention_mask)
-        finally:
-            given.hidden = None
+        answer = self.model(inputs_embeds=hidden, attention_mask=attention_mask)
         if self.level == "span":
             return torch.stack([answer.start_logits, answer.end_logits], dim=-1)
         logits: Tensor = answer.logits
@@ -109,7 +104,7 @@ def head_over(base: Bundle, head: manifest.Head) -> Head:
 def load_head(root: Path, head: manifest.Head) -> Head:
     """The head that the manifest names, of the model in the folder `root`.
 
-    Raises: what transformers raises for weights that are missing or do not fit.
+    Raises: BundleError for weights of the head that are missing; what transformers raises for those that do not fit.
     """
     import transformers
     from safetensors.torch import load_file
@@ -119,7 +114,15 @@ def load_head(root: Path, head: manifest.Head) -> Head:
         made.load_state_dict(load_file(root / head.folder / "model.safetensors"))
         return made
     auto = getattr(transformers, AUTO_CLASSES[head.level])
-    whole = auto.from_pretrained(root, dtype=torch.float32, local_files_only=True, trust_remote_code=False)
+    with quiet_transformers():
+        whole, found = auto.from_pretrained(
+            root, dtype=torch.float32, local_files_only=True, trust_remote_code=False, output_loading_info=True
+        )
+    if missing := sorted(name for name in found["missing_keys"] if not name.startswith(f"{whole.base_model_prefix}.")):
+        raise BundleError(
+            f"{root} has no weights of its head ({', '.join(missing)}), though config.json says "
+            f"{type(whole).__name__}: fine-tune it first, `edgebert finetune`"
+        )
     return Head(whole, head.level)
 
 

@@ -16,7 +16,7 @@ from edgebert.tasks.task import IGNORED, Lesson
 
 
 class LessonCollator:
-    """Row numbers, all of one task, to the tensors that `edgebert.distill.finetuning.TaskModel.forward` takes.
+    """Row numbers, all of one task, to the tensors that `edgebert.distill.task_model.TaskModel.forward` takes.
 
     lessons: of every task, one list behind the other. firsts: the row at which each task's begin. their_pad: what
     fills up the rows that a teacher reads; any token will do, as the mask leaves it out.

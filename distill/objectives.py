@@ -96,7 +96,7 @@ def logits_loss(student: Tensor, teacher: Tensor, *, temperature: float, mask: T
 
     Shape: student and teacher (..., classes); mask (...), 1 where a row counts, such as on tokens of a masked-language
     head; None counts all.
-    Source: Hinton et al. 2015, arXiv:1503.02531. No recipe uses it yet: encoders of sentences have no such head.
+    Source: Hinton et al. 2015, arXiv:1503.02531.
     """
     ours, theirs = (functional.log_softmax(logits / temperature, dim=-1) for logits in (student, teacher))
     rows = functional.kl_div(ours, theirs, reduction="none", log_target=True).sum(dim=-1) * temperature**2

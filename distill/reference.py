@@ -16,8 +16,9 @@ from edgebert.bundle import Bundle
 from edgebert.distill.encoder import SentenceEncoder, encode_ids, load_tokenizer
 from edgebert.distill.task_answers import answers_of
 from edgebert.errors import BundleError
-from edgebert.golden import TWO_TEXTS, Kind, segments
+from edgebert.golden import Kind, segments
 from edgebert.manifest import Golden
+from edgebert.tasks import reads_two
 from edgebert.tasks.reading import Row
 from edgebert.tokenizer import Tokenizer
 
@@ -72,7 +73,7 @@ def write_golden(bundle: Bundle, encoder: SentenceEncoder, folder: Path) -> Gold
     logits = {}
     for place, head in enumerate(bundle.manifest.heads):
         name = LOGITS.format(head.name)
-        two = any(other.task in TWO_TEXTS for other in bundle.manifest.heads)
+        two = reads_two(bundle.manifest.heads)
         rows = [Row(row, segments(len(row)) if two else ()) for row in ids]
         answers = answers_of(encoder, place, rows, batch_size=1)
         np.save(folder / name, np.concatenate([np.atleast_2d(a) for a in answers]).astype("<f4"), allow_pickle=False)

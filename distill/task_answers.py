@@ -48,5 +48,5 @@ def agreed(ours: Answers, theirs: Answers, head: Head) -> float:
     axis = 0 if head.level == "span" else -1
     equal = [a.argmax(axis=axis) == b.argmax(axis=axis) for a, b in zip(ours, theirs, strict=True)]
     if head.level == "token":
-        return float(np.mean(np.concatenate(equal)))
+        return float(np.mean(np.concatenate([one[1:-1] for one in equal])))  # without [CLS] and [SEP]
     return float(np.mean([np.all(one) for one in equal]))

@@ -1,7 +1,9 @@
 """The temperature that makes probabilities what they say.
 
 Source: Guo et al. 2017, "On Calibration of Modern Neural Networks", arXiv:1706.04599: of all that was tried there, one
-number that divides the logits, fitted on held-out data, does best; it changes no label.
+number that divides the logits, fitted on held-out data, does best; it changes no label. Platt 1999, "Probabilities for
+SV machines", for targets that are not quite sure, the less so the fewer they are: else examples without a mistake would
+make every probability 1.
 """
 
 from __future__ import annotations
@@ -41,12 +43,15 @@ def fit_temperature(task: Task, head: Head, lessons: Sequence[Lesson], logits: S
             answers = np.stack([np.pad(logits[row], ((0, width - len(logits[row])), (0, 0))) for row in rows])
         batches.append((torch.from_numpy(answers), batch["targets"], batch["attention_mask"], len(rows)))
 
+    unsure = 1 / (len(lessons) + 2)
+
     def loss(logarithm: float) -> float:
         scale = float(np.exp(logarithm))
-        total = sum(
-            count * float(task.loss(answers / scale, targets, mask, head, None))
-            for answers, targets, mask, count in batches
-        )
+        total = 0.0
+        for answers, targets, mask, count in batches:
+            right = float(task.loss(answers / scale, targets, mask, head, None))
+            any_label = float(task.imitation(answers / scale, torch.zeros_like(answers), mask, head, 1.0))
+            total += count * ((1 - unsure) * right + unsure * any_label)
         return total / len(lessons)
 
     return round(float(np.exp(minimize_scalar(loss, bounds=_RANGE, method="bounded").x)), 4)

@@ -177,7 +177,7 @@ class Figures(TrainerCallback):
 
     def on_epoch_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Chooses the epoch's order, which what wraps the sampler on several processes does not do on resuming."""
-        steps = steps_per_epoch(self.run.settings, len(self.run.rows), self.run.processes)
+        steps = steps_per_epoch(self.run.settings, len(self.run.sampler), self.run.processes)
         self.run.sampler.set_epoch(state.global_step // steps)
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:

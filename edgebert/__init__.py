@@ -16,14 +16,32 @@ if TYPE_CHECKING:
     from edgebert.bundle import Bundle
     from edgebert.embedder import Embedder
     from edgebert.loading import load
-    from edgebert.summary import summarize
+    from edgebert.summary import Sentence, summarize
+    from edgebert.tasks.answer import QuestionAnswerer
+    from edgebert.tasks.classify import Classifier
+    from edgebert.tasks.multi import MultiTask
+    from edgebert.tasks.pairs import PairScorer
+    from edgebert.tasks.regress import Regressor
+    from edgebert.tasks.results import Answer, Classification, Ranked, Tag
+    from edgebert.tasks.tag import Tagger
     from edgebert.watching import watch
 
-__all__ = ["Bundle", "EdgeBertError", "Embedder", "__version__", "load", "summarize", "watch"]
+__all__ = [
+    "Answer", "Bundle", "Classification", "Classifier", "EdgeBertError", "Embedder", "MultiTask", "PairScorer",
+    "QuestionAnswerer", "Ranked", "Regressor", "Sentence", "Tag", "Tagger", "__version__", "load", "summarize", "watch",
+]  # fmt: skip
 
 _HOMES = {
     "Bundle": "edgebert.bundle",
     "Embedder": "edgebert.embedder",
+    "Classifier": "edgebert.tasks.classify",
+    "Regressor": "edgebert.tasks.regress",
+    "PairScorer": "edgebert.tasks.pairs",
+    "Tagger": "edgebert.tasks.tag",
+    "QuestionAnswerer": "edgebert.tasks.answer",
+    "MultiTask": "edgebert.tasks.multi",
+    **dict.fromkeys(("Answer", "Classification", "Ranked", "Tag"), "edgebert.tasks.results"),
+    "Sentence": "edgebert.summary",
     "load": "edgebert.loading",
     "summarize": "edgebert.summary",
     "watch": "edgebert.watching",

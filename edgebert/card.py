@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from edgebert.manifest import Artifact, Head, Manifest
+from edgebert.tasks import task_named
 
 _FRONT = """\
 ---
@@ -44,15 +45,6 @@ tags:
 - edgebert
 ---
 """
-_TAGS = {
-    "classify": "text-classification", "regress": "text-classification", "pairs": "text-classification",
-    "tag": "token-classification", "answer": "question-answering", "multi": "text-classification",
-}  # fmt: skip
-_CALLS = {
-    "classify": 'model.classify("some text")', "regress": 'model.predict("some text")',
-    "pairs": 'model.score_pairs([("one text", "another")])', "tag": 'model.tag("some text")',
-    "answer": 'model.answer("a question?", "a context of any length")', "multi": 'model.predict("some text")',
-}  # fmt: skip
 _TASK_USE = """\
 ## Use
 
@@ -66,7 +58,7 @@ model = edgebert.load("THIS_FOLDER", task="{task}")
 ```
 """
 _PIPELINE = """
-With transformers:
+With transformers{temperature}:
 
 ```python
 from transformers import pipeline
@@ -74,6 +66,16 @@ from transformers import pipeline
 pipeline("{tag}", model="THIS_FOLDER")
 ```
 """
+_SPANS = """
+With transformers{temperature}:
+
+```python
+from transformers import AutoModelForQuestionAnswering, AutoTokenizer
+
+model, tokenizer = (kind.from_pretrained("THIS_FOLDER") for kind in (AutoModelForQuestionAnswering, AutoTokenizer))
+```
+"""
+_MULTI_TAG, _MULTI_CALL = "text-classification", 'model.predict("some text")'
 
 
 def model_card(manifest: Manifest, name: str, folder: Path, *, plain: bool = False) -> str:
@@ -81,7 +83,7 @@ def model_card(manifest: Manifest, name: str, folder: Path, *, plain: bool = Fal
 
     folder: where the artifacts' files lie. plain: for a plain Hugging Face folder, which the runtime does not open.
     """
-    front = _TASK_FRONT.format(tag=_TAGS[manifest.task]) if manifest.heads else _FRONT
+    front = _TASK_FRONT.format(tag=_tag_and_call(manifest)[0]) if manifest.heads else _FRONT
     parts = [front, f"# {name}\n", _facts(manifest)]
     if manifest.quality:
         parts.append(_quality(manifest))
@@ -93,8 +95,22 @@ def model_card(manifest: Manifest, name: str, folder: Path, *, plain: bool = Fal
 
 def _task_use(manifest: Manifest, plain: bool) -> str:
     """How a model of a task is opened; transformers opens the folder where one head lies with the encoder."""
-    text = "## Use\n" if plain else _TASK_USE.format(task=manifest.task, call=_CALLS[manifest.task])
-    return text + (_PIPELINE.format(tag=_TAGS[manifest.task]) if manifest.task != "multi" else "")
+    tag, call = _tag_and_call(manifest)
+    text = "" if plain else _TASK_USE.format(task=manifest.task, call=call)
+    if manifest.task == "multi":
+        return text
+    (head,) = manifest.heads
+    told = "" if head.temperature == 1 else f", whose scores are not divided by the temperature {head.temperature:.3g}"
+    use = (_SPANS if head.level == "span" else _PIPELINE).format(tag=tag, temperature=told)
+    return text + use if text else f"## Use\n{use}"
+
+
+def _tag_and_call(manifest: Manifest) -> tuple[str, str]:
+    """What the Hub calls its task, and an example of use."""
+    if manifest.task == "multi":
+        return _MULTI_TAG, _MULTI_CALL
+    task = task_named(manifest.task)
+    return task.pipeline, task.call
 
 
 def _facts(manifest: Manifest) -> str:
@@ -106,7 +122,7 @@ def _facts(manifest: Manifest) -> str:
         what,
         "",
         *(_head(head) for head in manifest.heads),
-        f"- Maximum length: {manifest.max_length} tokens; longer texts are cut.",
+        _length(manifest),
         f"- Pooling: {', '.join(manifest.pooling)}; vectors are{'' if manifest.normalize else ' not'} normalised.",
     ]
     facts += [f'- Prompt "{key}": `{text}`' for key, text in sorted(manifest.prompts.items())]
@@ -122,6 +138,12 @@ def _facts(manifest: Manifest) -> str:
         facts.append(f"- Its vocabulary was trimmed to {kept['tokens']} of {kept['tokens_before']} tokens.")
     facts += [f"- Assumed, because the source did not say: {text}." for text in lineage.get("assumed", ())]
     return "\n".join(facts) + "\n"
+
+
+def _length(manifest: Manifest) -> str:
+    whole = manifest.heads and all(head.level != "text" for head in manifest.heads)
+    longer = "read in windows" if whole else "cut"
+    return f"- Maximum length: {manifest.max_length} tokens; longer texts are {longer}."
 
 
 def _head(head: Head) -> str:

@@ -95,14 +95,7 @@ def open_foreign(bundle: Bundle, variant: Variant, threads: int | None) -> Engin
     bundle.require_unchanged(variant.artifact)  # from now on
     engine: Any = variant.open(bundle, threads=threads)
     try:
-        # Two rows of unlike length: a graph made for one text, or for one length, fails here.
-        mask = np.array([[1, 1, 1, 1, 1], [1, 1, 0, 0, 0]], np.int64)
-        vectors = engine.embed(np.where(mask == 1, 1, bundle.manifest.pad_token_id), mask)
-        if vectors.shape != (2, bundle.manifest.dimension) or not np.isfinite(vectors).all():
-            raise EngineError(
-                f"{bundle.path(variant.artifact)} gives vectors of shape {vectors.shape}, finite or not; "
-                f"finite ones of (2, {bundle.manifest.dimension}) are needed"
-            )
+        _try_out(engine, bundle, bundle.path(variant.artifact))
     except BaseException:
         engine.close()
         raise
@@ -110,9 +103,29 @@ def open_foreign(bundle: Bundle, variant: Variant, threads: int | None) -> Engin
     logger.info("%s: %s runs as %s; %s", bundle.source, variant.name, variant.precision, unproven)
     for assumed in bundle.manifest.lineage["assumed"]:
         # A wrong pooling changes every vector.
-        level = logging.WARNING if engine.pools and assumed.startswith("pooling") else logging.INFO
+        level = logging.WARNING if getattr(engine, "pools", False) and assumed.startswith("pooling") else logging.INFO
         logger.log(level, "%s: assumed, as its files do not say: %s", bundle.source, assumed)
     return engine  # type: ignore[no-any-return]
+
+
+def _try_out(engine: Any, bundle: Bundle, path: Path) -> None:
+    """Two rows of unlike length: a graph made for one text, or for one length, fails here. Raises: EngineError."""
+    mask, manifest = np.array([[1, 1, 1, 1, 1], [1, 1, 0, 0, 0]], np.int64), bundle.manifest
+    ids = np.where(mask == 1, 1, manifest.pad_token_id)
+    if manifest.heads:
+        for head, logits in zip(manifest.heads, engine.answer(ids, mask), strict=True):
+            wide = 2 if head.level == "span" else max(1, len(head.labels))
+            wanted: tuple[int, ...] = (2, wide) if head.level == "text" else (2, mask.shape[1], wide)
+            if logits.shape != wanted or not np.isfinite(logits).all():
+                told = f"gives logits of shape {logits.shape}, finite or not; finite ones of {wanted} are needed"
+                raise EngineError(f"{path} {told}")
+        return
+    vectors = engine.embed(ids, mask)
+    if vectors.shape != (2, manifest.dimension) or not np.isfinite(vectors).all():
+        raise EngineError(
+            f"{path} gives vectors of shape {vectors.shape}, finite or not; finite ones of (2, {manifest.dimension}) "
+            "are needed"
+        )
 
 
 def _needed(

@@ -48,6 +48,7 @@ class Options(TypedDict, total=False):
     tune: bool
     artifact: str | None
     revision: str | None
+    head: str | None
 
 
 @overload
@@ -79,12 +80,14 @@ def load(
     artifact: str | None = None,
     revision: str | None = None,
     task: str | None = None,
+    head: str | None = None,
 ) -> Any:
     """The model `name_or_path` (a bundle, a package or a Hub id), ready to use.
 
     The object is that of the model's task: `Embedder`, `Classifier`, `Regressor`, `PairScorer`, `Tagger`,
     `QuestionAnswerer` or `MultiTask`.
     task: another one that one of its heads can do, "pairs" of a classifier of pairs, or "embedding" of any model.
+    head: the only one of several that is meant, by its name.
 
     engine: "auto", "onnxruntime" or "openvino"; precision: "auto", "int8", "fp32", or "bf16" or "fp16", an fp32 file
     computed so where OpenVINO offers it on this processor. What is left to "auto" is int8 before fp32, then the
@@ -112,7 +115,7 @@ def load(
     bundle = _found(name_or_path, engine=engine, precision=precision, artifact=artifact, revision=revision)
     return load_bundle(
         bundle, engine=engine, precision=precision, device=device, fallback=fallback, threads=threads,
-        memory_mb=memory_mb, tune=tune, artifact=artifact, task=task,
+        memory_mb=memory_mb, tune=tune, artifact=artifact, task=task, head=head,
     )  # fmt: skip
 
 
@@ -131,10 +134,10 @@ class _Resources:
 def load_bundle(
     bundle: Bundle, *, engine: str = "auto", precision: str = "auto", device: str = "auto",
     fallback: bool | None = None, threads: int | None = None, memory_mb: float | None = None, tune: bool = True,
-    artifact: str | None = None, task: str | None = None,
+    artifact: str | None = None, task: str | None = None, head: str | None = None,
 ) -> Any:  # fmt: skip
     """See `load`: the same for a bundle that was found already, with options that were checked."""
-    kind, bundle = opened_as(bundle, task)
+    kind, bundle = opened_as(bundle, task, head)
     given = _Resources(kind, checked_threads(threads), memory_mb, tune, _resident(memory_mb))
     fitting: list[Variant] = []
     if device in ("auto", "cpu") or fallback:
@@ -219,6 +222,8 @@ def _opened(
         from edgebert.memory import plan_within
 
         tokenizer.read().within_budget()  # now, as it takes memory too
+        if bundle.manifest.heads:
+            _ = tokenizer.read().whole
         plan = plan_within(given.memory_mb, bundle, opened, given.threads, given.before)
     elif alone:
         plan = one_layout(given.threads)

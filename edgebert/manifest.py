@@ -27,7 +27,6 @@ _LARGEST = 2**31  # of lengths and token ids
 
 EngineName = Literal["onnxruntime", "openvino"]
 Precision = Literal["fp32", "int8", "fp16", "int4", "unknown"]  # the last three only of files that others exported
-TaskName = Literal["classify", "regress", "pairs", "tag", "answer"]
 Level = Literal["text", "token", "span"]
 PoolingMode = Literal["cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken"]
 
@@ -119,7 +118,7 @@ class Head:
     """
 
     name: str
-    task: TaskName
+    task: str
     level: Level
     labels: tuple[str, ...] = ()
     multi_label: bool = False
@@ -138,7 +137,8 @@ class Manifest:
     """Everything the runtime must know about a model.
 
     `architecture`: the `model_type` of config.json. `pooling`: one or several modes, concatenated in this order.
-    `heads`: what it answers beside the vector; `task` is that of the only one, or "multi".
+    `heads`: what it answers beside the vector; `task` is that of the only one, "multi" of several, "embedding" of none.
+    Which tasks there are says `edgebert.tasks.KINDS`.
     `dense`: folders of Dense modules between pooling and normalisation. `dimension`: width of the vectors.
     `max_length`: tokens, special ones included. `prompts`: name -> text put before the input. `files`: every file of
     the bundle except the manifest. `lineage`: teacher, recipe, seed, versions, and under "assumed" what had to be
@@ -146,7 +146,7 @@ class Manifest:
     """
 
     schema: int
-    task: Literal["embedding", "multi", "classify", "regress", "pairs", "tag", "answer"]
+    task: str
     architecture: str
     pooling: tuple[PoolingMode, ...]
     normalize: bool
@@ -195,6 +195,9 @@ def read_manifest(folder: Path) -> Manifest:
     for key, least in (("max_length", 3), ("pad_token_id", 0), ("dimension", 1)):
         if not least <= (value := getattr(manifest, key)) < _LARGEST:
             raise BundleError(f"{path}: {key} is {value}; it must be within {least} to {_LARGEST - 1}")
+    for head in manifest.heads:
+        if not head.temperature > 0:
+            raise BundleError(f"{path}: the temperature of {head.name!r} is {head.temperature}; it must be above 0")
     return manifest
 
 

@@ -140,13 +140,13 @@ class Model:
 
         def __getattr__(self, name: str) -> Any:
             """Says whose method it is that this task has not."""
-            from edgebert.tasks import METHODS
+            from edgebert.tasks import whose
 
-            if name in METHODS and "bundle" in vars(self):
+            if not name.startswith("_") and "bundle" in vars(self) and (tasks := whose(name)):
                 task = self.bundle.manifest.task
                 raise NoSuchMethodError(
                     f"{self.bundle.source} is made for the task {task!r} and was loaded as a {type(self).__name__}, "
-                    f"which has no {name}: that is a method of models of the task {METHODS[name]}"
+                    f"which has no {name}: that is a method of models of the task {tasks}"
                 )
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 

@@ -23,11 +23,13 @@ def open_model(
     threads: int | None = None,
     revision: str | None = None,
     artifact: str | None = None,
+    task: str | None = "embedding",
 ) -> Embedder:
     """`edgebert.load`, and models without engine files too: a Hugging Face folder, a student, engine="torch".
 
     A model without manifest that has both weights and engine files is run by torch where that is installed, and by its
-    engine files where it is not, or an engine, int8 or an artifact is asked for.
+    engine files where it is not, or an engine, int8 or an artifact is asked for. task: None for the model's own, whose
+    object it is then.
     Raises: as `load`; MissingExtraError when torch is needed and not installed.
     """
     check_options(("auto", *ENGINES, TORCH), engine, precision, threads)
@@ -40,7 +42,7 @@ def open_model(
         bundle = open_runnable(name_or_path, wish, revision=revision, weights_first=weights_first)
     if bundle.manifest.artifacts and engine != TORCH:
         opened: Embedder = load_bundle(
-            bundle, engine=engine, precision=precision, threads=threads, artifact=artifact, task="embedding"
+            bundle, engine=engine, precision=precision, threads=threads, artifact=artifact, task=task
         )
         return opened
     if asked:

@@ -52,7 +52,10 @@ def read_pretrained(folder: Path) -> Manifest:
     assumed: list[str] = []
     modules = _modules(folder, config, assumed)
     prompts = _read_object(folder / "config_sentence_transformers.json")
-    heads = _heads(config, folder)
+    # A sentence-transformers model pools its encoder's states, whatever class was trained last.
+    steps = _read_json(folder / "modules.json") or ()
+    pooled = any(str(step.get("type", "")).endswith("Pooling") for step in steps if isinstance(step, dict))
+    heads = () if pooled else _heads(config, folder)
     return Manifest(
         schema=SCHEMA_VERSION,
         task=heads[0].task if heads else "embedding",

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -28,8 +29,11 @@ _ROUNDS = 100
 _NEW = 0.7  # how much a sentence's own weight counts beside not repeating a chosen one
 _MOST = 2000  # sentences: the similarities of all pairs are held
 # Behind it a sentence ends: a mark before a blank, a Chinese mark with its closing quotes, a blank line.
-_END = re.compile(r"(?<=[.!?])[\"')\]»”’]*(?=\s)|[。！？；…]+[”’」』）]*|\n\s*\n")
+_END = re.compile(r"(?<=[.!?؟۔।])[\"')\]»”’]*(?=\s)|[。！？；…]+[”’」』）]*|\n\s*\n")
 _ABBREVIATION = re.compile(r"\b(?:Mr|Mrs|Ms|Dr|Prof|St|vs|etc|e\.g|i\.e|Fig|No|Jan|Feb|Aug|Sept|Oct|Nov|Dec|[A-Z])\.$")
+
+
+_SHORT = 12  # characters: longer than any of these
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,7 @@ class Sentence:
     score: float
 
 
-def summarize(text: str, *, sentences: int = 3, model: str | Embedder = DEFAULT_MODEL) -> list[Sentence]:
+def summarize(text: str, *, sentences: int = 3, model: str | Path | Embedder = DEFAULT_MODEL) -> list[Sentence]:
     """The `sentences` most telling sentences of `text`, in the order of the text; all where it has no more.
 
     model: one that gives vectors, or its name.
@@ -56,10 +60,10 @@ def summarize(text: str, *, sentences: int = 3, model: str | Embedder = DEFAULT_
     found = list(_split(text))
     if len(found) > _MOST:
         raise DataError(f"the text has {len(found)} sentences; at most {_MOST} can be compared: summarize its parts")
-    if isinstance(model, str):
+    if isinstance(model, str | Path):
         from edgebert.models import open_model
 
-        with open_model(model) as opened:
+        with open_model(str(model)) as opened:
             vectors = opened.encode([text[start:end] for start, end in found])
     else:
         vectors = model.encode([text[start:end] for start, end in found])
@@ -73,7 +77,10 @@ def _split(text: str) -> Iterator[tuple[int, int]]:
     """Where the sentences stand, blanks around them left out."""
     start = 0
     for match in _END.finditer(text):
-        if _ABBREVIATION.search(text[start : match.start()]) and match.group().strip() == "":
+        if (
+            _ABBREVIATION.search(text, max(start, match.start() - _SHORT), match.start())
+            and match.group().strip() == ""
+        ):
             continue
         yield from _trimmed(text, start, match.end())
         start = match.end()

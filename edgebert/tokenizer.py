@@ -66,6 +66,17 @@ class Tokenizer:
         """The id of what stands for text outside the vocabulary, None where the tokenizer has no such token."""
         return next((i for t in _UNKNOWN if (i := self.backend.token_to_id(t)) is not None), None)
 
+    @once
+    def whole(self) -> tokenizers.Tokenizer:
+        """The same tokenizer, which cuts no text: for who reads long ones in windows."""
+        made = tokenizers.Tokenizer.from_str(self.backend.to_str())
+        made.no_truncation()
+        return made
+
+    def cut(self, text: str) -> str:
+        """The beginning of a long text that all of `max_length` tokens come from, as a rule."""
+        return self._cut(text, self._enough)
+
     def within_budget(self) -> None:
         """Bounds what one text may take: `memory.plan_within` reserves that of a block of texts."""
         self.most_characters = _TIMES * self._enough

@@ -225,8 +225,9 @@ class Watched(Encoding):
         except Exception as problem:  # whatever it is: what serves goes on, and so does the looking
             expected, name = isinstance(problem, _FAULTS), type(problem).__name__
             reason = (str(problem) or name) if expected else f"{name}: {problem}"
-            self.problem = f"{reason}; what was loaded before keeps serving"
-            logger.warning("%s is not taken up: %s", self.path, self.problem, exc_info=not expected)
+            told = f"{reason}; what was loaded before keeps serving"
+            logger.warning("%s is not taken up: %s", self.path, told, exc_info=not expected)
+            self.problem = told
             return False
         if not self._swap(_Serving(encoder)):
             encoder.close()  # it was closed meanwhile

@@ -77,9 +77,10 @@ def shown(labels: list[Classification]) -> str:
 
 def make(base: str, work: Path, layers: int, epochs: float, learning_rate: float) -> None:
     """The teacher, its student, and the student's int8 files, each in a folder of `work`."""
+    from edgebert.distill.apprenticeship import apprenticeships
     from edgebert.distill.finetuning import Assignment, finetune
     from edgebert.distill.recipe import Recipe, Student, TaskStage, Training
-    from edgebert.distill.task_stage import apprenticeships, distill_task
+    from edgebert.distill.task_stage import distill_task
     from edgebert.progress import TerminalProgress
     from edgebert.quantize.recipe import find_recipe
     from edgebert.quantize.stage import Options, quantize

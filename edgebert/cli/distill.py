@@ -12,7 +12,7 @@ from edgebert.errors import MissingExtraError, RecipeError
 
 if TYPE_CHECKING:
     from edgebert.bundle import Bundle
-    from edgebert.distill.task_stage import Apprenticeship
+    from edgebert.distill.apprenticeship import Apprenticeship
 
 
 def _numbers(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[int, ...] | None:
@@ -198,7 +198,7 @@ def command(
             if pairs:
                 raise RecipeError("--pairs is for the contrastive objective of vectors, not for a task: leave it out")
             student = distill_task(
-                chosen, out, recipe, general=general, column=column, work=work, progress=progress
+                chosen, out, recipe, first=bundle, general=general, column=column, work=work, progress=progress
             )  # fmt: skip
     _show(student, as_json)
 
@@ -208,7 +208,7 @@ def _chosen(
 ) -> tuple[Apprenticeship, ...]:
     """Whose heads the student learns from; none where it learns vectors."""
     from edgebert.bundle import Bundle
-    from edgebert.distill.task_stage import apprenticeships
+    from edgebert.distill.apprenticeship import apprenticeships
     from edgebert.schema import parse, read_toml
 
     if path is None:

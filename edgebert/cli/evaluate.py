@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from typing import Any
 
 import click
 
@@ -57,17 +58,18 @@ def command(
     from edgebert.table import show
     from edgebert.tasks.scoring import labelled_scores
 
-    with open_model(
-        model, engine=engine, precision=precision, threads=threads, revision=revision, artifact=artifact
-    ) as encoder:
+    options: dict[str, Any] = {"engine": engine, "precision": precision, "threads": threads, "revision": revision,
+                               "artifact": artifact}  # fmt: skip
+    with open_model(model, **options) as encoder:
         scores = [score for path in similarity for score in similarity_scores(encoder, path, similarity_columns)]
         for train, test in classification:
             scores += classification_scores(encoder, train, test, classification_columns)
         for folder in retrieval:
             scores += retrieval_scores(encoder, folder, split)
-        if labelled:
-            scores += labelled_scores(encoder, labelled, task)
         used = encoder.runs
+    if labelled:
+        with open_model(model, **options, task=None) as opened:
+            scores += labelled_scores(opened, labelled, task)
     if as_json:
         click.echo(json.dumps({"model": model, "engine": used, "scores": plain(scores)}, indent=2))
         return

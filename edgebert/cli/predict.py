@@ -19,16 +19,21 @@ _CHUNK = 1024  # rows read, answered and written at a time
 @click.argument("files", nargs=-1, required=True, metavar="FILES|-...")
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="A new JSONL file; by default the screen.")
 @click.option("--task", help="Another task than the model's own that its head can do, such as pairs.")
+@click.option("--head", help="The one of several heads that is meant, by its name.")
 @click.option("--revision", help="The model's revision on the Hub.")
 @click.option("--engine", type=click.Choice(["auto", "onnxruntime", "openvino"]), default="auto", show_default=True)
 @click.option("--precision", type=click.Choice(["auto", "int8", "fp32", "bf16", "fp16"]), default="auto",
               show_default=True)  # fmt: skip
 @click.option("--artifact", help="The engine file or the manifest's artifact to run, by its name.")
 @click.option("--threads", type=int, help="Processor threads; by default all that may be used.")
+@click.option("--device", type=click.Choice(["auto", "cpu", "npu", "gpu"]), default="auto", show_default=True)
+@click.option("--fallback/--no-fallback", default=None, help="Whether the CPU may stand in for a device that does not "
+              "work; by default yes for auto, no for one that is named.")  # fmt: skip
 @click.option("--progress", is_flag=True, help="Show how far it is.")
 def command(
-    model: str, files: tuple[str, ...], out: Path | None, task: str | None, revision: str | None, engine: str,
-    precision: str, artifact: str | None, threads: int | None, progress: bool,
+    model: str, files: tuple[str, ...], out: Path | None, task: str | None, head: str | None, revision: str | None,
+    engine: str, precision: str, artifact: str | None, threads: int | None, device: str, fallback: bool | None,
+    progress: bool,
 ) -> None:  # fmt: skip
     """Say what MODEL, a bundle or package of a task, finds in every row of FILES, one JSON object a row.
 
@@ -45,17 +50,18 @@ def command(
 
     if out is not None:
         refuse_existing(out)
-    options: dict[str, Any] = {"revision": revision, "artifact": artifact, "threads": threads, "task": task}
+    options: dict[str, Any] = {"revision": revision, "artifact": artifact, "threads": threads, "task": task,
+                               "head": head, "device": device, "fallback": fallback}  # fmt: skip
     with load(model, engine=engine, precision=precision, **options) as loaded, contextlib.ExitStack() as opened:
         if not isinstance(loaded, Predictor):
-            raise RecipeError(f"{model} gives vectors and has no task: use edgebert embed")
+            raise RecipeError(f"{model} was loaded for its vectors: use edgebert embed")
         bar = opened.enter_context(TerminalProgress() if progress else contextlib.nullcontext(Progress()))
         sink = None
         if out is not None:
             partial = opened.enter_context(new_file(out))
-            sink = opened.enter_context(partial.open("w", encoding="utf-8"))
+            sink = opened.enter_context(partial.open("w", encoding="utf-8", newline="\n"))
         bar.start("predict", 0)
-        asks = task_named(task or loaded.head.task) if len(loaded.heads) == 1 else None
+        asks = task_named(task or loaded.head.task) if len(loaded.heads) == 1 else None  # a file of several is of texts
         read = loaded.items if asks is None else asks.read_inputs
         for chunk in _chunks(item for path in files for item in read(path)):
             for result in loaded.results(chunk):
@@ -63,6 +69,9 @@ def command(
                 line = json.dumps(result, ensure_ascii=False).encode("utf-8", "backslashreplace").decode("utf-8")
                 click.echo(line) if sink is None else sink.write(f"{line}\n")
             bar.advance(len(chunk))
+        if loaded.truncated:
+            told = f"{loaded.truncated} texts were longer than {loaded.max_length} tokens and were cut"
+            click.echo(f"edgebert: {told}", err=True)
 
 
 def _chunks(items: Iterator[Any]) -> Iterator[list[Any]]:

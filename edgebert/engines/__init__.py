@@ -96,8 +96,8 @@ def open_engine(
 
 
 def _headed(bundle: Bundle, artifact: Artifact, engine: Any) -> Engine:
-    """The engine itself where its graph gives sentence vectors, else with a head that makes them."""
-    if artifact.output == engine.output == OUTPUT:
+    """The engine itself where its graph gives sentence vectors or none at all, else with a head that makes them."""
+    if artifact.output == engine.output == OUTPUT or not engine.output:
         return engine  # type: ignore[no-any-return]
     from edgebert.pooling import Headed  # not above: our own graphs need nothing of it
 

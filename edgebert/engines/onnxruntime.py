@@ -11,7 +11,7 @@ from edgebert.bundle import Bundle
 from edgebert.compiled import Compiled
 from edgebert.devices import Place
 from edgebert.engines.base import Hint, Ids, Vectors, engine_errors, precision_of
-from edgebert.engines.graph import settle
+from edgebert.engines.graph import require_vectors, settle
 from edgebert.engines.quiet import quiet_import
 from edgebert.errors import EngineError
 from edgebert.manifest import Artifact
@@ -24,7 +24,7 @@ class OnnxRuntimeEngine:
     own. place: a device other than the CPU; width: fix the shape to (1, width). beside: see `open_engine`. Any number
     of calls run side by side in one session, so `streams` asks for nothing of its own.
 
-    Only `output` is asked for, so nothing else is copied. The memory arena and the memory patterns are off:
+    Only what a call wants is asked for, so nothing else is copied. The memory arena and the memory patterns are off:
     with texts of every length both would grow for as long as it runs.
     """
 
@@ -43,7 +43,7 @@ class OnnxRuntimeEngine:
         # The library's exceptions have no common base of their own.
         self._faults = tuple(v for v in vars(state).values() if isinstance(v, type) and issubclass(v, Exception))
         self.precision = precision_of(artifact, hint)
-        path = bundle.path(artifact.files[0])
+        self._path = path = bundle.path(artifact.files[0])
         options = _options(ort, threads)
         self._session: Any = None
         if kept is not None:
@@ -60,12 +60,13 @@ class OnnxRuntimeEngine:
 
     def embed(self, input_ids: Ids, attention_mask: Ids) -> Vectors:
         """See `Engine.embed`."""
+        require_vectors(self.output, self._path)
         vectors: Vectors = self._run((self.output,), input_ids, attention_mask, None)[0]
         return vectors
 
     def answer(self, input_ids: Ids, attention_mask: Ids, token_types: Ids | None = None) -> tuple[Vectors, ...]:
         """See `Engine.answer`."""
-        return tuple(self._run(self._signature.outputs, input_ids, attention_mask, token_types))
+        return self._signature.gathered(self._run(self._signature.outputs, input_ids, attention_mask, token_types))
 
     def _run(self, outputs: tuple[str, ...], input_ids: Ids, attention_mask: Ids, token_types: Ids | None) -> Any:
         session = self._session  # another thread may close meanwhile

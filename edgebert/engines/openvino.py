@@ -13,7 +13,7 @@ from edgebert.bundle import Bundle
 from edgebert.compiled import Compiled
 from edgebert.devices import Place
 from edgebert.engines.base import Hint, Ids, Vectors, engine_errors, precision_of
-from edgebert.engines.graph import Signature, settle
+from edgebert.engines.graph import Signature, require_vectors, settle
 from edgebert.engines.openvino_devices import device_config, require_device
 from edgebert.engines.quiet import quiet_import
 from edgebert.errors import EngineError
@@ -52,8 +52,8 @@ class OpenVinoEngine:
     The hint is always given: on processors with AMX the default (bf16) gave wrong vectors from int8 models at some
     lengths, so any but f32 is for pairs that were proven (`edgebert.variants`).
 
-    Only `output` is computed; the other outputs are taken out before compiling. Each calling thread keeps an inference
-    request of its own, because making one costs as much as a short text.
+    Only what is wanted is computed; the other outputs are taken out before compiling. Each calling thread keeps an
+    inference request of its own, because making one costs as much as a short text.
 
     place: a device other than the CPU; width: reshape the graph to (1, width) before compiling. beside: see
     `open_engine`.
@@ -128,11 +128,12 @@ class OpenVinoEngine:
 
     def embed(self, input_ids: Ids, attention_mask: Ids) -> Vectors:
         """See `Engine.embed`."""
+        require_vectors(self.output, self._path)
         return self._run((self.output,), input_ids, attention_mask, None)[0]
 
     def answer(self, input_ids: Ids, attention_mask: Ids, token_types: Ids | None = None) -> tuple[Vectors, ...]:
         """See `Engine.answer`."""
-        return self._run(self._signature.outputs, input_ids, attention_mask, token_types)
+        return self._signature.gathered(self._run(self._signature.outputs, input_ids, attention_mask, token_types))
 
     def _run(
         self, outputs: tuple[str, ...], input_ids: Ids, attention_mask: Ids, token_types: Ids | None

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from importlib import import_module
 from typing import TYPE_CHECKING
 
 from edgebert.bundle import Bundle
-from edgebert.errors import RecipeError
+from edgebert.errors import BundleError, RecipeError
 from edgebert.model import Model
 
 if TYPE_CHECKING:
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from edgebert.tasks.task import Task
 
 # What a task is called, and where its runtime object is; beside it in the module lies its `TASK`, if it has a head.
+# A new task is named here, and all the rest of it stands in its module.
 KINDS: Mapping[str, tuple[str, str]] = {
     "embedding": ("edgebert.embedder", "Embedder"),
     "classify": ("edgebert.tasks.classify", "Classifier"),
@@ -25,21 +26,26 @@ KINDS: Mapping[str, tuple[str, str]] = {
     "answer": ("edgebert.tasks.answer", "QuestionAnswerer"),
     "multi": ("edgebert.tasks.multi", "MultiTask"),
 }
-# Whose methods these are, for who calls them of a model of another task.
-METHODS: Mapping[str, str] = {
-    "encode": "embedding", "encode_query": "embedding", "encode_document": "embedding", "encode_stream": "embedding",
-    "classify": "classify", "classify_all": "classify", "predict": "regress or multi", "score_pairs": "pairs",
-    "classify_pairs": "pairs", "rank": "pairs", "tag": "tag", "answer": "answer", "answers": "answer",
-}  # fmt: skip
-NAMES = tuple(name for name in KINDS if name not in ("embedding", "multi"))  # those of one head
 
 
 def task_named(name: str) -> Task:
     """The task of that name. Raises: RecipeError."""
-    if name not in NAMES:
-        raise RecipeError(f"task is {name!r}; it must be one of {', '.join(NAMES)}")
+    if name not in KINDS or name in ("embedding", "multi"):
+        known = ", ".join(other for other in KINDS if other not in ("embedding", "multi"))
+        raise RecipeError(f"task is {name!r}; it must be one of {known}")
     found: Task = import_module(KINDS[name][0]).TASK
     return found
+
+
+def whose(method: str) -> str:
+    """The tasks whose models have that method, in words; "" where none has."""
+    kinds = {name: getattr(import_module(module), kind) for name, (module, kind) in KINDS.items()}
+    return " or ".join(name for name, kind in kinds.items() if callable(getattr(kind, method, None)))
+
+
+def reads_two(heads: Iterable[Head]) -> bool:
+    """Whether one of them is asked about two texts."""
+    return any(task_named(head.task).two_texts for head in heads)
 
 
 def does(head: Head, task: str) -> bool:
@@ -57,32 +63,46 @@ def as_task(bundle: Bundle, task: str | None) -> Bundle:
     heads = bundle.manifest.heads
     if task is None or task == bundle.manifest.task:
         return bundle
-    level = task_named(task).level
-    if len(heads) != 1 or heads[0].level != level:
+    made = task_named(task)
+    if len(heads) != 1 or not does(heads[0], task):
         raise RecipeError(f"{bundle.source} is made for the task {bundle.manifest.task!r} and cannot do {task!r}")
     name = task if heads[0].name == heads[0].task else heads[0].name
-    head = replace(heads[0], task=task_named(task).name, name=name)
-    return replace(bundle, manifest=replace(bundle.manifest, task=head.task, heads=(head,)))
+    return _with(bundle, made.name, (replace(heads[0], task=made.name, name=name),))
 
 
-def opened_as(bundle: Bundle, task: str | None) -> tuple[type[Model], Bundle]:
+def opened_as(bundle: Bundle, task: str | None, head: str | None = None) -> tuple[type[Model], Bundle]:
     """The class of the runtime object for `task`, by default the bundle's own, and the bundle with the heads it asks.
 
-    Raises: RecipeError for a task that is unknown, that the bundle's heads do not do, or that several of them do.
+    head: the name of the one that is meant, where several do the task.
+    Raises: RecipeError for a task or head that is unknown, a task that the bundle's heads do not do, or that several
+    of them do.
     """
-    own = bundle.manifest.task
+    own, heads = bundle.manifest.task, bundle.manifest.heads
     if task is not None and task not in KINDS:
         raise RecipeError(f"task is {task!r}; it must be one of {', '.join(KINDS)}")
-    wanted = task or own
-    module, name = KINDS[wanted]
-    heads = bundle.manifest.heads
-    if wanted in NAMES:
-        heads = tuple(head for head in heads if does(head, wanted) and (len(heads) == 1 or head.task == wanted))
-        if len(heads) != 1:
-            told = f"and {' and '.join(repr(head.name) for head in heads)} do {wanted!r}: load it as 'multi'"
-            told = told if heads else f"and cannot do {wanted!r}"
-            raise RecipeError(f"{bundle.source} is made for the task {own!r} {told}")
-    if task == "multi" and own != "multi":
+    if head is not None:
+        heads = tuple(one for one in heads if one.name == head)
+        if not heads:
+            known = ", ".join(repr(one.name) for one in bundle.manifest.heads) or "none"
+            raise RecipeError(f"head is {head!r}; {bundle.source} has {known}")
+    if own not in KINDS:
+        raise BundleError(f"{bundle.source} is made for the task {own!r}; this edgebert knows {', '.join(KINDS)}")
+    wanted = task or (own if head is None else heads[0].task)
+    if wanted == "multi" and own != "multi":
         raise RecipeError(f"{bundle.source} is made for the task {own!r} alone, not for several")
-    found: type[Model] = getattr(import_module(module), name)
-    return found, replace(bundle, manifest=replace(bundle.manifest, heads=heads))
+    if wanted == "embedding":
+        heads = ()
+    elif wanted != "multi":
+        found = tuple(one for one in heads if does(one, wanted) and (len(heads) == 1 or one.task == wanted))
+        if len(found) != 1:
+            names = " and ".join(repr(one.name) for one in found)
+            told = f"and cannot do {wanted!r}" if not found else f"and {names} do {wanted!r}: say which by head="
+            raise RecipeError(f"{bundle.source} is made for the task {own!r} {told}")
+        heads = found
+    module, name = KINDS[wanted]
+    kind: type[Model] = getattr(import_module(module), name)
+    return kind, bundle if heads == bundle.manifest.heads else _with(bundle, wanted, heads)
+
+
+def _with(bundle: Bundle, task: str, heads: tuple[Head, ...]) -> Bundle:
+    return replace(bundle, manifest=replace(bundle.manifest, task=task, heads=heads))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,12 +13,13 @@ from edgebert.errors import DataError, MissingExtraError
 from edgebert.manifest import Head
 from edgebert.schema import plain
 from edgebert.tasks.columns import CONTEXT, QUESTION, column
-from edgebert.tasks.labels import check
-from edgebert.tasks.predictor import Predictor
+from edgebert.tasks.labels import at_least_one
+from edgebert.tasks.predictor import Predictor, as_pairs
 from edgebert.tasks.reading import Row, TaskReader
 from edgebert.tasks.results import Answer
 from edgebert.tasks.spans import Window, best_answers
 from edgebert.tasks.task import Example, Lesson, Task
+from edgebert.texts import read_texts
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -62,22 +63,21 @@ class QuestionAnswerer(Predictor):
         self, asked: Sequence[tuple[str, str]], *, top_k: int, may_be_none: bool | None, longest: int
     ) -> list[list[Answer]]:
         """The best answers to each, the windows of all contexts in one run."""
-        check(top_k, None)
-        check(longest, None)
+        at_least_one("top_k", top_k)
+        at_least_one("longest", longest)
+        asked = as_pairs(asked)
         for question, context in asked:
             for name, text in (("question", question), ("context", context)):
-                if not isinstance(text, str) or not text.strip():
+                if not text.strip():
                     raise DataError(f"the {name} is {text!r:.80}; a text that is not blank is needed")
-        rows = [self.reader.contexts(question, context) for question, context in asked]
-        logits = iter(self.logits([row for some in rows for row in some]))
-        none = self.head.may_be_none if may_be_none is None else may_be_none
-        return [
-            best_answers(
-                context, [Window(row.offsets, next(logits)[0] / self.head.temperature) for row in some],
-                top_k=top_k, longest=longest, may_be_none=none,
-            )
-            for (_, context), some in zip(asked, rows, strict=True)
-        ]  # fmt: skip
+        none, found = self.head.may_be_none if may_be_none is None else may_be_none, list[list[Answer]]()
+        for some in self._portions(asked, lambda pair: len(pair[1])):
+            rows = [self.reader.contexts(question, context) for question, context in some]
+            logits = iter(self.logits([row for of_one in rows for row in of_one]))
+            for (_, context), of_one in zip(some, rows, strict=True):
+                windows = [Window(row.offsets, next(logits)[0] / self.head.temperature) for row in of_one]
+                found.append(best_answers(context, windows, top_k=top_k, longest=longest, may_be_none=none))
+        return found
 
     @staticmethod
     def item(row: Mapping[str, Any], where: str) -> Any:
@@ -96,10 +96,12 @@ class AnswerTask(Task):
 
     name, level, metric, runtime = "answer", "span", "f1", QuestionAnswerer
     columns = "a question (question), a context (context) and answers (answers: text, answer_start), or SQuAD's JSON"
+    pipeline, call = "question-answering", 'model.answer("a question?", "a context of any length")'
+    two_texts = True
 
     def read_file(self, path: str | Path) -> Iterator[Example]:
         """See `Task.read_file`; a file called .json is SQuAD's."""
-        if str(path).endswith(".json"):
+        if _is_json(path):
             yield from (self.example(row, where) for where, row in _squad(Path(path)))
         else:
             yield from super().read_file(path)
@@ -107,8 +109,9 @@ class AnswerTask(Task):
     def example(self, row: Mapping[str, Any], where: str) -> Example:
         """See `Task.example`."""
         question, context = column(row, QUESTION, where), column(row, CONTEXT, where)
-        if not question.strip():
-            raise DataError(f"{where}: the question is {question!r}; a text that is not blank is needed")
+        for name, text in (("question", question), ("context", context)):
+            if not text.strip():
+                raise DataError(f"{where}: the {name} is {text!r:.80}; a text that is not blank is needed")
         answers = tuple(_answers(row.get("answers"), where))
         for start, text in answers:
             if not text or context[start : start + len(text)] != text or start < 0:
@@ -126,7 +129,7 @@ class AnswerTask(Task):
 
     def read_inputs(self, path: str | Path) -> Iterator[Any]:
         """See `Task.read_inputs`."""
-        if str(path).endswith(".json"):
+        if _is_json(path):
             for where, row in _squad(Path(path)):
                 yield self.runtime.item(row, where)
         else:
@@ -144,8 +147,8 @@ class AnswerTask(Task):
                 rows = self.rows(reader, (one.text, one.pair))
             except DataError as problem:
                 raise DataError(f"{one.where}: {problem}") from None
-            for row in rows:
-                found.append(Lesson(row, np.array(_span(row, one.target), np.int64)))
+            known = {place for row in rows for place in row.offsets if place is not None}
+            found += [Lesson(row.bare(), np.array(_span(row, one.target, known), np.int64)) for row in rows]
         return found
 
     def loss(self, logits: Tensor, targets: Tensor, mask: Tensor, head: Head, weights: Tensor | None) -> Tensor:
@@ -163,19 +166,18 @@ class AnswerTask(Task):
         return logits_loss(ours, theirs, temperature=temperature)
 
     def scores(self, model: Predictor, examples: Sequence[Example]) -> dict[str, float]:
-        """See `Task.scores`: SQuAD's F1 and exact match (torchmetrics); a Chinese character counts as a word.
+        """See `Task.scores`: SQuAD's F1 and exact match (torchmetrics) of what the model says, also that it is nothing.
 
-        Where no question of the examples is without an answer, one is always given.
+        A Chinese character counts as a word. CMRC's own script counts the longest run that both have, which is less.
         """
         assert isinstance(model, QuestionAnswerer)
         try:
             from torchmetrics.functional.text import squad
         except ImportError:
             raise MissingExtraError("torchmetrics", "workshop", "scores of answers") from None
-        may_be_none = any(not one.target for one in examples)
         got: list[Any] = []
         wanted: list[Any] = []
-        answers = model.best([(one.text, one.pair or "") for one in examples], may_be_none=may_be_none)
+        answers = model.best([(one.text, one.pair or "") for one in examples])
         for number, (one, answer) in enumerate(zip(examples, answers, strict=True)):
             got.append({"id": str(number), "prediction_text": spaced(answer.text)})
             texts = [spaced(text) for _, text in one.target] or [""]
@@ -186,10 +188,9 @@ class AnswerTask(Task):
 
 
 def spaced(text: str) -> str:
-    """The text with blanks around Chinese characters and without Chinese punctuation, as CMRC 2018 counts.
-
-    Source: Cui et al. 2019, arXiv:1810.07366.
-    """
+    """A text with Chinese characters with blanks around each, and without Chinese punctuation; any other as it is."""
+    if not any(map(_is_character, text)):
+        return text
     made = "".join(f" {c} " if _is_character(c) else " " if c in _PUNCTUATION else c for c in text)
     return " ".join(made.split())
 
@@ -214,21 +215,22 @@ def _answers(answers: Any, where: str) -> Iterator[tuple[int, str]]:
         yield start, one["text"]
 
 
-def _span(row: Row, answers: Sequence[tuple[int, str]]) -> tuple[int, int]:
-    """The first and the last token of the first answer, 0 and 0 where it is not whole in the row."""
-    if not answers:
-        return 0, 0
-    start, end = answers[0][0], answers[0][0] + len(answers[0][1])
-    inside = [
-        token for token, place in enumerate(row.offsets)
-        if place is not None and place[0] < end and place[1] > start
-    ]  # fmt: skip
-    if not inside:
-        return 0, 0
-    first, last = row.offsets[inside[0]], row.offsets[inside[-1]]
-    assert first is not None
-    assert last is not None
-    return (inside[0], inside[-1]) if first[0] <= start and last[1] >= end else (0, 0)
+def _span(row: Row, answers: Sequence[tuple[int, str]], known: Collection[tuple[int, int]]) -> tuple[int, int]:
+    """The first and the last token of the first answer that is whole in the row, 0 and 0 where none is.
+
+    known: the places of all tokens of the context. Blanks and what a tokenizer leaves out, such as accents, are no part
+    of any.
+    """
+    for start, text in answers:
+        wanted = {place for place in known if place[0] < start + len(text) and place[1] > start}
+        inside = [token for token, place in enumerate(row.offsets) if place in wanted]
+        if wanted and wanted <= {row.offsets[token] for token in inside}:
+            return inside[0], inside[-1]
+    return 0, 0
+
+
+def _is_json(path: str | Path) -> bool:
+    return str(path).lower().removesuffix(".gz").endswith(".json")
 
 
 def _squad(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -237,16 +239,14 @@ def _squad(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     Source: Rajpurkar et al. 2016, arXiv:1606.05250, for the format.
     """
     try:
-        data = json.loads(path.read_text(encoding="utf-8-sig"))
+        data = json.loads("\n".join(read_texts([path], keep_blank=True)))
         articles = data["data"]
         listed = [
             (paragraph["context"], qa) for article in articles for paragraph in article["paragraphs"]
             for qa in paragraph["qas"]
         ]  # fmt: skip
         rows = [(qa.get("id", number), context, qa) for number, (context, qa) in enumerate(listed)]
-    except FileNotFoundError:
-        raise DataError(f"no such file: {path}") from None
-    except (ValueError, KeyError, TypeError, AttributeError, OSError) as problem:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as problem:
         raise DataError(f"{path} is not SQuAD's JSON (data, paragraphs, context, qas): {problem}") from None
     for name, context, qa in rows:
         answers = [] if qa.get("is_impossible") else qa.get("answers")

@@ -9,9 +9,10 @@ import numpy as np
 
 from edgebert.errors import DataError
 from edgebert.manifest import Head
+from edgebert.probability import HOLDS
 from edgebert.schema import plain
 from edgebert.tasks.columns import TEXT, column
-from edgebert.tasks.labels import best_labels, check, classes_loss, imitated_classes, label_scores
+from edgebert.tasks.labels import best_labels, check, classes_loss, imitated_classes, label_scores, same_kind
 from edgebert.tasks.predictor import Predictor, as_texts
 from edgebert.tasks.reading import Row, TaskReader
 from edgebert.tasks.results import Classification
@@ -63,7 +64,7 @@ class Classifier(Predictor):
     def results(self, items: Sequence[Any]) -> list[dict[str, Any]]:
         """See `Predictor.results`."""
         if self.head.multi_label:
-            return [{"labels": [plain(c) for c in found]} for found in self.classify_all(items, threshold=0.5)]
+            return [{"labels": [plain(c) for c in found]} for found in self.classify_all(items, threshold=HOLDS)]
         return [plain(one) for one in self.classify(items)]
 
 
@@ -72,6 +73,7 @@ class Classify(Task):
 
     name, level, metric, runtime = "classify", "text", "accuracy", Classifier
     columns = "a text (text) and its label (label), or several as a list (labels)"
+    pipeline, call = "text-classification", 'model.classify("some text")'
 
     def example(self, row: Mapping[str, Any], where: str) -> Example:
         """See `Task.example`."""
@@ -111,6 +113,7 @@ class Classify(Task):
 
     def lessons(self, reader: TaskReader, examples: Sequence[Example], head: Head) -> list[Lesson]:
         """See `Task.lessons`."""
+        same_kind(examples, head)
         found = []
         for one in examples:
             if head.multi_label:
@@ -118,7 +121,7 @@ class Classify(Task):
                 target[[place_of(label, head, one.where) for label in one.target]] = 1
             else:
                 target = np.int64(place_of(one.target, head, one.where))
-            found += [Lesson(row, np.asarray(target)) for row in self.rows(reader, one.text)]
+            found += [Lesson(row.bare(), np.asarray(target)) for row in self.rows(reader, one.text)]
         return found
 
     def loss(self, logits: Tensor, targets: Tensor, mask: Tensor, head: Head, weights: Tensor | None) -> Tensor:
@@ -132,9 +135,10 @@ class Classify(Task):
     def scores(self, model: Predictor, examples: Sequence[Example]) -> dict[str, float]:
         """See `Task.scores`: accuracy and macro F1; of several labels at once the micro F1 and exact matches."""
         assert isinstance(model, Classifier)
+        same_kind(examples, model.head)
         texts = [one.text for one in examples]
         if model.head.multi_label:
-            held = [{c.label for c in found} for found in model.classify_all(texts, threshold=0.5)]
+            held = [{c.label for c in found} for found in model.classify_all(texts, threshold=HOLDS)]
             return label_scores([one.target for one in examples], held, model.labels)
         return label_scores([one.target for one in examples], [c.label for c in model.classify(texts)], model.labels)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,12 +12,16 @@ import numpy as np
 from edgebert.errors import DataError, MissingExtraError, RecipeError
 from edgebert.manifest import Head
 from edgebert.model import is_whole
-from edgebert.tasks.predictor import Logits, probabilities
+from edgebert.probability import probabilities
+from edgebert.tasks.predictor import Logits
 from edgebert.tasks.results import Classification
-from edgebert.tasks.task import IGNORED
+from edgebert.tasks.task import IGNORED, Example
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 def best_labels(
@@ -32,10 +37,16 @@ def best_labels(
 
 def check(top_k: int | None, threshold: float | None) -> None:
     """Raises RecipeError for values out of range."""
-    if top_k is not None and (not is_whole(top_k) or top_k < 1):
-        raise RecipeError(f"top_k is {top_k!r}; it must be 1 or more, or None for all")
-    if threshold is not None and not 0 <= threshold <= 1:
-        raise RecipeError(f"threshold is {threshold!r}; it must be within 0 to 1, or None")
+    if top_k is not None:
+        at_least_one("top_k", top_k, "None for all")
+    if threshold is not None and (not isinstance(threshold, Real) or not 0 <= threshold <= 1):
+        raise RecipeError(f"threshold is {threshold!r}; it must be a number within 0 to 1, or None")
+
+
+def at_least_one(name: str, value: object, otherwise: str = "") -> None:
+    """Raises RecipeError for what is no whole number from 1. otherwise: what else is allowed."""
+    if not is_whole(value) or value < 1:  # type: ignore[operator]
+        raise RecipeError(f"{name} is {value!r}; it must be 1 or more{otherwise and ', or '}{otherwise}")
 
 
 def number_of(row: Mapping[str, Any], where: str) -> float:
@@ -46,8 +57,8 @@ def number_of(row: Mapping[str, Any], where: str) -> float:
         number = float(row["score"])
     except (TypeError, ValueError):
         number = math.nan
-    if not math.isfinite(number):
-        raise DataError(f"{where}, column 'score' holds {row['score']!r:.80}; a finite number is needed")
+    if not abs(number) <= _LARGEST:
+        raise DataError(f"{where}, column 'score' holds {row['score']!r:.80}; a finite number of float32 is needed")
     return number
 
 
@@ -110,12 +121,22 @@ def label_scores(wanted: Sequence[Any], got: Sequence[Any], labels: Sequence[str
         )
     if wanted and isinstance(wanted[0], str):
         equal = float(metrics.accuracy_score(wanted, got))
-        macro = metrics.f1_score(wanted, got, average="macro", labels=sorted(set(wanted)), zero_division=0)
+        macro = metrics.f1_score(wanted, got, average="macro", zero_division=0)
         return {"accuracy": equal, "f1": float(macro)}
     every = sorted(set(labels).union(*wanted))  # what the model has no label for it does not find
     columns = [np.array([[label in one for label in every] for one in side]) for side in (wanted, got)]
     micro = float(metrics.f1_score(*columns, average="micro", zero_division=0))
     return {"f1": micro, "accuracy": float(np.mean((columns[0] == columns[1]).all(axis=1)))}
+
+
+def same_kind(examples: Sequence[Example], head: Head) -> None:
+    """Raises DataError for an example whose label is of another kind than the head's: a label, several, or a number."""
+    kinds: dict[type, str] = {str: "label", frozenset: "labels", float: "score"}
+    kind = float if not head.labels else frozenset if head.multi_label else str
+    for one in examples:
+        if not isinstance(one.target, kind):
+            found = next((name for known, name in kinds.items() if isinstance(one.target, known)), "?")
+            raise DataError(f"{one.where} has the column {found!r}; the model was trained with {kinds[kind]!r}")
 
 
 def correlations(wanted: Sequence[float], got: Sequence[float]) -> dict[str, float]:

@@ -7,16 +7,18 @@ from typing import Any, overload
 
 from edgebert.errors import RecipeError
 from edgebert.manifest import Head
+from edgebert.probability import HOLDS, probabilities
 from edgebert.schema import plain
+from edgebert.tasks import reads_two
 from edgebert.tasks.labels import best_labels
-from edgebert.tasks.predictor import Logits, Predictor, as_texts, probabilities
+from edgebert.tasks.predictor import Logits, Predictor, as_texts
+from edgebert.tasks.reading import Row
 from edgebert.tasks.results import Classification, Tag
 from edgebert.tasks.tag import joined
 from edgebert.tasks.tagging import merged
 
 # What a head says of a text: its best label, several where several may hold, a number, or tags.
 Result = Classification | list[Classification] | float | list[Tag]
-_HOLDS = 0.5  # probability from which one of several labels holds
 
 
 class MultiTask(Predictor):
@@ -29,33 +31,26 @@ class MultiTask(Predictor):
     @overload
     def predict(self, texts: Sequence[str]) -> list[Mapping[str, Result]]: ...
     def predict(self, texts: str | Sequence[str]) -> Mapping[str, Result] | list[Mapping[str, Result]]:
-        """What every head says of each text: tags of all of a long text, the rest by its first window.
+        """What every head that reads one text says of each: tags of all of a long text, the rest by its first window.
 
-        Raises: DataError for what is no string; RecipeError where a head is asked about two texts; EngineError.
+        Heads of two texts are asked alone: `edgebert.load(model, head="its name")`.
+        Raises: DataError for what is no string; RecipeError where no head reads one text; EngineError.
         """
-        listed = as_texts(texts)
-        for head in self.heads:
-            if head.task in ("pairs", "answer"):
-                raise RecipeError(
-                    f"the head {head.name!r} is asked about two texts, not one: load the model with task={head.task!r}"
-                )
-        first = None if any(head.level == "token" for head in self.heads) else 1
-        windows = [self.reader.windows(text) for text in listed]
-        if first is not None:
-            self._note_cut(sum(len(rows) > first for rows in windows))
-            windows = [rows[:first] for rows in windows]
-        answers = iter(self.logits([row for rows in windows for row in rows]))
-        found: list[Mapping[str, Result]] = []
-        for text, rows in zip(listed, windows, strict=True):
-            of_rows = [next(answers) for _ in rows]
-            said: dict[str, Result] = {}
-            for place, head in enumerate(self.heads):
-                if head.level == "token":
-                    offsets, own = joined(rows, [logits[place] for logits in of_rows])
-                    said[head.name] = merged(text, offsets, probabilities(own, head), head.labels)
-                else:
-                    said[head.name] = _said(of_rows[0][place], head)
-            found.append(said)
+        asked = [(place, head) for place, head in enumerate(self.heads) if not reads_two([head])]
+        if not asked:
+            names = ", ".join(repr(head.name) for head in self.heads)
+            raise RecipeError(f"the heads {names} are asked about two texts, not one: load the model with head=")
+        tags, found = any(head.level == "token" for _, head in asked), list[Mapping[str, Result]]()
+        for some in self._portions(as_texts(texts), len):
+            windows = [self.reader.windows(text) for text in some]
+            if not tags:
+                self._note_cut(sum(len(rows) > 1 for rows in windows))
+                windows = [rows[:1] for rows in windows]
+            answers = iter(self.logits([row for rows in windows for row in rows]))
+            for text, rows in zip(some, windows, strict=True):
+                of_rows = [next(answers) for _ in rows]
+                found.append({head.name: _said(text, rows, [one[place] for one in of_rows], head)
+                              for place, head in asked})  # fmt: skip
         return found[0] if isinstance(texts, str) else found
 
     def results(self, items: Sequence[Any]) -> list[dict[str, Any]]:
@@ -63,9 +58,13 @@ class MultiTask(Predictor):
         return [plain(said) for said in self.predict(items)]
 
 
-def _said(logits: Logits, head: Head) -> Result:
+def _said(text: str, rows: Sequence[Row], logits: Sequence[Logits], head: Head) -> Result:
+    """What the head says of a text in those windows."""
+    if head.level == "token":
+        offsets, own = joined(rows, logits)
+        return merged(text, offsets, probabilities(own, head), head.labels)
     if not head.labels:
-        return float(logits[0])
+        return float(logits[0][0])
     if head.multi_label:
-        return best_labels(logits, head, threshold=_HOLDS)
-    return best_labels(logits, head, top_k=1)[0]
+        return best_labels(logits[0], head, threshold=HOLDS)
+    return best_labels(logits[0], head, top_k=1)[0]

@@ -13,6 +13,7 @@ import numpy as np
 
 from edgebert.errors import DataError, RecipeError
 from edgebert.manifest import Head
+from edgebert.probability import probabilities
 from edgebert.schema import plain
 from edgebert.tasks.columns import PAIR, TEXT, column
 from edgebert.tasks.labels import (
@@ -24,14 +25,18 @@ from edgebert.tasks.labels import (
     label_scores,
     number_of,
     numbers_loss,
+    same_kind,
 )  # fmt: skip
-from edgebert.tasks.predictor import Predictor, as_pairs, as_texts, probabilities
+from edgebert.tasks.predictor import Predictor, as_pairs, as_texts
 from edgebert.tasks.reading import Row, TaskReader
 from edgebert.tasks.results import Classification, Ranked
 from edgebert.tasks.task import Example, Lesson, Task, label_of, place_of, several, sorted_labels
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+_YES_IS_LAST = (("0", "1"), ("LABEL_0", "LABEL_1"))
 
 
 class PairScorer(Predictor):
@@ -49,26 +54,38 @@ class PairScorer(Predictor):
         return [best_labels(logits[0], self.head, top_k=1)[0] for logits in self.logits(as_pairs(pairs))]
 
     def score_pairs(self, pairs: Sequence[tuple[str, str]], *, label: str | None = None) -> list[float]:
-        """The number of each pair; where the model has labels, the probability of `label`, by default of the last one.
+        """The number of each pair; where the model has labels, the probability of `label`.
 
-        Raises: DataError for what is no pair of strings; RecipeError for a label that it has not; EngineError.
+        label: by default the only one, or the second where there are "0" and "1", as transformers calls them, too.
+
+        Raises: DataError for what is no pair of strings; RecipeError for a label that it has not, or for none where it
+        has to be said; EngineError.
         """
-        if label is not None and label not in self.labels:
-            raise RecipeError(f"the model has no label {label!r}; it has {', '.join(self.labels) or 'none'}")
+        place = self._place_of(label)
         found = [logits[0] for logits in self.logits(as_pairs(pairs))]
         if not self.labels:
             return [float(logits[0]) for logits in found]
-        place = len(self.labels) - 1 if label is None else self.labels.index(label)
         return [float(probabilities(logits, self.head)[place]) for logits in found]
 
-    def rank(self, query: str, documents: Sequence[str], *, top_k: int | None = None) -> list[Ranked]:
+    def _place_of(self, label: str | None) -> int:
+        """Raises: RecipeError; see `score_pairs`."""
+        if label is not None and label not in self.labels:
+            raise RecipeError(f"the model has no label {label!r}; it has {', '.join(self.labels) or 'none'}")
+        if label is None and len(self.labels) > 1 and self.labels not in _YES_IS_LAST:
+            raise RecipeError(f"the model has the labels {', '.join(self.labels)}; say which one is scored: label=")
+        return max(0, len(self.labels) - 1) if label is None else self.labels.index(label)
+
+    def rank(
+        self, query: str, documents: Sequence[str], *, top_k: int | None = None, label: str | None = None
+    ) -> list[Ranked]:
         """The documents by `score_pairs` with the query, the best first.
 
-        Raises: DataError for what is no string; RecipeError for `top_k` below 1; EngineError.
+        label: the one that is ranked by; see `score_pairs`.
+        Raises: DataError for what is no string; RecipeError for `top_k` below 1, and as `score_pairs`; EngineError.
         """
         check(top_k, None)
         texts = as_texts(documents)
-        scores = self.score_pairs([(query, text) for text in texts])
+        scores = self.score_pairs([(query, text) for text in texts], label=label)
         order = np.argsort(-np.asarray(scores), kind="stable")[:top_k].tolist()
         return [Ranked(i, scores[i], texts[i]) for i in order]
 
@@ -89,6 +106,8 @@ class Pairs(Task):
 
     name, level, metric, runtime = "pairs", "text", "accuracy", PairScorer
     columns = "two texts (text, text_pair) and their label (label) or number (score)"
+    pipeline, call = "text-classification", 'model.score_pairs([("one text", "another")])'
+    two_texts = True
 
     def example(self, row: Mapping[str, Any], where: str) -> Example:
         """See `Task.example`."""
@@ -118,6 +137,7 @@ class Pairs(Task):
 
     def lessons(self, reader: TaskReader, examples: Sequence[Example], head: Head) -> list[Lesson]:
         """See `Task.lessons`."""
+        same_kind(examples, head)
         rows, _ = reader.pairs([(one.text, one.pair or "") for one in examples])
         targets = [
             np.int64(place_of(one.target, head, one.where)) if head.labels else np.float32(one.target)
@@ -138,6 +158,7 @@ class Pairs(Task):
     def scores(self, model: Predictor, examples: Sequence[Example]) -> dict[str, float]:
         """See `Task.scores`: accuracy and macro F1 of labels, correlations of numbers."""
         assert isinstance(model, PairScorer)
+        same_kind(examples, model.head)
         pairs, wanted = [(one.text, one.pair or "") for one in examples], [one.target for one in examples]
         if not model.labels:
             return correlations(wanted, model.score_pairs(pairs))

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,7 @@ from edgebert.bundle import Bundle
 from edgebert.devices import Placement
 from edgebert.embedder import as_texts
 from edgebert.engines.base import Engine, Hint, Ids
-from edgebert.errors import DataError
+from edgebert.errors import DataError, RecipeError
 from edgebert.manifest import Head
 from edgebert.model import Model
 from edgebert.plan import Plan
@@ -24,8 +24,10 @@ from edgebert.tasks.reading import Row, TaskReader, types_of
 from edgebert.texts import has_columns, read_rows, read_texts
 from edgebert.tokenizer import Tokenizer
 
+T = TypeVar("T")
 Logits = NDArray[np.float32]
-STRIDE = 128  # tokens that two windows of a long text share
+STRIDE = 128  # tokens that two windows of a long text share, where a window has twice as many
+_AT_ONCE = 300_000  # characters that are held as tokens and logits; a character takes about 200 bytes
 
 
 class Predictor(Model):
@@ -50,7 +52,10 @@ class Predictor(Model):
 
     @property
     def head(self) -> Head:
-        """The only thing that it answers."""
+        """The only thing that it answers. Raises: RecipeError for a model of several tasks."""
+        if len(self.heads) != 1:
+            names = ", ".join(repr(head.name) for head in self.heads)
+            raise RecipeError(f"{self.bundle.source} has the heads {names}: see `heads`, or load it with head=")
         return self.heads[0]
 
     @property
@@ -66,6 +71,8 @@ class Predictor(Model):
     @classmethod
     def items(cls, path: str | Path) -> Iterator[Any]:
         """What every row of a file asks about; a file without columns has a text in each line. Raises: DataError."""
+        if str(path).lower().removesuffix(".gz").endswith(".json"):
+            raise DataError(f"{path}: rows are read from .jsonl, .csv, .tsv and .parquet, one JSON object a line")
         if has_columns(path):
             for number, row in enumerate(read_rows(path), start=1):
                 yield cls.item(row, f"{path}: row {number}")
@@ -91,6 +98,18 @@ class Predictor(Model):
         self._running().run(items, put, None, Progress())
         return found
 
+    @staticmethod
+    def _portions(items: Sequence[T], size: Callable[[T], int]) -> Iterator[Sequence[T]]:
+        """The items in stretches of so many characters that their windows can be held. size: an item's."""
+        first, held = 0, 0
+        for place, item in enumerate(items):
+            held += size(item)
+            if held > _AT_ONCE and place > first:
+                yield items[first:place]
+                first, held = place, size(item)
+        if items:
+            yield items[first:]
+
     def _rows(self, texts: Sequence[Any]) -> list[Any]:
         if all(isinstance(one, Row) for one in texts):
             return list(texts)
@@ -115,15 +134,4 @@ def as_pairs(pairs: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
     return [(str(one), str(other)) for one, other in pairs]
 
 
-def probabilities(logits: Logits, head: Head) -> Logits:
-    """Softmax over the labels at the head's temperature; where several may hold, the sigmoid of each."""
-    scaled = logits / np.float32(head.temperature)
-    if head.multi_label:
-        each: Logits = 1 / (1 + np.exp(-scaled))
-        return each
-    shifted = np.exp(scaled - scaled.max(axis=-1, keepdims=True))
-    made: Logits = shifted / shifted.sum(axis=-1, keepdims=True)
-    return made
-
-
-__all__ = ["STRIDE", "Logits", "Predictor", "as_pairs", "as_texts", "probabilities"]
+__all__ = ["STRIDE", "Logits", "Predictor", "as_pairs", "as_texts"]

@@ -45,6 +45,7 @@ class Regress(Task):
 
     name, level, metric, runtime = "regress", "text", "spearman", Regressor
     columns = "a text (text) and its number (score)"
+    pipeline, call = "text-classification", 'model.predict("some text")'
 
     def example(self, row: Mapping[str, Any], where: str) -> Example:
         """See `Task.example`."""
@@ -61,8 +62,9 @@ class Regress(Task):
     def lessons(self, reader: TaskReader, examples: Sequence[Example], head: Head) -> list[Lesson]:
         """See `Task.lessons`."""
         return [
-            Lesson(row, np.asarray(one.target, np.float32)) for one in examples for row in self.rows(reader, one.text)
-        ]
+            Lesson(row.bare(), np.asarray(one.target, np.float32))
+            for one in examples for row in self.rows(reader, one.text)
+        ]  # fmt: skip
 
     def loss(self, logits: Tensor, targets: Tensor, mask: Tensor, head: Head, weights: Tensor | None) -> Tensor:
         """See `Task.loss`."""

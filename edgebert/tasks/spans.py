@@ -32,14 +32,14 @@ def best_answers(
 ) -> list[Answer]:
     """The `top_k` most probable answers, each place once, the best first.
 
-    A span's probability is that of its start times that of its end among the tokens of all windows' contexts; no answer
-    has that of the window where it is least probable. longest: tokens of an answer at most. may_be_none: whether no
-    answer is one.
+    A span's probability is that of its start times that of its end among the tokens of its window's context; no answer
+    has that of the window where it is least probable. So the sum over windows may be above 1. longest: tokens of an
+    answer at most. may_be_none: whether no answer is one.
     """
     found: dict[tuple[int, int], float] = {}
     none = 1.0
     for window in windows:
-        inside = np.array([offset is not None for offset in window.offsets])
+        inside = np.array([offset is not None and offset[0] < offset[1] for offset in window.offsets])
         inside[0] = True  # it takes part in the softmax, and stands for no answer
         start, end = (_softmax(np.where(inside, window.logits[:, i], -np.inf)) for i in (0, 1))
         none = min(none, float(start[0] * end[0]))

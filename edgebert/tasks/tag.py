@@ -7,7 +7,7 @@ import itertools
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
@@ -15,13 +15,14 @@ import numpy as np
 
 from edgebert.errors import DataError, MissingExtraError
 from edgebert.manifest import Head
+from edgebert.probability import probabilities
 from edgebert.schema import plain
 from edgebert.tasks.columns import TEXT, column
 from edgebert.tasks.labels import weighted_cross_entropy
-from edgebert.tasks.predictor import Logits, Predictor, as_texts, probabilities
+from edgebert.tasks.predictor import Logits, Predictor, as_texts
 from edgebert.tasks.reading import Place, Row, TaskReader
 from edgebert.tasks.results import Tag
-from edgebert.tasks.tagging import OUTSIDE, as_bio, merged, split_label
+from edgebert.tasks.tagging import OUTSIDE, as_bio, is_scheme, merged, split_label
 from edgebert.tasks.task import IGNORED, Example, Lesson, Task, place_of
 from edgebert.texts import has_columns, read_rows, read_texts
 
@@ -43,13 +44,13 @@ class Tagger(Predictor):
 
         Raises: DataError for what is no string; EngineError.
         """
-        listed = as_texts(texts)
-        windows = [self.reader.windows(text) for text in listed]
-        answers = iter(self.logits([row for rows in windows for row in rows]))
         found = []
-        for text, rows in zip(listed, windows, strict=True):
-            offsets, logits = joined(rows, [next(answers)[0] for _ in rows])
-            found.append(merged(text, offsets, probabilities(logits, self.head), self.labels))
+        for some in self._portions(as_texts(texts), len):
+            windows = [self.reader.windows(text) for text in some]
+            answers = iter(self.logits([row for rows in windows for row in rows]))
+            for text, rows in zip(some, windows, strict=True):
+                offsets, logits = joined(rows, [next(answers)[0] for _ in rows])
+                found.append(merged(text, offsets, probabilities(logits, self.head), self.labels))
         return found[0] if isinstance(texts, str) else found
 
     def results(self, items: Sequence[Any]) -> list[dict[str, Any]]:
@@ -83,7 +84,7 @@ def joined(rows: Sequence[Row], logits: Sequence[Logits]) -> tuple[list[tuple[in
 
 @dataclass(frozen=True)
 class Tagged:
-    """Where the words of a text stand, and a label of BIO for each."""
+    """Where the words of a text stand, and a label for each: as the file has it, of BIO once all are read."""
 
     words: tuple[tuple[int, int], ...]
     labels: tuple[str, ...]
@@ -97,6 +98,15 @@ class TagTask(Task):
         "tokens (tokens) and their tags (tags), or a text (text) and its stretches (entities: start, end, label), or "
         "CoNLL columns: a token and behind it its tag in a line, a blank line behind each text"
     )
+    pipeline, call = "token-classification", 'model.tag("some text")'
+
+    def read(self, paths: Sequence[str | Path]) -> list[Example]:
+        """See `Task.read`; labels become those of BIO, by all that there are."""
+        found = super().read(paths)
+        scheme = is_scheme(label for one in found for label in one.target.labels)
+        return [
+            replace(one, target=replace(one.target, labels=as_bio(one.target.labels, scheme=scheme))) for one in found
+        ]
 
     def read_file(self, path: str | Path) -> Iterator[Example]:
         """See `Task.read_file`; files without columns of their own are CoNLL's."""
@@ -124,7 +134,7 @@ class TagTask(Task):
             return
         for number, row in enumerate(read_rows(path), start=1):
             where = f"{path}: row {number}"
-            if any(name in row for name in TEXT):
+            if "tokens" not in row:
                 yield column(row, TEXT, where)
             else:
                 words = _words(row, "tokens", where)
@@ -139,8 +149,7 @@ class TagTask(Task):
         found = []
         for one in examples:
             begins = [start for start, _ in one.target.words]
-            for label in one.target.labels:
-                place_of(label, head, one.where)
+            known = {label: _place_of(label, head, one.where) for label in dict.fromkeys(one.target.labels)}
             for row in self.rows(reader, one.text):
                 targets, before = np.full(len(row), IGNORED, np.int64), -1
                 for token, place in enumerate(row.offsets):
@@ -152,8 +161,8 @@ class TagTask(Task):
                     if (place[0] > begins[word] or word == before) and label.startswith("B-"):
                         label = f"I-{label[2:]}"
                     before = word
-                    targets[token] = place_of(label, head, one.where)
-                found.append(Lesson(row, targets))
+                    targets[token] = known[label] if label in known else _place_of(label, head, one.where)
+                found.append(Lesson(row.bare(), targets))
         return found
 
     def loss(self, logits: Tensor, targets: Tensor, mask: Tensor, head: Head, weights: Tensor | None) -> Tensor:
@@ -183,17 +192,19 @@ class TagTask(Task):
         }
 
 
+def _place_of(label: str, head: Head, where: str) -> int:
+    """The place of a label of BIO; a head of transformers may have I-X (IOB1) or X for it. Raises: DataError."""
+    name = split_label(label)[1]
+    return place_of(next((one for one in (label, f"I-{name}", name) if one in head.labels), label), head, where)
+
+
 def word_labels(tags: Sequence[Tag], words: Sequence[tuple[int, int]]) -> list[str]:
-    """A label of BIO for each word: the tag's in which the word begins."""
+    """A label of BIO for each word: that of the tag in which it begins. Both are in the order of the text."""
     labels = [OUTSIDE] * len(words)
     begins = [start for start, _ in words]
     for tag in tags:
-        first = max(0, bisect.bisect_right(begins, tag.start) - 1)
-        inside = [
-            place for place in range(first, len(words)) if words[place][1] > tag.start and begins[place] < tag.end
-        ]
-        for number, place in enumerate(inside):
-            labels[place] = f"{'I' if number else 'B'}-{tag.label}"
+        first, behind = bisect.bisect_left(begins, tag.start), bisect.bisect_left(begins, tag.end)
+        labels[first:behind] = [f"{'I' if number else 'B'}-{tag.label}" for number in range(behind - first)]
     return labels
 
 
@@ -219,11 +230,15 @@ def _joined_words(words: Sequence[str], tags: Sequence[str], where: str) -> Exam
             text += " "
         places.append((len(text), len(text) + len(word)))
         text += word
-    return Example(text, None, Tagged(tuple(places), as_bio(tags)), where)
+    return Example(text, None, Tagged(tuple(places), tuple(tags)), where)
+
+
+# Scripts that are written without blanks, with their punctuation and fullwidth forms.
+_HAN = (("\u2e80", "\u9fff"), ("\uf900", "\ufaff"), ("\uff00", "\uffef"), ("\U00020000", "\U0003ffff"))
 
 
 def _is_han(character: str) -> bool:
-    return "\u2e80" <= character < "\uac00" or character >= "\uf900"
+    return any(first <= character <= last for first, last in _HAN)
 
 
 def _stretches(text: str, entities: Any, where: str) -> Tagged:
@@ -237,13 +252,17 @@ def _stretches(text: str, entities: Any, where: str) -> Tagged:
         )  # fmt: skip
         if not (isinstance(start, int) and isinstance(end, int) and isinstance(label, str)):
             raise DataError(f"{where}: the entity {entity!r:.80} is no start, end and label")
+        if label in ("", OUTSIDE):
+            raise DataError(f"{where}: the entity {entity!r:.80} has the label {label!r}; a name is needed")
         if not 0 <= start < end <= len(text):
             raise DataError(f"{where}: the entity {entity!r:.80} is outside the text, which has {len(text)} characters")
+        if not text[start:end].strip():
+            raise DataError(f"{where}: the entity {entity!r:.80} is blank: there is no word in it")
         if any(one != OUTSIDE for one in labels[start:end]):
             raise DataError(f"{where}: the entity {entity!r:.80} overlaps another one")
         labels[start:end] = [f"B-{label}", *[f"I-{label}"] * (end - start - 1)]
     places = [i for i, character in enumerate(text) if not character.isspace()]
-    return Tagged(tuple((i, i + 1) for i in places), as_bio([labels[i] for i in places]))
+    return Tagged(tuple((i, i + 1) for i in places), tuple(labels[i] for i in places))
 
 
 _TAG = re.compile(r"O|[BILUESM]-\S+")
@@ -251,28 +270,30 @@ _TAG = re.compile(r"O|[BILUESM]-\S+")
 
 def _is_conll(path: str | Path) -> bool:
     """Whether the first lines that are not blank are a token and its tag each, and no running text."""
-    if str(path) == "-":  # read once, as text
+    if not Path(path).is_file():  # what can be read once only, as text
         return False
-    lines = [line.split() for line in itertools.islice(read_texts([path]), 50)]
-    tagged = [bool(_TAG.fullmatch(cells[-1])) for cells in lines if len(cells) > 1 and not _is_remark(cells)]
+    lines = [line.split() for line in itertools.islice(read_texts([path]), 50) if not _is_remark(line.rstrip())]
+    tagged = [bool(_TAG.fullmatch(cells[-1])) for cells in lines if len(cells) > 1]
     return len(tagged) > 0 and all(tagged) and all(len(cells) > 1 or cells[0] == "-DOCSTART-" for cells in lines)
 
 
-def _is_remark(cells: Sequence[str]) -> bool:
-    """Whether it is a line such as "# id 5f3 domain=train"."""
-    return len(cells) > 2 and cells[0] == "#" and not _TAG.fullmatch(cells[-1])
+def _is_remark(line: str) -> bool:
+    """Whether it is a line such as "# id 5f3 domain=train", and not the token "#" with its tag."""
+    return line == "#" or (line.startswith("# ") and "\t" not in line and not _TAG.fullmatch(line.split()[-1]))
 
 
 def _conll(path: str | Path) -> Iterator[Example]:
-    """Texts of lines with a token, what there may be between, and a tag."""
+    """Texts of lines with a token, what there may be between, and a tag.
+
+    Raises: DataError for lines that have not as many columns as those before, as running text has not.
+    """
     words: list[str] = []
     tags: list[str] = []
-    first = 1
-    number = 0
+    first, number, columns = 1, 0, 0
     for number, line in enumerate(read_texts([path], keep_blank=True), start=1):
         line = line.rstrip()
         cells = line.split("\t") if "\t" in line else line.split()
-        if _is_remark(cells):
+        if _is_remark(line):
             continue
         if not line or cells[0] == "-DOCSTART-":
             if words:
@@ -281,6 +302,12 @@ def _conll(path: str | Path) -> Iterator[Example]:
             continue
         if len(cells) < 2:
             raise DataError(f"{path}: line {number} is {line!r:.80}; a token and its tag are needed")
+        if columns and len(cells) != columns:
+            raise DataError(
+                f"{path}: line {number} is {line!r:.80}, {len(cells)} columns, and the lines before have {columns}; "
+                "CoNLL columns are a token and its tag, with as many between in every line"
+            )
+        columns = len(cells)
         words.append(cells[0])
         tags.append(cells[-1].strip())
     if words:

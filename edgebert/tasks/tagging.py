@@ -1,14 +1,15 @@
 """From a label for every token to stretches of text.
 
 Labels are those of BIO (B-X begins a stretch, I-X goes on, O is outside), of BILOU, BIOES and BMES (L- or E- ends one,
-U- or S- is one alone, M- goes on), or plain names, of which neighbours are one stretch.
+U- or S- is one alone, M- goes on), or plain names, of which neighbours are one stretch. Where no label begins with B-
+or I- all are plain names, also S-Bahn and E-mail.
 Source: Ramshaw and Marcus 1995, arXiv:cmp-lg/9505040; Ratinov and Roth 2009, "Design challenges and misconceptions in
 named entity recognition".
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,10 +20,19 @@ OUTSIDE = "O"
 _BEGINS, _ENDS = ("B", "U", "S"), ("L", "E", "U", "S")
 
 
-def split_label(label: str) -> tuple[str, str]:
-    """Prefix and name: ("B", "PER") of "B-PER"; ("", "PER") of a plain name; ("", "O") of what is outside."""
+def is_scheme(labels: Iterable[str]) -> bool:
+    """Whether the labels, all of a model or of its examples, have prefixes."""
+    return any(label.startswith(("B-", "I-")) for label in labels)
+
+
+def split_label(label: str, *, scheme: bool = True) -> tuple[str, str]:
+    """Prefix and name: ("B", "PER") of "B-PER"; ("", "PER") of a plain name; ("", "O") of what is outside.
+
+    scheme: whether labels have prefixes at all; see `is_scheme`.
+    """
     prefix, dash, name = label.partition("-")
-    return (prefix, name) if dash and prefix in ("B", "I", "L", "E", "U", "S", "M") and name else ("", label)
+    found = scheme and dash and prefix in ("B", "I", "L", "E", "U", "S", "M") and name
+    return (prefix, name) if found else ("", label)
 
 
 def merged(
@@ -36,7 +46,7 @@ def merged(
     """
     found: list[Tag] = []
     open_tokens: list[int] = []
-    name_of, ended = "", False
+    name_of, ended, scheme = "", False, is_scheme(labels)
     best = probabilities.argmax(axis=1) if len(probabilities) else np.zeros(0, np.int64)
 
     def close() -> None:
@@ -47,7 +57,7 @@ def merged(
             open_tokens.clear()
 
     for token, label in enumerate(labels[i] for i in best):
-        prefix, name = split_label(label)
+        prefix, name = split_label(label, scheme=scheme)
         if name == OUTSIDE:
             close()
             continue
@@ -59,15 +69,15 @@ def merged(
     return found
 
 
-def as_bio(labels: Sequence[str]) -> tuple[str, ...]:
+def as_bio(labels: Sequence[str], *, scheme: bool = True) -> tuple[str, ...]:
     """Labels of any of those schemes in BIO in which every stretch begins with B.
 
-    IOB1, whose stretches begin with I, and plain names become that, too.
+    IOB1, whose stretches begin with I, and plain names become that, too. scheme: see `split_label`.
     """
     found: list[str] = []
     before, ended = OUTSIDE, False
     for label in labels:
-        prefix, name = split_label(label)
+        prefix, name = split_label(label, scheme=scheme)
         if name == OUTSIDE:
             found.append(OUTSIDE)
         else:

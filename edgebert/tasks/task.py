@@ -1,6 +1,6 @@
 """What a task is: one object that says all that training, distilling, quantizing and running it need.
 
-To add a task, write a file beside this one with its runtime object (a `Predictor`) and its `Task`, and name both in
+To add a task, write a file beside this one with its runtime object (a `Predictor`) and its `Task`, and name the file in
 `edgebert.tasks.KINDS`. Reading files, heads, losses and scores are asked for here and nowhere else; torch and the
 libraries of metrics are imported by what needs them, as a device has neither.
 """
@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgebert.errors import DataError
-from edgebert.manifest import Head, Level, TaskName
+from edgebert.manifest import Head, Level
 from edgebert.tasks.predictor import Predictor
 from edgebert.tasks.reading import Row, TaskReader
 from edgebert.texts import read_rows
@@ -55,13 +55,19 @@ class Lesson:
 
 
 class Task(ABC):
-    """See the module. level: what a head answers for. metric: the main one of `scores`; columns: in words."""
+    """See the module. level: what a head answers for. metric: the main one of `scores`; columns: in words.
 
-    name: ClassVar[TaskName]
+    two_texts: whether it is asked about two. pipeline: what transformers and the Hub call it; call: an example of use.
+    """
+
+    name: ClassVar[str]
     level: ClassVar[Level]
     metric: ClassVar[str]
     columns: ClassVar[str]
     runtime: ClassVar[type[Predictor]]
+    pipeline: ClassVar[str]
+    call: ClassVar[str]
+    two_texts: ClassVar[bool] = False
 
     def read(self, paths: Sequence[str | Path]) -> list[Example]:
         """The examples of those files.

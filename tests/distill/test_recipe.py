@@ -43,7 +43,10 @@ def test_a_recipe_survives_the_way_through_json() -> None:
     ("content", "message"),
     [
         ("[training]\nepoch = 3\n", "unknown key 'epoch'; known are accumulate, batch_size, epochs"),
-        ("[trainig]\nepochs = 3\n", "unknown key 'trainig'; known are data, objectives, student, teachers, training"),
+        (
+            "[trainig]\nepochs = 3\n",
+            "unknown key 'trainig'; known are data, objectives, student, task, teachers, training",
+        ),
         ("[training\n", "is not TOML"),
         ('[training]\nepochs = "three"\n', "epochs: float is wanted, not 'three'"),
         ("[training]\nbatch_size = 8.5\n", "batch_size: int is wanted, not 8.5"),

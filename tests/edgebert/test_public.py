@@ -39,7 +39,9 @@ def modules_after(code: str, **environment: str) -> set[str]:
 
 def test_every_public_name_is_there() -> None:
     assert sorted(edgebert.__all__) == [
-        "Bundle", "EdgeBertError", "Embedder", "__version__", "load", "summarize", "watch",
+        "Answer", "Bundle", "Classification", "Classifier", "EdgeBertError", "Embedder", "MultiTask", "PairScorer",
+        "QuestionAnswerer", "Ranked", "Regressor", "Sentence", "Tag", "Tagger", "__version__", "load", "summarize",
+        "watch",
     ]  # fmt: skip
     for name in edgebert.__all__:
         assert getattr(edgebert, name) is not None

@@ -313,12 +313,12 @@ def test_a_call_ends_on_the_bundle_it_began_with_which_is_then_closed(
         wanted = handle.encode(TEXTS)
         old = handle._now().encoder
         begun, go, found = threading.Event(), threading.Event(), []
-        ids = old._ids
+        rows = old._rows
 
         def held(texts: list[str]) -> list[list[int]]:
             begun.set()
             assert go.wait(30)
-            return ids(texts)
+            return rows(texts)
 
         monkeypatch.setattr(old._runner, "_tokenize", held)
         caller = threading.Thread(target=lambda: found.append(handle.encode(TEXTS)))

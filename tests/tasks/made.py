@@ -49,6 +49,20 @@ def multi_rows(count: int, *, seed: int) -> list[dict[str, Any]]:
     return found
 
 
+def number_rows(count: int, *, seed: int) -> list[dict[str, Any]]:
+    """Sentences, and how many of their words are animals or places."""
+    texts = sentences(count, seed=seed)
+    return [{"text": s, "score": sum(word in ANIMALS | PLACES for word in words_of(s))} for s in texts]
+
+
+def pair_rows(count: int, *, seed: int) -> list[dict[str, Any]]:
+    """Two sentences, the second with an animal or without."""
+    texts = class_rows(count, seed=seed)
+    return [
+        {"text": texts[i - 1]["text"], "text_pair": row["text"], "label": row["label"]} for i, row in enumerate(texts)
+    ]
+
+
 def answer_rows(count: int, *, seed: int) -> list[dict[str, Any]]:
     """Which animal is it? The first one, in sentences that have one."""
     found: list[dict[str, Any]] = []
@@ -78,6 +92,7 @@ def with_head(base: Path, out: Path, auto: str, *, seed: int = 1, **config: Any)
             tokenizer = transformers.AutoTokenizer.from_pretrained(base)
             read = tokenizer(sentences(32, seed=4), padding=True, return_tensors="pt")
             model.classifier.bias -= model(**read).logits.mean(dim=0)
-    shutil.copytree(base, out)
+    # Without what makes it a model of sentence-transformers, which has no head.
+    shutil.copytree(base, out, ignore=shutil.ignore_patterns("modules.json", "?_*", "config_sentence*"))
     model.save_pretrained(out)
     return model

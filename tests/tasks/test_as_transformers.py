@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+import shutil
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import onnx
 import pytest
 import transformers
 from conftest import Result
@@ -15,9 +19,10 @@ from tasks.made import with_head, write_rows
 
 import edgebert
 from edgebert.bundle import Bundle
-from edgebert.errors import DataError, RecipeError
+from edgebert.errors import BundleError, DataError, EngineError, RecipeError
 from edgebert.quantize.stage import Options, quantize
-from edgebert.tasks import as_task
+from edgebert.tasks import as_task, opened_as
+from edgebert.tasks.classify import Classifier
 
 LABELS = {0: "O", 1: "B-PER", 2: "I-PER", 3: "B-LOC", 4: "I-LOC"}
 TEXTS = [*sentences(6, seed=3), "你好 狗 😀 x", "مرحبا the dog שלום 猫", "a", ""]
@@ -87,7 +92,7 @@ def test_pairs_are_read_as_two_segments(bundle: Callable[[str], Path]) -> None:
     theirs = pipeline("text-classification", path, top_k=None)([{"text": a, "text_pair": b} for a, b in pairs])
     with edgebert.load(path, precision="fp32", task="pairs") as model:
         ours = model.score_pairs(pairs, label="b")
-        ranked = model.rank(TEXTS[0], TEXTS[1:6], top_k=2)
+        ranked = model.rank(TEXTS[0], TEXTS[1:6], top_k=2, label="c")
     assert ours == pytest.approx([next(w["score"] for w in one if w["label"] == "b") for one in theirs], abs=1e-4)
     assert len(ranked) == 2
     assert ranked[0].score >= ranked[1].score
@@ -139,11 +144,81 @@ def test_answers_are_those_of_question_answering(bundle: Callable[[str], Path]) 
             assert mine.text == context[mine.start : mine.end]
 
 
+def test_what_is_asked_for_wrongly_is_one_error(bundle: Callable[[str], Path]) -> None:
+    with edgebert.load(bundle("answer"), precision="fp32", task="answer") as answerer:
+        asked: Any = answerer
+        for options, told in (
+            ({"top_k": None}, "top_k is None; it must be 1 or more"),
+            ({"longest": 0}, "longest is 0; it must be 1 or more"),
+            ({"longest": None}, "longest is None"),
+        ):
+            with pytest.raises(RecipeError, match=told):
+                asked.answers("a?", "the dog", **options)
+        for wrong in ([("a", "b", "c")], [None], ["ab"]):
+            with pytest.raises(DataError, match="every one must be two strings"):
+                asked.best(wrong)
+    with edgebert.load(bundle("classify"), precision="fp32", task="classify") as classifier:
+        asked = classifier
+        with pytest.raises(RecipeError, match="threshold is '0.5'; it must be a number within 0 to 1"):
+            asked.classify_all("a", threshold="0.5")
+    with edgebert.load(bundle("classify"), precision="fp32", task="pairs") as scorer:
+        with pytest.raises(RecipeError, match="the model has the labels a, b, c; say which one is scored: label="):
+            scorer.rank("a", ["b", "c"])
+        ranked = scorer.rank("a", ["the dog", "c", "d"], label="b")
+        assert [one.score for one in ranked] == sorted((one.score for one in ranked), reverse=True)
+        assert ranked[0].score == max(scorer.score_pairs([("a", t) for t in ("the dog", "c", "d")], label="b"))
+
+
+def test_the_temperature_divides_what_transformers_softens(bundle: Callable[[str], Path]) -> None:
+    whole = Bundle.open(bundle("classify"))
+    head = dataclasses.replace(whole.manifest.heads[0], temperature=2.0)
+    with edgebert.load(whole.root, precision="fp32", task="classify") as model:
+        facts = dataclasses.replace(whole.manifest, heads=(head,))
+        cooler = Classifier(dataclasses.replace(whole, manifest=facts), model.opened)
+        logits = [one[0] for one in model.logits(TEXTS)]
+        found = cooler.classify_all(TEXTS)
+        cooler.close()
+    for one, labels in zip(logits, found, strict=True):
+        wanted = np.exp(one / 2) / np.exp(one / 2).sum()
+        scores = {label.label: label.score for label in labels}
+        assert [scores[name] for name in head.labels] == pytest.approx(wanted.tolist(), abs=1e-5)
+
+
+def test_a_graph_that_others_exported_for_a_task_runs(bundle: Callable[[str], Path], tmp_path: Path) -> None:
+    for kind, outputs in (("classify", ("logits",)), ("answer", ("start_logits", "end_logits"))):
+        made, folder = Bundle.open(bundle(kind)), tmp_path / kind
+        (folder / "onnx").mkdir(parents=True)
+        for name in ("config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors"):
+            shutil.copyfile(made.root / name, folder / name)
+        graph = onnx.load(made.root / "onnx" / "model.onnx")
+        kept = [one for one in graph.graph.output if one.name == "logits"]
+        if kind == "answer":  # as optimum exports it
+            for place, name in enumerate(outputs):
+                index = onnx.numpy_helper.from_array(np.array(place), f"{name}_at")
+                graph.graph.initializer.append(index)
+                graph.graph.node.append(onnx.helper.make_node("Gather", ["logits", index.name], [name], axis=2))
+            kept = [onnx.helper.make_tensor_value_info(name, 1, ["batch", "tokens"]) for name in outputs]
+        del graph.graph.output[:]
+        graph.graph.output.extend(kept)
+        onnx.save(graph, folder / "onnx" / "model.onnx")
+        with edgebert.load(folder) as theirs, edgebert.load(made.root, precision="fp32", engine="onnxruntime") as ours:
+            assert theirs.unproven
+            if kind == "classify":
+                assert [one.label for one in theirs.classify(TEXTS)] == [one.label for one in ours.classify(TEXTS)]
+            else:
+                asked = "the dog?", "the dog walks under the city"
+                assert theirs.answer(*asked).text == ours.answer(*asked).text
+        with pytest.raises(EngineError, match="must give sentence_embedding or last_hidden_state"):
+            edgebert.load(folder, task="embedding")
+
+
 def test_its_card_says_what_it_is_and_how_it_is_used(bundle: Callable[[str], Path]) -> None:
     card = (bundle("tag") / "README.md").read_text(encoding="utf-8")
     assert "pipeline_tag: token-classification" in card
     assert "- tag (tag): O, B-PER, I-PER, B-LOC, I-LOC" in card
     assert 'edgebert.load("THIS_FOLDER", task="tag")' in card
+    assert 'pipeline("token-classification", model="THIS_FOLDER")' in card
+    assert "AutoModelForQuestionAnswering" in (bundle("answer") / "README.md").read_text(encoding="utf-8")
     assert "SentenceTransformer" not in card
 
 
@@ -152,7 +227,10 @@ def test_a_context_of_fifty_thousand_characters_is_read(bundle: Callable[[str], 
     assert len(context) > 50_000
     with edgebert.load(bundle("answer"), precision="fp32", task="answer") as answerer:
         found = answerer.answers("the dog?", context, top_k=3)
+        assert len(found) == 3
         assert all(one.text == context[one.start : one.end] and one.text for one in found)
+        rows = answerer.reader.contexts("the dog?", context)
+        assert max(place[1] for place in rows[-1].offsets if place) == len(context.rstrip())
         with pytest.raises(DataError, match="the question is ' '; a text that is not blank is needed"):
             answerer.answer(" ", context)
 
@@ -172,6 +250,13 @@ def test_a_method_of_another_task_is_told(bundle: Callable[[str], Path]) -> None
         edgebert.load(bundle("classify"), task="regress")
     with pytest.raises(RecipeError, match="is made for the task 'regress' and cannot do 'classify'"):
         edgebert.load(bundle("regress"), task="classify")
+
+
+def test_a_task_that_this_version_has_not_is_told(bundle: Callable[[str], Path]) -> None:
+    made = Bundle.open(bundle("tag"))
+    newer = dataclasses.replace(made, manifest=dataclasses.replace(made.manifest, task="chat"))
+    with pytest.raises(BundleError, match="is made for the task 'chat'; this edgebert knows embedding, classify"):
+        opened_as(newer, None)
 
 
 def test_int8_says_the_same_of_nearly_all(bundle: Callable[[str], Path]) -> None:
@@ -198,6 +283,8 @@ def test_a_transformers_classifier_of_pairs_is_scored_and_kept_as_one(
     assert as_task(Bundle.open(model), "pairs").manifest.heads[0].task == "pairs"
     with pytest.raises(RecipeError, match="is made for the task 'classify' and cannot do 'tag'"):
         as_task(Bundle.open(model), "tag")
+    with pytest.raises(RecipeError, match="is made for the task 'classify' and cannot do 'regress'"):
+        as_task(Bundle.open(model), "regress")
     write_rows(tmp_path / "pairs.jsonl", [row | {"label": "z"} for row in rows])
     done = cli("evaluate", model, "--precision", "fp32", "--labelled", file, "--task", "pairs")
     assert done.code == 1

@@ -15,8 +15,11 @@ from tasks import made
 from tokenizers import Tokenizer, processors
 
 from edgebert.bundle import Bundle
+from edgebert.distill.apprenticeship import Beside, Inputs, apprenticeships
 from edgebert.distill.course import reader_of
-from edgebert.distill.task_stage import _Beside, apprenticeships
+from edgebert.distill.recipe import Recipe, override
+from edgebert.distill.second_stage import SecondStage
+from edgebert.distill.teacher import fingerprint
 from edgebert.errors import RecipeError
 
 Cli = Callable[..., Result]
@@ -126,8 +129,10 @@ def _opened(out: Path) -> Any:
     return Classifier(bundle, TorchEngine(bundle), tokenizer=load_tokenizer(bundle))
 
 
-def test_several_teachers_make_one_student(taught: Callable[..., Path], recipe: Path, tmp_path: Path, cli: Cli) -> None:
-    first = taught("classify", made.class_rows)
+def test_several_teachers_make_one_student(
+    base: Path, taught: Callable[..., Path], recipe: Path, tmp_path: Path, cli: Cli
+) -> None:
+    taught("classify", made.class_rows)
     taught("tag", made.tag_rows)
     (tmp_path / "tasks.toml").write_text(
         '[[tasks]]\nname = "mood"\nteacher = "classify/teacher"\ncorpus = ["classify/train.jsonl"]\n'
@@ -136,9 +141,10 @@ def test_several_teachers_make_one_student(taught: Callable[..., Path], recipe: 
         encoding="utf-8",
     )
     out = tmp_path / "student"
-    done = cli("distill", first, "--tasks", tmp_path / "tasks.toml", "--recipe", recipe, "-o", out)
+    done = cli("distill", base, "--tasks", tmp_path / "tasks.toml", "--recipe", recipe, "-o", out)
     assert done.code == 0, done.err
     manifest = Bundle.open(out).manifest
+    assert manifest.lineage["first_stage"]["teacher_sha256"] == fingerprint(Bundle.from_pretrained(base))
     assert manifest.task == "multi"
     assert [head.name for head in manifest.heads] == ["mood", "things"]
     quality = {q.metric: q.value for q in manifest.quality}
@@ -166,6 +172,11 @@ def test_a_classifier_of_pairs_has_a_student_of_pairs(base: Path, recipe: Path, 
         (("--task", "noun"), "task is 'noun'; it must be one of"),
         (("--qat",), "training.qat is 0.25; students of a task imitate no int8"),
         (("--pairs", "p.jsonl"), "--pairs is for the contrastive objective"),
+        (("--exclude", "e.txt"), "data.exclude is for text without labels"),
+        (("--max-sentences", "20"), "[data] is about the text of --general, which is not given"),
+        (("--column", "text"), "--column text is about the text of --general"),
+        (("--max-length", "600"), "student.max_length is 600;"),
+        (("--dev", "dev.jsonl"), "dev.jsonl: row 1: the label 'c' is not among those of the training text: a, b"),
     ],
 )
 def test_what_does_not_fit_is_one_error(
@@ -175,8 +186,37 @@ def test_what_does_not_fit_is_one_error(
     made.with_head(base, teacher, "AutoModelForSequenceClassification", num_labels=2, id2label={0: "a", 1: "b"})
     lines = tmp_path / "lines.txt"
     lines.write_text("\n".join(sentences(40)) + "\n", encoding="utf-8")
-    done = cli("distill", teacher, "--corpus", lines, "-o", tmp_path / "out", *options)
+    made.write_rows(tmp_path / "dev.jsonl", [{"text": "a", "label": "c"}])
+    given = [str(tmp_path / one) if one == "dev.jsonl" else one for one in options]
+    done = cli("distill", teacher, "--corpus", lines, "-o", tmp_path / "out", *given)
     assert_refused(done, tmp_path / "out", told)
+    assert "first stage" not in done.err  # which would take hours
+
+
+def test_what_is_held_out_is_in_no_stage(base: Path, tmp_path: Path) -> None:
+    made.with_head(base, tmp_path / "teacher", "AutoModelForQuestionAnswering")
+    rows = made.answer_rows(80, seed=1)
+    rows += [{**row, "question": "which animal?"} for row in rows]  # a context is asked about twice
+    corpus = made.write_rows(tmp_path / "corpus.jsonl", rows)
+    (one,) = apprenticeships(Bundle.from_pretrained(tmp_path / "teacher"), [str(corpus)], ())
+    inputs = Inputs(one, labelled=False, seed=0)
+    aside, learnt = ({context for _, context in items} for items in (inputs.aside, inputs.learnt))
+    assert aside
+    assert not aside & learnt
+    assert not aside & set(inputs.texts())
+    assert len(inputs.aside) + len(inputs.learnt) == len({(row["question"], row["context"]) for row in rows})
+
+
+def test_fresh_word_vectors_learn(base: Path, tmp_path: Path) -> None:
+    made.with_head(base, tmp_path / "teacher", "AutoModelForSequenceClassification", num_labels=2)
+    lines = tmp_path / "lines.txt"
+    lines.write_text("\n".join(sentences(40)) + "\n", encoding="utf-8")
+    teacher = Bundle.from_pretrained(tmp_path / "teacher")
+    chosen = apprenticeships(teacher, [str(lines)], ())
+    inputs = [Inputs(chosen[0], labelled=False, seed=0)]
+    for start, learns in (("teacher", False), ("fresh", True)):
+        stage = SecondStage(teacher, chosen, inputs, override(Recipe(), "student", start=start))
+        assert stage.model.encoder.backbone.get_input_embeddings().weight.requires_grad is learns
 
 
 @pytest.mark.parametrize("auto", ["AutoModelForSequenceClassification", "AutoModelForTokenClassification"])
@@ -194,10 +234,10 @@ def test_a_teacher_reads_its_own_tokens_around_a_text(base: Path, tmp_path: Path
     student = Bundle.from_pretrained(base)
     if one.head.level == "token":
         with pytest.raises(RecipeError, match=r"which puts <s> </s> around a text, not \[CLS\] \[SEP\]"):
-            _Beside(one, student)
+            Beside(one, student)
         return
     (row,) = reader_of(student).windows("the dog")
-    theirs = _Beside(one, student)(row, "the dog")
+    theirs = Beside(one, student)(row, "the dog")
     assert theirs is not None
     assert [backend.id_to_token(number) for number in theirs] == ["<s>", "the", "dog", "</s>"]
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 
 import pytest
+from tasks.made import write_rows
 
 from edgebert.errors import DataError
 from edgebert.tasks import task_named
-from edgebert.tasks.labels import label_scores
+from edgebert.tasks.labels import label_scores, same_kind
 from edgebert.tasks.results import Tag
 from edgebert.tasks.tag import word_labels
 from edgebert.tasks.tagging import as_bio
@@ -35,7 +37,7 @@ def test_labels_of_every_scheme_become_bio(labels: str, bio: str) -> None:
 def test_conll_columns_with_comments_of_documents(tmp_path: Path) -> None:
     path = tmp_path / "ner.conll"
     path.write_text(
-        "-DOCSTART- -X- -X- O\n\nEU NNP B-NP I-ORG\nrejects VBZ B-VP O\n\n\n北 B-LOC\n京 I-LOC\n很 O\n",
+        "-DOCSTART- -X- -X- O\n\nEU NNP B-NP I-ORG\nrejects VBZ B-VP O\n\n\n北 - - B-LOC\n京 - - I-LOC\n很 - - O\n",
         encoding="utf-8",
     )
     first, second = task_named("tag").read([path])
@@ -128,3 +130,105 @@ def test_whole_numbers_are_ordered_by_their_size(tmp_path: Path) -> None:
     path = tmp_path / "x.tsv"
     path.write_text("text\tlabel\na\t10\nb\t9\nc\t0\n", encoding="utf-8")
     assert task_named("classify").head(task_named("classify").read([path])).labels == ("0", "9", "10")
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (
+            "The dog runs\nand the cat sleeps at home\n",
+            "line 2 is 'and the cat sleeps at home', 6 columns, and the lines",
+        ),
+        ('{"tokens": ["a"], "tags": ["O"]}\n{"tokens": ["a", "b"], "tags": ["O", "O"]}\n', "line 2 is"),
+    ],
+)
+def test_running_text_is_no_conll(tmp_path: Path, text: str, told: str) -> None:
+    path = tmp_path / "train.txt"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(DataError, match=told):
+        task_named("tag").read([path])
+
+
+def test_remarks_are_no_tokens(tmp_path: Path) -> None:
+    path = tmp_path / "ner.conll"
+    path.write_text("# newdoc\n# text = so\n#\nEU\tB-ORG\n#\tO\n", encoding="utf-8")
+    (one,) = task_named("tag").read([path])
+    assert one.text == "EU #"
+
+
+def test_names_with_a_dash_are_names(tmp_path: Path) -> None:
+    rows = [{"tokens": ["S", "Bahn", "mail"], "tags": ["S-Bahn", "S-Bahn", "E-mail"]}, {"tokens": ["a"], "tags": ["O"]}]
+    first, _ = task_named("tag").read([write_rows(tmp_path / "plain.jsonl", rows)])
+    assert first.target.labels == ("B-S-Bahn", "I-S-Bahn", "B-E-mail")
+    rows[1]["tags"] = ["B-X"]
+    first, _ = task_named("tag").read([write_rows(tmp_path / "scheme.jsonl", rows)])
+    assert first.target.labels == ("B-Bahn", "B-Bahn", "B-mail")
+
+
+def test_emoji_are_words_of_their_own(tmp_path: Path) -> None:
+    row = {"tokens": ["😀", "😂", "北", "京", "，", "x"], "tags": ["B-E", "B-E", "B-L", "I-L", "O", "O"]}
+    (one,) = task_named("tag").read([write_rows(tmp_path / "x.jsonl", [row])])
+    assert one.text == "😀 😂 北京， x"
+
+
+@pytest.mark.parametrize(
+    ("entity", "told"),
+    [
+        ({"start": 1, "end": 2, "label": "X"}, "is blank: there is no word in it"),
+        ({"start": 0, "end": 1, "label": ""}, "has the label ''; a name is needed"),
+        ({"start": 0, "end": 1, "label": "O"}, "has the label 'O'; a name is needed"),
+    ],
+)
+def test_entities_that_are_none_are_refused(entity: dict[str, object], told: str) -> None:
+    with pytest.raises(DataError, match=told):
+        task_named("tag").example({"text": "a b", "entities": [entity]}, "row 1")
+
+
+def test_a_word_has_the_tag_in_which_it_begins() -> None:
+    words = ((0, 4), (5, 9), (10, 12))
+    assert word_labels([Tag(2, 4, "", "A", 1.0), Tag(5, 12, "", "B", 1.0)], words) == ["O", "B-B", "I-B"]
+    many = [(4 * i, 4 * i + 3) for i in range(100_000)]
+    tags = [Tag(start, end, "", "A", 1.0) for start, end in many[::2]]
+    assert word_labels(tags, many)[:3] == ["B-A", "O", "B-A"]  # at once, however long the text
+
+
+def test_squad_json_may_be_packed_and_must_not_be_endless(tmp_path: Path) -> None:
+    task, qas = task_named("answer"), [{"question": "who?", "answers": [{"text": "dog", "answer_start": 4}]}]
+    data = json.dumps({"data": [{"paragraphs": [{"context": "the dog", "qas": qas}]}]})
+    path = tmp_path / "squad.JSON.gz"
+    path.write_bytes(gzip.compress(data.encode()))
+    assert task.read([path])[0].target == ((4, "dog"),)
+    (tmp_path / "deep.json").write_text("[" * 200_000, encoding="utf-8")
+    with pytest.raises(DataError, match="is not SQuAD's JSON"):
+        task.read([tmp_path / "deep.json"])
+
+
+def test_json_that_is_no_rows_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "rows.json").write_text('[{"text": "a"}]', encoding="utf-8")
+    with pytest.raises(DataError, match="rows are read from .jsonl, .csv, .tsv and .parquet"):
+        list(task_named("classify").read_inputs(tmp_path / "rows.json"))
+
+
+def test_a_number_that_float32_has_not_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="column 'score' holds 1e\\+300; a finite number of float32 is needed"):
+        task_named("regress").example({"text": "a", "score": 1e300}, "row 1")
+
+
+@pytest.mark.parametrize(
+    ("task", "train", "other", "told"),
+    [
+        ("classify", "label", {"text": "a", "labels": ["x"]}, "has the column 'labels'; .* trained with 'label'"),
+        ("classify", "labels", {"text": "a", "label": "x"}, "has the column 'label'; .* trained with 'labels'"),
+        ("pairs", "score", {"text": "a", "text_pair": "b", "label": "1"}, "has the column 'label'; .* with 'score'"),
+    ],
+)
+def test_labels_of_another_kind_are_told(task: str, train: str, other: dict[str, object], told: str) -> None:
+    found, values = task_named(task), {"label": ["x", "y"], "labels": [["x"], ["y"]], "score": [0.5, 1.0]}
+    rows = [{"text": "a", "text_pair": "b", train: value} for value in values[train]]
+    head = found.head([found.example(row, f"row {i}") for i, row in enumerate(rows, start=1)])
+    with pytest.raises(DataError, match=told):
+        same_kind([found.example(other, "dev: row 1")], head)
+
+
+def test_macro_f1_counts_labels_that_were_only_said() -> None:
+    assert label_scores(["a", "a"], ["a", "b"], ["a", "b"])["f1"] == pytest.approx(1 / 3)
