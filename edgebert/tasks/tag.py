@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import bisect
-import itertools
-import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
@@ -22,9 +20,10 @@ from edgebert.tasks.labels import weighted_cross_entropy
 from edgebert.tasks.predictor import Logits, Predictor, as_texts
 from edgebert.tasks.reading import Place, Row, TaskReader
 from edgebert.tasks.results import Tag
+from edgebert.tasks.tagged_files import conll, is_conll, joined_words, stretches, words_of
 from edgebert.tasks.tagging import OUTSIDE, as_bio, is_scheme, merged, split_label
 from edgebert.tasks.task import IGNORED, Example, Lesson, Task, place_of
-from edgebert.texts import has_columns, read_rows, read_texts
+from edgebert.texts import has_columns, read_rows
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -82,14 +81,6 @@ def joined(rows: Sequence[Row], logits: Sequence[Logits]) -> tuple[list[tuple[in
     return [place for place, _ in order], found
 
 
-@dataclass(frozen=True)
-class Tagged:
-    """Where the words of a text stand, and a label for each: as the file has it, of BIO once all are read."""
-
-    words: tuple[tuple[int, int], ...]
-    labels: tuple[str, ...]
-
-
 class TagTask(Task):
     """See `Tagger`. A target is a `Tagged`."""
 
@@ -110,14 +101,14 @@ class TagTask(Task):
 
     def read_file(self, path: str | Path) -> Iterator[Example]:
         """See `Task.read_file`; files without columns of their own are CoNLL's."""
-        yield from super().read_file(path) if has_columns(path) else _conll(path)
+        yield from super().read_file(path) if has_columns(path) else conll(path)
 
     def example(self, row: Mapping[str, Any], where: str) -> Example:
         """See `Task.example`."""
         if "tokens" in row:
-            return _joined_words(_words(row, "tokens", where), _words(row, "tags", where), where)
+            return joined_words(words_of(row, "tokens", where), words_of(row, "tags", where), where)
         text = column(row, TEXT, where)
-        return Example(text, None, _stretches(text, row.get("entities"), where), where)
+        return Example(text, None, stretches(text, row.get("entities"), where), where)
 
     def head(self, examples: Sequence[Example]) -> Head:
         """See `Task.head`."""
@@ -130,15 +121,15 @@ class TagTask(Task):
     def read_inputs(self, path: str | Path) -> Iterator[Any]:
         """See `Task.read_inputs`: of tokens, the text that they are joined to."""
         if not has_columns(path):
-            yield from (one.text for one in _conll(path)) if _is_conll(path) else super().read_inputs(path)
+            yield from (one.text for one in conll(path)) if is_conll(path) else super().read_inputs(path)
             return
         for number, row in enumerate(read_rows(path), start=1):
             where = f"{path}: row {number}"
             if "tokens" not in row:
                 yield column(row, TEXT, where)
             else:
-                words = _words(row, "tokens", where)
-                yield _joined_words(words, [OUTSIDE] * len(words), where).text
+                words = words_of(row, "tokens", where)
+                yield joined_words(words, [OUTSIDE] * len(words), where).text
 
     def rows(self, reader: TaskReader, item: Any) -> list[Row]:
         """See `Task.rows`: every window of a text."""
@@ -206,112 +197,6 @@ def word_labels(tags: Sequence[Tag], words: Sequence[tuple[int, int]]) -> list[s
         first, behind = bisect.bisect_left(begins, tag.start), bisect.bisect_left(begins, tag.end)
         labels[first:behind] = [f"{'I' if number else 'B'}-{tag.label}" for number in range(behind - first)]
     return labels
-
-
-def _words(row: Mapping[str, Any], name: str, where: str) -> list[str]:
-    """A list of words, or one text of them with blanks between."""
-    if name not in row:
-        raise DataError(f"{where} has no column {name!r}; it has {', '.join(map(repr, row))}")
-    words = row[name].split() if isinstance(row[name], str) else row[name]
-    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
-        raise DataError(f"{where}, column {name!r} holds {row[name]!r:.80}; a list of words is needed")
-    return words
-
-
-def _joined_words(words: Sequence[str], tags: Sequence[str], where: str) -> Example:
-    """The words as one text, with a blank between two unless both are Chinese characters there."""
-    if len(words) != len(tags):
-        raise DataError(f"{where} has {len(words)} tokens and {len(tags)} tags; each token needs one")
-    if "" in tags:
-        raise DataError(f"{where}: the tag of {words[tags.index('')]!r:.80} is empty; {OUTSIDE!r} is outside of all")
-    text, places = "", []
-    for word in words:
-        if text and not (_is_han(text[-1]) and word and _is_han(word[0])):
-            text += " "
-        places.append((len(text), len(text) + len(word)))
-        text += word
-    return Example(text, None, Tagged(tuple(places), tuple(tags)), where)
-
-
-# Scripts that are written without blanks, with their punctuation and fullwidth forms.
-_HAN = (("\u2e80", "\u9fff"), ("\uf900", "\ufaff"), ("\uff00", "\uffef"), ("\U00020000", "\U0003ffff"))
-
-
-def _is_han(character: str) -> bool:
-    return any(first <= character <= last for first, last in _HAN)
-
-
-def _stretches(text: str, entities: Any, where: str) -> Tagged:
-    """Every character but blanks is a word, so that no boundary is lost."""
-    if not isinstance(entities, list):
-        raise DataError(f"{where}, column 'entities' holds {entities!r:.80}; a list of start, end and label is needed")
-    labels = [OUTSIDE] * len(text)
-    for entity in entities:
-        start, end, label = (entity.get(key) for key in ("start", "end", "label")) if isinstance(entity, dict) else (
-            entity if isinstance(entity, list) and len(entity) == 3 else (None, None, None)
-        )  # fmt: skip
-        if not (isinstance(start, int) and isinstance(end, int) and isinstance(label, str)):
-            raise DataError(f"{where}: the entity {entity!r:.80} is no start, end and label")
-        if label in ("", OUTSIDE):
-            raise DataError(f"{where}: the entity {entity!r:.80} has the label {label!r}; a name is needed")
-        if not 0 <= start < end <= len(text):
-            raise DataError(f"{where}: the entity {entity!r:.80} is outside the text, which has {len(text)} characters")
-        if not text[start:end].strip():
-            raise DataError(f"{where}: the entity {entity!r:.80} is blank: there is no word in it")
-        if any(one != OUTSIDE for one in labels[start:end]):
-            raise DataError(f"{where}: the entity {entity!r:.80} overlaps another one")
-        labels[start:end] = [f"B-{label}", *[f"I-{label}"] * (end - start - 1)]
-    places = [i for i, character in enumerate(text) if not character.isspace()]
-    return Tagged(tuple((i, i + 1) for i in places), tuple(labels[i] for i in places))
-
-
-_TAG = re.compile(r"O|[BILUESM]-\S+")
-
-
-def _is_conll(path: str | Path) -> bool:
-    """Whether the first lines that are not blank are a token and its tag each, and no running text."""
-    if not Path(path).is_file():  # what can be read once only, as text
-        return False
-    lines = [line.split() for line in itertools.islice(read_texts([path]), 50) if not _is_remark(line.rstrip())]
-    tagged = [bool(_TAG.fullmatch(cells[-1])) for cells in lines if len(cells) > 1]
-    return len(tagged) > 0 and all(tagged) and all(len(cells) > 1 or cells[0] == "-DOCSTART-" for cells in lines)
-
-
-def _is_remark(line: str) -> bool:
-    """Whether it is a line such as "# id 5f3 domain=train", and not the token "#" with its tag."""
-    return line == "#" or (line.startswith("# ") and "\t" not in line and not _TAG.fullmatch(line.split()[-1]))
-
-
-def _conll(path: str | Path) -> Iterator[Example]:
-    """Texts of lines with a token, what there may be between, and a tag.
-
-    Raises: DataError for lines that have not as many columns as those before, as running text has not.
-    """
-    words: list[str] = []
-    tags: list[str] = []
-    first, number, columns = 1, 0, 0
-    for number, line in enumerate(read_texts([path], keep_blank=True), start=1):
-        line = line.rstrip()
-        cells = line.split("\t") if "\t" in line else line.split()
-        if _is_remark(line):
-            continue
-        if not line or cells[0] == "-DOCSTART-":
-            if words:
-                yield _joined_words(words, tags, f"{path}: lines {first} to {number - 1}")
-            words, tags, first = [], [], number + 1
-            continue
-        if len(cells) < 2:
-            raise DataError(f"{path}: line {number} is {line!r:.80}; a token and its tag are needed")
-        if columns and len(cells) != columns:
-            raise DataError(
-                f"{path}: line {number} is {line!r:.80}, {len(cells)} columns, and the lines before have {columns}; "
-                "CoNLL columns are a token and its tag, with as many between in every line"
-            )
-        columns = len(cells)
-        words.append(cells[0])
-        tags.append(cells[-1].strip())
-    if words:
-        yield _joined_words(words, tags, f"{path}: lines {first} to {number}")
 
 
 TASK = TagTask()
