@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -34,13 +35,43 @@ def begun(arguments: Sequence[str], work: Path, *, step: int) -> subprocess.Pope
         [sys.executable, "-m", "edgebert", *arguments, "--work", str(work)],
         env=environment(work / "cache"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
+    _wait(process, work, step)
+    return process
+
+
+def together(arguments: Sequence[str], cache: Path) -> subprocess.Popen[str]:
+    """That command on two processes."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "edgebert",
+         *arguments],
+        env=environment(cache), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def finished(process: subprocess.Popen[str]) -> str:
+    """What it said on standard error, once it has come to a good end."""
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    return err
+
+
+def killed(launcher: subprocess.Popen[str], work: Path, *, step: int) -> None:
+    """Waits for the checkpoint of that step, then kills the launcher and its workers, which are in sessions of their
+    own."""
+    _wait(launcher, work, step)
+    children = Path(f"/proc/{launcher.pid}/task/{launcher.pid}/children").read_text(encoding="ascii").split()
+    for pid in (launcher.pid, *map(int, children)):
+        os.kill(pid, signal.SIGKILL)
+    launcher.communicate()
+
+
+def _wait(process: subprocess.Popen[str], work: Path, step: int) -> None:
     deadline = time.monotonic() + 120
     while not list(work.glob(f"*/checkpoint-{step}/complete")):
         if process.poll() is not None or time.monotonic() > deadline:
-            process.kill()
+            process.terminate()
             pytest.fail(f"no checkpoint was written: {process.communicate()[1]}")
         time.sleep(0.005)
-    return process
 
 
 def checkpoints(work: Path) -> list[int]:

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from conftest import Result
 from helpers import make_teacher, sentences
-from runs import EVERY, STEPS, begun, checkpoints, command, environment, same_weights
+from runs import EVERY, STEPS, begun, checkpoints, command, environment, finished, killed, same_weights, together
 
 from edgebert.bundle import Bundle
 from edgebert.distill import prepare, stage, teacher, training
@@ -188,12 +188,7 @@ def test_an_interrupt_anywhere_leaves_nothing_half_written_and_a_second_run_fini
 
 def test_two_processes_train_one_student(tiny_teacher: Path, corpus: Path, tmp_path: Path) -> None:
     out = tmp_path / "student"
-    done = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "edgebert",
-         *command(tiny_teacher, corpus, out, "--epochs", "2")],
-        env=environment(tmp_path / "cache"), capture_output=True, text=True, check=False, timeout=300,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    told = finished(together(command(tiny_teacher, corpus, out, "--epochs", "2"), tmp_path / "cache"))
     bundle = Bundle.open(out)
     bundle.check()
     assert bundle.manifest.quality[0].value > bundle.manifest.lineage["agreement_before_training"]
@@ -202,46 +197,17 @@ def test_two_processes_train_one_student(tiny_teacher: Path, corpus: Path, tmp_p
     ]  # fmt: skip
     assert list((tmp_path / "cache" / "runs").iterdir()) == []
     # 360 sentences in batches of 8 on two processes are 23 steps, twice
-    assert "training: 46 of 46" in done.stderr
-
-
-def _together(arguments: list[str], cache: Path) -> subprocess.Popen[str]:
-    """That command on two processes."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "edgebert",
-         *arguments],
-        env=environment(cache), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-
-
-def _kill(launcher: subprocess.Popen[str]) -> None:
-    """Kills the launcher and its workers, which are in sessions of their own."""
-    children = Path(f"/proc/{launcher.pid}/task/{launcher.pid}/children").read_text(encoding="ascii").split()
-    for pid in (launcher.pid, *map(int, children)):
-        os.kill(pid, signal.SIGKILL)
-    launcher.communicate()
-
-
-def _finished(process: subprocess.Popen[str]) -> None:
-    _, err = process.communicate(timeout=300)
-    assert process.returncode == 0, err
+    assert "training: 46 of 46" in told
 
 
 def test_two_processes_that_are_killed_in_a_later_epoch_go_on_to_the_very_same_student(
     tiny_teacher: Path, corpus: Path, tmp_path: Path
 ) -> None:
-    _finished(_together(command(tiny_teacher, corpus, tmp_path / "unbroken"), tmp_path / "cache"))
+    finished(together(command(tiny_teacher, corpus, tmp_path / "unbroken"), tmp_path / "cache"))
     arguments = [*command(tiny_teacher, corpus, tmp_path / "student"), "--work", str(tmp_path / "work")]
-    broken = _together(arguments, tmp_path / "cache")
-    deadline = time.monotonic() + 120
-    while not list((tmp_path / "work").glob("*/checkpoint-50/complete")):  # of 92 steps, 23 an epoch
-        if broken.poll() is not None or time.monotonic() > deadline:
-            broken.terminate()
-            pytest.fail(f"no checkpoint was written: {broken.communicate()[1]}")
-        time.sleep(0.005)
-    _kill(broken)
+    killed(together(arguments, tmp_path / "cache"), tmp_path / "work", step=50)  # of 92 steps, 23 an epoch
     assert 50 <= checkpoints(tmp_path / "work")[-1] < 92
-    _finished(_together(arguments, tmp_path / "cache"))
+    finished(together(arguments, tmp_path / "cache"))
     assert same_weights(tmp_path / "student", tmp_path / "unbroken")
     one = Bundle.open(tmp_path / "student").manifest.lineage["final_loss"]
     assert one == pytest.approx(Bundle.open(tmp_path / "unbroken").manifest.lineage["final_loss"], abs=1e-5)
@@ -251,7 +217,7 @@ def test_two_processes_train_where_no_objective_reaches_the_last_weights(
     tiny_teacher: Path, corpus: Path, tmp_path: Path
 ) -> None:
     arguments = command(tiny_teacher, corpus, tmp_path / "student", "--epochs", "0.3", "--width", "32")
-    _finished(_together([*arguments, "--vector", "0", "--similarity", "0"], tmp_path / "cache"))
+    finished(together([*arguments, "--vector", "0", "--similarity", "0"], tmp_path / "cache"))
     assert Bundle.open(tmp_path / "student").manifest.dense == ("2_Dense",)
 
 
