@@ -77,7 +77,7 @@ def make(base: str, work: Path, epochs: float, learning_rate: float) -> None:
     with TerminalProgress() as progress:
         if not tuned.exists():
             lesson = Assignment(task_named("pairs"), (train,), (dev,))
-            finetune(edgebert.Bundle.from_pretrained(base), [lesson], tuned, training, progress=progress)
+            finetune(edgebert.Bundle.from_pretrained(base), [lesson], tuned, training, max_length=64, progress=progress)
         model = edgebert.Bundle.open(tuned)
         gate = Options(recipe=find_recipe("outliers-8"), task=TaskGate("task", (dev,), min_retention=0.98))
         quantize(model, calibration_texts(model, [train], None), work / "bundle", gate, progress=progress)
