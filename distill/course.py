@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +34,26 @@ from edgebert.tasks.labels import correlations
 from edgebert.tasks.predictor import STRIDE, Predictor
 from edgebert.tasks.reading import TaskReader
 from edgebert.tasks.task import Example, Lesson, Task
+from edgebert.tokenizer import Tokenizer
 
 
 def reader_of(model: Bundle) -> TaskReader:
     """How the model reads for tasks."""
-    return TaskReader(load_tokenizer(model), max_length=model.manifest.max_length, stride=STRIDE)
+    return _reader(model, load_tokenizer(model))
+
+
+def _reader(model: Bundle, tokenizer: Tokenizer) -> TaskReader:
+    return TaskReader(tokenizer, max_length=model.manifest.max_length, stride=STRIDE)
+
+
+def require_files(paths: Iterable[str | Path]) -> None:
+    """Raises DataError for what is no file that can be read more than once, as the examples of a task are."""
+    for path in paths:
+        if not Path(path).is_file():
+            raise DataError(
+                "standard input (-) cannot be read twice, as a task's examples are: write it to a file first"
+                if str(path) == "-" else f"no such file: {path}"
+            )  # fmt: skip
 
 
 class Course:
@@ -55,9 +70,10 @@ class Course:
         self.base, self.tasks, self.heads, self.dev, self.data = base, tuple(tasks), tuple(heads), dev, data
         self.lessons = [lesson for some in lessons for lesson in some]
         self.firsts = [0, *np.cumsum([len(some) for some in lessons])[:-1].tolist()]
-        self.reader = reader_of(base)
+        self._tokenizer = load_tokenizer(base)
+        reader = _reader(base, self._tokenizer)
         self._dev_lessons = [  # here, so that a label that training has not is told before hours of it
-            task.lessons(self.reader, examples, head)
+            task.lessons(reader, examples, head)
             for task, examples, head in zip(self.tasks, dev, self.heads, strict=True)
         ]
         for examples, head in zip(dev, self.heads, strict=True):
@@ -85,7 +101,7 @@ class Course:
         for number, (task, head) in enumerate(zip(self.tasks, heads, strict=True)):
             facts = self.manifest((dataclasses.replace(head, folder=""),))
             bundle, engine = dataclasses.replace(self.base, manifest=facts), TorchEngine.over(encoder, head=number)
-            made.append(task.runtime(bundle, engine, tokenizer=load_tokenizer(self.base)))
+            made.append(task.runtime(bundle, engine, tokenizer=self._tokenizer))
         return made
 
     def score(self, encoder: SentenceEncoder) -> float:

@@ -22,7 +22,7 @@ from accelerate import PartialState
 from torch import Tensor, nn
 
 from edgebert.bundle import Bundle
-from edgebert.distill.course import Course, reader_of, run_folder
+from edgebert.distill.course import Course, reader_of, require_files, run_folder
 from edgebert.distill.encoder import load_encoder
 from edgebert.distill.heads import head_over
 from edgebert.distill.recipe import Training
@@ -30,7 +30,7 @@ from edgebert.distill.students import name_of, without_heads
 from edgebert.distill.task_model import TaskModel
 from edgebert.distill.teacher import fingerprint, reading_of
 from edgebert.distill.tensorboard import require_tensorboard
-from edgebert.errors import DataError, RecipeError
+from edgebert.errors import RecipeError
 from edgebert.files import require_writable, sha256
 from edgebert.manifest import Head
 from edgebert.pretrained import position_limit
@@ -71,12 +71,7 @@ def finetune(
         raise RecipeError(f"training.qat is {settings.qat}; fine-tuning imitates no int8: set it to 0")
     if settings.tensorboard is not None:
         require_tensorboard()
-    for path in (path for one in assignments for path in (*one.train, *one.dev)):
-        if not Path(path).is_file():
-            raise DataError(
-                "standard input (-) cannot be read twice, as examples are: write it to a file first"
-                if path == "-" else f"no such file: {path}"
-            )  # fmt: skip
+    require_files(path for one in assignments for path in (*one.train, *one.dev))
     base = reading(base, max_length)
     began, state = time.monotonic(), PartialState(cpu=not torch.cuda.is_available())
     if progress is None or not state.is_main_process:

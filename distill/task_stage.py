@@ -19,7 +19,7 @@ from accelerate import PartialState
 
 from edgebert.bundle import Bundle
 from edgebert.distill.apprenticeship import Apprenticeship, Inputs, check_plan
-from edgebert.distill.course import run_folder
+from edgebert.distill.course import require_files, run_folder
 from edgebert.distill.finetuning import run_name, versions
 from edgebert.distill.job import told_data
 from edgebert.distill.low_bits import keep_rounded
@@ -29,7 +29,7 @@ from edgebert.distill.stage import distill
 from edgebert.distill.students import name_of
 from edgebert.distill.teacher import fingerprint, reading_of
 from edgebert.distill.tensorboard import require_tensorboard
-from edgebert.errors import DataError, RecipeError
+from edgebert.errors import RecipeError
 from edgebert.files import new_file, require_writable, sha256
 from edgebert.progress import Progress
 from edgebert.schema import plain
@@ -120,12 +120,7 @@ def _check(chosen: Sequence[Apprenticeship], recipe: Recipe, general: Sequence[s
         )
     if recipe.training.tensorboard is not None:
         require_tensorboard()
-    for path in [*general, *(path for one in chosen for path in (*one.corpus, *one.dev))]:
-        if not Path(path).is_file():
-            raise DataError(
-                "standard input (-) cannot be read twice, as a task's corpus is: write it to a file first"
-                if str(path) == "-" else f"no such file: {path}"
-            )  # fmt: skip
+    require_files([*general, *(path for one in chosen for path in (*one.corpus, *one.dev))])
 
 
 def _told(one: Apprenticeship) -> dict[str, object]:

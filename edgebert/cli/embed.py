@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, cast
 import click
 import numpy as np
 
+from edgebert.cli.running import running
 from edgebert.manifest import PACKAGE_SUFFIX
 from edgebert.vectors import Vectors
 
@@ -30,15 +31,7 @@ _CHUNK = 8192  # texts read, encoded and written at a time
 )
 @click.option("--text", "texts", multiple=True, help="Print the vector of this text as JSON; may be repeated.")
 @click.option("--column", help='The text\'s column in JSONL, CSV, TSV and Parquet; by default "text" or the only one.')
-@click.option("--revision", help="The model's revision on the Hub.")
-@click.option("--engine", type=click.Choice(["auto", "onnxruntime", "openvino"]), default="auto", show_default=True)
-@click.option("--precision", type=click.Choice(["auto", "int8", "fp32", "bf16", "fp16"]), default="auto",
-              show_default=True)  # fmt: skip
-@click.option("--artifact", help="The engine file or the manifest's artifact to run, by its name.")
-@click.option("--threads", type=int, help="Processor threads; by default all that may be used.")
-@click.option("--device", type=click.Choice(["auto", "cpu", "npu", "gpu"]), default="auto", show_default=True)
-@click.option("--fallback/--no-fallback", default=None, help="Whether the CPU may stand in for a device that does not "
-              "work; by default yes for auto, no for one that is named.")  # fmt: skip
+@running
 @click.option(
     "--batch-size", type=click.IntRange(min=1), help="Texts in one run at most; by default as is fastest here."
 )

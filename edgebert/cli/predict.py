@@ -11,6 +11,8 @@ from typing import Any
 
 import click
 
+from edgebert.cli.running import running
+
 _CHUNK = 1024  # rows read, answered and written at a time
 
 
@@ -20,15 +22,7 @@ _CHUNK = 1024  # rows read, answered and written at a time
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="A new JSONL file; by default the screen.")
 @click.option("--task", help="Another task than the model's own that its head can do, such as pairs.")
 @click.option("--head", help="The one of several heads that is meant, by its name.")
-@click.option("--revision", help="The model's revision on the Hub.")
-@click.option("--engine", type=click.Choice(["auto", "onnxruntime", "openvino"]), default="auto", show_default=True)
-@click.option("--precision", type=click.Choice(["auto", "int8", "fp32", "bf16", "fp16"]), default="auto",
-              show_default=True)  # fmt: skip
-@click.option("--artifact", help="The engine file or the manifest's artifact to run, by its name.")
-@click.option("--threads", type=int, help="Processor threads; by default all that may be used.")
-@click.option("--device", type=click.Choice(["auto", "cpu", "npu", "gpu"]), default="auto", show_default=True)
-@click.option("--fallback/--no-fallback", default=None, help="Whether the CPU may stand in for a device that does not "
-              "work; by default yes for auto, no for one that is named.")  # fmt: skip
+@running
 @click.option("--progress", is_flag=True, help="Show how far it is.")
 def command(
     model: str, files: tuple[str, ...], out: Path | None, task: str | None, head: str | None, revision: str | None,

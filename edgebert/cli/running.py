@@ -1,0 +1,29 @@
+"""The options of commands that load a model and run it on a file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+_OPTIONS = (
+    click.option("--revision", help="The model's revision on the Hub."),
+    click.option("--engine", type=click.Choice(["auto", "onnxruntime", "openvino"]), default="auto", show_default=True),
+    click.option("--precision", type=click.Choice(["auto", "int8", "fp32", "bf16", "fp16"]), default="auto",
+                 show_default=True),
+    click.option("--artifact", help="The engine file or the manifest's artifact to run, by its name."),
+    click.option("--threads", type=int, help="Processor threads; by default all that may be used."),
+    click.option("--device", type=click.Choice(["auto", "cpu", "npu", "gpu"]), default="auto", show_default=True),
+    click.option("--fallback/--no-fallback", default=None, help="Whether the CPU may stand in for a device that does "
+                 "not work; by default yes for auto, no for one that is named."),
+)  # fmt: skip
+
+
+def running(command: Command) -> Command:
+    """Adds what `edgebert.load` is told: revision, engine, precision, artifact, threads, device, fallback."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
