@@ -1,17 +1,21 @@
 """Every task from labelled data to int8, scored on the sets' test splits: teacher, student, student in int8, speed.
 
     python benchmarks/task_scores.py sst2 --data DATA --base sentence-transformers/all-MiniLM-L6-v2 --work FOLDER \\
-        [--seeds 0 1 2] [--trainer] [--layers N] [--student-epochs E] [--epochs E] [--learning-rate R]
+        --start GENERAL [--seeds 0 1 2] [--trainer] [--teachers-only] [--threads N] [--json FILE]
 
 Sets: sst2, chnsenticorp, clinc150, banking77, wnut17, btc_ner, wikigold, squad_part, cmrc2018, snli, scifact. The base
 is fine-tuned (`edgebert finetune`), its student distilled from the training inputs (`edgebert distill`), the student
-quantized with the set's dev examples as gate, and all of them scored. --trainer fine-tunes the same base by a plain
-transformers Trainer on the same rows beside it. Dev examples are the set's own; where it has none, or its dev split is
-what is scored, they are held out of training: a tenth, of sst2 2,000. squad_part and cmrc2018 are split by paragraph:
-a tenth of squad_part's training paragraphs are dev; cmrc2018's trial split trains, of its dev split's paragraphs two
-thirds train, too, every sixth is dev and every sixth is scored. snli trains on nine tenths of its dev split. scifact:
-pairs of a train query and its abstracts, and the three best of the default embedder that are none; scored is nDCG@10 of
-reranking its best 100 for each test query. All that is made stays in --work, so that an interrupted run goes on.
+quantized with the set's dev examples as gate, and all of them scored. How each is trained stands in
+`task_settings.toml`, chosen by dev examples. --start is a general student of the base, made once for all sets, such as
+the first stage of `edgebert.distill.defaults`. --trainer fine-tunes the same base by a plain transformers Trainer on
+the same rows in the same settings.
+
+Dev examples are the set's own; where it has none, or its dev split is what is scored, they are held out of training: a
+tenth, of sst2 2,000. squad_part and cmrc2018 are split by paragraph: a tenth of squad_part's training paragraphs are
+dev; cmrc2018's trial split trains, of its dev split's paragraphs two thirds train, too, every sixth is dev and every
+sixth is scored. snli trains on nine tenths of its dev split. scifact: pairs of a train query and its abstracts, and the
+three best of the default embedder that are none; scored is nDCG@10 of reranking its best 100 for each test query. All
+that is made stays in --work, so that an interrupted run goes on.
 """
 
 from __future__ import annotations
@@ -22,6 +26,7 @@ import json
 import statistics
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -37,17 +42,18 @@ from edgebert.distill.encoder import TorchEngine, load_tokenizer
 from edgebert.distill.finetuning import SETTINGS, Assignment, finetune, reading
 from edgebert.distill.heads import AUTO_CLASSES
 from edgebert.distill.lessons import LessonCollator
-from edgebert.distill.named import find_recipe
-from edgebert.distill.recipe import Recipe, override
+from edgebert.distill.recipe import Recipe, Training, override
 from edgebert.distill.task_stage import distill_task
 from edgebert.distill.teacher import fingerprint
 from edgebert.distill.training import best_precision
+from edgebert.errors import RecipeError
 from edgebert.evaluate import retrieval_scores
 from edgebert.files import sha256
 from edgebert.progress import Progress, TerminalProgress
 from edgebert.quantize.parity import Gates
 from edgebert.quantize.stage import Options, quantize
 from edgebert.quantize.task_gate import TaskGate
+from edgebert.schema import parse, plain, read_toml
 from edgebert.table import show
 from edgebert.tasks import as_task, task_named
 from edgebert.tasks.asked import calibration_texts
@@ -159,21 +165,38 @@ SETS: dict[str, tuple[str, str, Callable[[Splits], tuple[Rows, Rows, Rows]]]] = 
 }
 
 
+@dataclass(frozen=True)
+class Settings:
+    """How teachers and students of a set are trained; see `task_settings.toml`.
+
+    max_length: tokens that they read at once, None for as many as the base. engines: those that int8 is scored in.
+    """
+
+    teacher: Training
+    recipe: Recipe
+    max_length: int | None
+    engines: tuple[str, ...]
+
+    @classmethod
+    def read(cls, path: Path, name: str) -> Settings:
+        """The part of the file for the set `name`."""
+        found = dict(read_toml(path, what="file of settings", error=RecipeError)[name])
+        max_length, engines = found.pop("max_length", None), tuple(found.pop("engines", ("onnxruntime", "openvino")))
+        where = f"{path}: {name}"
+        teacher = parse(Training, plain(SETTINGS) | found.pop("teacher", {}), where=where, error=RecipeError)
+        return cls(teacher, parse(Recipe, found, where=where, error=RecipeError), max_length, engines)
+
+
 def main() -> None:
     options = parser(__doc__, teacher=False, figures=True)
     options.add_argument("set", choices=list(SETS))
     options.add_argument("--base", required=True, help="what teachers are fine-tuned from: folder or Hub id")
     options.add_argument("--work", type=Path, required=True)
+    options.add_argument("--settings", type=Path, default=Path(__file__).with_name("task_settings.toml"))
+    options.add_argument("--start", help="what students start from, by default the teacher's layers")
     options.add_argument("--seeds", type=int, nargs="+", default=[0])
     options.add_argument("--trainer", action="store_true", help="a plain transformers Trainer's teacher, too")
-    options.add_argument("--start", help="what students start from, by default the teacher")
-    options.add_argument("--recipe", help="of students; by default edgebert")
-    options.add_argument("--layers", type=int, default=3, help="of students")
-    options.add_argument("--student-epochs", type=float, help="of both stages of students; by default the recipe's")
-    options.add_argument("--epochs", type=float, default=SETTINGS.epochs, help="of teachers")
-    options.add_argument("--learning-rate", type=float, default=SETTINGS.learning_rate, help="of teachers")
-    options.add_argument("--batch-size", type=int, default=SETTINGS.batch_size)
-    options.add_argument("--max-length", type=int, help="tokens of the base; by default what it has")
+    options.add_argument("--teachers-only", action="store_true", help="no students")
     options.add_argument("--threads", type=int)
     given = options.parse_args()
     if given.threads:
@@ -184,9 +207,10 @@ def main() -> None:
     names = list(found[0])
     rows = [[str(seed), *(f"{one[name]:.2f}" for name in names)] for seed, one in zip(given.seeds, found, strict=True)]
     if len(found) > 1:
-        rows.append(["median", *(f"{statistics.median(one[name] for one in found):.2f}" for name in names)])
+        rows.append(["mean", *(f"{statistics.mean(one[name] for one in found):.2f}" for name in names)])
     show(["seed", *names], rows)
-    write_json(given.json, {"set": given.set, "base": given.base, "seeds": dict(zip(given.seeds, found, strict=True))})
+    seeds = dict(zip(given.seeds, found, strict=True))
+    write_json(given.json, {"set": given.set, "base": given.base, "seeds": seeds, "settings": plain(run.settings)})
 
 
 class Run:
@@ -194,6 +218,7 @@ class Run:
 
     def __init__(self, given: Any, progress: Progress) -> None:
         self.given, self.progress = given, progress
+        self.settings = Settings.read(given.settings, given.set)
         self.task_name, folder, split = SETS[given.set]
         self.task: Task = task_named(self.task_name)
         self.work = given.work / given.set
@@ -202,42 +227,44 @@ class Run:
         if not all(path.exists() for path in self.files.values()):
             for path, rows in zip(self.files.values(), split(Splits(given.data, folder)), strict=True):
                 path.write_text("".join(json.dumps(r, ensure_ascii=False) + "\n" for r in rows), encoding="utf-8")
-        self.base = Bundle.from_pretrained(given.base)
-        self.base = reading(self.base, given.max_length)
+        self.base = reading(Bundle.from_pretrained(given.base), self.settings.max_length)
+        recipe = override(self.settings.recipe, "student", start=given.start)
+        self.recipe = recipe
+        self.start = None if given.start is None else fingerprint(Bundle.from_pretrained(given.start))
 
     def seed(self, seed: int) -> dict[str, float]:
         """Scores times 100, shares in per cent, speed as a ratio, seconds of training."""
         given, found = self.given, dict[str, float]()
         teacher = self._made(f"teacher-{seed}", lambda out: self._teach(out, seed))
-        score = self._torch(teacher)
-        if given.trainer:
-            found["Trainer"] = self._torch(self._made(f"trainer-{seed}", lambda out: self._plain(out, seed)))
-        found["teacher"] = score
-        found["its seconds"] = float(teacher.manifest.lineage["training_seconds"])
+        plain_one = self._made(f"trainer-{seed}", lambda out: self._plain(out, seed)) if given.trainer else None
+        if plain_one is not None:
+            found["Trainer"] = self._torch(plain_one)
+        if given.teachers_only:
+            return found | {"teacher": self._torch(teacher), "its seconds": _seconds_of(teacher)}
+        whole = self._made(f"fp32-of-teacher-{seed}", lambda out: self._quantize(teacher, out, gates=False))
         student = self._made(f"student-{seed}", lambda out: self._distil(teacher, out, seed))
-        found["student"] = self._torch(student)
-        found["student's seconds"] = float(student.manifest.lineage["training_seconds"])
         small = self._made(f"int8-{seed}", lambda out: self._quantize(student, out))
-        for engine in ("onnxruntime", "openvino"):
-            rounded = self._engine(small, engine, "int8")
-            found[f"int8, {engine}"] = rounded
-            found[f"{engine} of teacher %"] = 100 * rounded / score
-            found[f"{engine} of fp32 %"] = 100 * rounded / self._engine(small, engine, "fp32")
-        whole = self._made("teacher-fp32", lambda out: self._quantize(teacher, out, gates=False))
-        for engine in ("onnxruntime", "openvino"):
+        score = self._engine(whole, self.settings.engines[0], "fp32")
+        found |= {"teacher": score, "its seconds": _seconds_of(teacher), "student's seconds": _seconds_of(student)}
+        for engine in self.settings.engines:
+            exact, rounded = (self._engine(small, engine, precision) for precision in ("fp32", "int8"))
+            found |= {f"{engine} fp32": exact, f"{engine} int8": rounded}
+            found[f"{engine} int8 of teacher %"] = 100 * rounded / score
+            found[f"{engine} int8 of fp32 %"] = 100 * rounded / exact
+        for engine in self.settings.engines:
             found[f"{engine} times the speed"], found[f"{engine} one by one"] = self._faster(whole, small, engine)
         self.progress.say(json.dumps({k: round(v, 3) for k, v in found.items()}))
         return found
 
     def _made(self, name: str, make: Callable[[Path], object]) -> Bundle:
-        given = self.given
-        facts = json.dumps([
-            VERSION, fingerprint(self.base), [sha256(path) for path in self.files.values()], name, given.epochs,
-            given.learning_rate, given.batch_size, given.max_length,
-            *((given.recipe, given.start, given.layers, given.student_epochs) if "student" in name or "int8" in name
-              else ()),
-        ])  # fmt: skip
-        out = self.work / f"{name}-{hashlib.sha256(facts.encode()).hexdigest()[:8]}"
+        teacher = self.settings.teacher
+        facts: list[Any] = [
+            VERSION, fingerprint(self.base), [sha256(path) for path in self.files.values()], name,
+            teacher.epochs, teacher.learning_rate, teacher.batch_size, self.settings.max_length,
+        ]  # fmt: skip
+        if name.startswith(("student", "int8")):
+            facts += [plain(self.settings.recipe), self.start]
+        out = self.work / f"{name}-{hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:8]}"
         if not out.exists():
             make(out)
         if (out / "edgebert.json").exists():
@@ -245,15 +272,12 @@ class Run:
         return reading(Bundle.from_pretrained(out), self.base.manifest.max_length)
 
     def _teach(self, out: Path, seed: int) -> None:
-        given = self.given
-        settings = dataclasses.replace(
-            SETTINGS, seed=seed, epochs=given.epochs, learning_rate=given.learning_rate, batch_size=given.batch_size
-        )
+        settings = dataclasses.replace(self.settings.teacher, seed=seed)
         one = Assignment(self.task, (str(self.files["train"]),), (str(self.files["dev"]),))
         finetune(self.base, [one], out, settings, progress=self.progress)
 
     def _plain(self, out: Path, seed: int) -> None:
-        """The standard settings of transformers' examples: AdamW, linear decay, batches in random order."""
+        """The standard settings of transformers' examples: AdamW, linear decay, batches of like length."""
         import transformers
 
         transformers.set_seed(seed)
@@ -268,32 +292,29 @@ class Run:
             label2id={name: i for i, name in enumerate(names)},
         )  # fmt: skip
 
-        def labelled(rows: list[int]) -> dict[str, Any]:
-            batch = collate(rows)
+        def labelled(rows: list[dict[str, Any]]) -> dict[str, Any]:
+            batch = collate([row["row"] for row in rows])
             targets = batch.pop("targets")
             del batch["head"]
             if head.level == "span":
                 return batch | {"start_positions": targets[:, 0], "end_positions": targets[:, 1]}
             return batch | {"labels": targets}
 
-        given = self.given
+        teacher = self.settings.teacher
         arguments = transformers.TrainingArguments(
-            output_dir=str(out.with_suffix(".run")), num_train_epochs=given.epochs, learning_rate=given.learning_rate,
-            per_device_train_batch_size=given.batch_size, use_cpu=not torch.cuda.is_available(), seed=seed,
+            output_dir=str(out.with_suffix(".run")), num_train_epochs=teacher.epochs,
+            learning_rate=teacher.learning_rate, per_device_train_batch_size=teacher.batch_size,
+            use_cpu=not torch.cuda.is_available(), seed=seed,
             save_strategy="no", report_to=[], disable_tqdm=True, remove_unused_columns=False, warmup_steps=0.1,
-            logging_strategy="no", bf16=best_precision("auto") == "bf16",
+            logging_strategy="no", bf16=best_precision("auto") == "bf16", train_sampling_strategy="group_by_length",
         )  # fmt: skip
-        data: Any = list(range(len(lessons)))
+        data: Any = [{"row": number, "input_ids": lesson.row} for number, lesson in enumerate(lessons)]
         transformers.Trainer(model=model, args=arguments, train_dataset=data, data_collator=labelled).train()
         model.save_pretrained(out)
         transformers.AutoTokenizer.from_pretrained(self.base.root).save_pretrained(out)
 
     def _distil(self, teacher: Bundle, out: Path, seed: int) -> None:
-        given = self.given
-        recipe = find_recipe(given.recipe) if given.recipe else Recipe()
-        recipe = override(recipe, "student", start=given.start, layers=given.layers)
-        recipe = override(recipe, "training", seed=seed, epochs=given.student_epochs)
-        recipe = override(recipe, "task", epochs=given.student_epochs)
+        recipe = override(self.recipe, "training", seed=seed)
         chosen = apprenticeships(teacher, (str(self.files["train"]),), (str(self.files["dev"]),), self.task_name)
         distill_task(chosen, out, recipe, progress=self.progress)
 
@@ -305,15 +326,29 @@ class Run:
 
     def _torch(self, model: Bundle) -> float:
         """The score of the model computed by torch."""
-        bundle = as_task(model, self.task_name)
-        engine = TorchEngine(bundle, threads=self.given.threads)
-        return self._score(self.task.runtime(bundle, engine, tokenizer=load_tokenizer(bundle)))
+
+        def score() -> float:
+            bundle = as_task(model, self.task_name)
+            engine = TorchEngine(bundle, threads=self.given.threads)
+            return self._score(self.task.runtime(bundle, engine, tokenizer=load_tokenizer(bundle)))
+
+        return self._kept(model, "torch", score)
 
     def _engine(self, model: Bundle, engine: str, precision: str) -> float:
-        with edgebert.load(
-            model.root, engine=engine, precision=precision, threads=self.given.threads, task=self.task_name
-        ) as opened:
-            return self._score(opened)
+        def score() -> float:
+            with edgebert.load(
+                model.root, engine=engine, precision=precision, threads=self.given.threads, task=self.task_name
+            ) as opened:
+                return self._score(opened)
+
+        return self._kept(model, f"{engine} {precision}", score)
+
+    def _kept(self, model: Bundle, how: str, score: Callable[[], float]) -> float:
+        """The score, kept in a file of the work folder, so that what takes long is not done again."""
+        path = self.work / f"{model.root.name}.{how.replace(' ', '-')}.json"
+        if not path.exists():
+            path.write_text(json.dumps(score()), encoding="utf-8")
+        return float(json.loads(path.read_text(encoding="utf-8")))
 
     def _score(self, model: Predictor) -> float:
         if self.given.set == "scifact":
@@ -325,7 +360,7 @@ class Run:
         assert isinstance(model, PairScorer)
         folder = data_file(self.given.data, "scifact/corpus.jsonl.gz").parent
         with edgebert.load("edgebert-mini-en", task="embedding") as embedder:
-            asked = Reranked(embedder, model)
+            asked: Any = Reranked(embedder, model)
             return float(retrieval_scores(asked, folder)[0].value)
 
     def _faster(self, teacher: Bundle, student: Bundle, engine: str) -> tuple[float, float]:
@@ -368,6 +403,10 @@ class Reranked:
             scores[best] = self.scorer.score_pairs([(text, self.documents[i]) for i in best.tolist()])
             found.append(scores)
         return np.stack(found)
+
+
+def _seconds_of(model: Bundle) -> float:
+    return float(model.manifest.lineage["training_seconds"])
 
 
 def _seconds(model: Any, items: list[Any]) -> float:

@@ -94,15 +94,20 @@ def _keep_stream(lines: Iterable[str], source: str) -> Path:
     return folder
 
 
-def require_disk(folder: Path, needed: int, what: str) -> None:
-    """Raises BudgetError unless the disk that holds `folder` has `needed` bytes free, and a tenth more."""
+def require_disk(
+    folder: Path, needed: int, what: str, *, instead: str = "use fewer sentences (--max-sentences)"
+) -> None:
+    """Raises BudgetError unless the disk that holds `folder` has `needed` bytes free, and a tenth more.
+
+    instead: what else would do, in words.
+    """
     while not folder.exists():
         folder = folder.parent
     free = shutil.disk_usage(folder).free
     if free < needed * 1.1:
         raise BudgetError(
             f"{what} needs {needed / 1e6:.2f} MB of disk in {folder}, and {free / 1e6:.2f} MB are free: free some, "
-            "set EDGEBERT_CACHE to a larger disk, or use fewer sentences (--max-sentences)"
+            f"set EDGEBERT_CACHE to a larger disk, or {instead}"
         )
 
 

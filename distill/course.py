@@ -144,9 +144,12 @@ class Course:
 
     def learn(
         self, model: TaskModel, settings: Training, folder: Path, measure: Measure, metric: str, progress: Progress,
-        state: PartialState, began: float, held: contextlib.ExitStack,
+        state: PartialState, began: float, held: contextlib.ExitStack, collator: LessonCollator | None = None,
     ) -> Trained:  # fmt: skip
-        """Trains `model` on the lessons, on from a checkpoint in `folder` where there is one."""
+        """Trains `model` on the lessons, on from a checkpoint in `folder` where there is one.
+
+        collator: of the lessons, by default with nothing but themselves.
+        """
         if not self.lessons:
             raise DataError("there is nothing to train on")
         board = None
@@ -155,7 +158,7 @@ class Course:
         sampler = TaskSampler(self.lessons, self.firsts, batch_size=settings.batch_size, seed=settings.seed)
         run = TrainingRun(
             model, Rows(np.arange(len(self.lessons))), sampler,
-            LessonCollator(self.lessons, self.firsts, pad_token_id=self.base.manifest.pad_token_id),
+            collator or LessonCollator(self.lessons, self.firsts, pad_token_id=self.base.manifest.pad_token_id),
             settings, best_precision(settings.precision), folder, measure, progress,
             count_steps(settings, len(sampler), state.num_processes), state.num_processes, began, board, metric,
         )  # fmt: skip

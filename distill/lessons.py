@@ -18,15 +18,12 @@ from edgebert.tasks.task import IGNORED, Lesson
 class LessonCollator:
     """Row numbers, all of one task, to the tensors that `edgebert.distill.task_model.TaskModel.forward` takes.
 
-    lessons: of every task, one list behind the other. firsts: the row at which each task's begin. their_pad: what
-    fills up the rows that a teacher reads; any token will do, as the mask leaves it out.
+    lessons: of every task, one list behind the other. firsts: the row at which each task's begin.
     """
 
-    def __init__(
-        self, lessons: Sequence[Lesson], firsts: Sequence[int], *, pad_token_id: int, their_pad: int = 0
-    ) -> None:
+    def __init__(self, lessons: Sequence[Lesson], firsts: Sequence[int], *, pad_token_id: int) -> None:
         self.lessons, self.firsts = lessons, np.asarray(firsts)
-        self.pad_token_id, self.their_pad = pad_token_id, their_pad
+        self.pad_token_id = pad_token_id
 
     def __call__(self, rows: Sequence[int]) -> dict[str, Any]:
         """Shapes: see `TaskModel.forward`."""
@@ -41,12 +38,6 @@ class LessonCollator:
         types = types_of([lesson.row for lesson in chosen], input_ids.shape)
         if types is not None:
             batch["token_type_ids"] = torch.from_numpy(types)
-        theirs = [lesson.beside for lesson in chosen if lesson.beside is not None]
-        if theirs:
-            their_ids, their_mask = pad(theirs, self.their_pad)
-            batch |= {"their_ids": torch.from_numpy(their_ids), "their_mask": torch.from_numpy(their_mask)}
-            if (types := types_of(theirs, their_ids.shape)) is not None:
-                batch["their_types"] = torch.from_numpy(types)
         return batch
 
 

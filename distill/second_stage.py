@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import numpy as np
 import torch
+from accelerate import PartialState
 from torch import nn
 
 from edgebert.bundle import Bundle
@@ -16,12 +17,17 @@ from edgebert.distill.course import Course, reader_of
 from edgebert.distill.encoder import SentenceEncoder, load_encoder
 from edgebert.distill.heads import Head as TorchHead
 from edgebert.distill.heads import head_over
+from edgebert.distill.kept_answers import ImitationCollator, KeptAnswers
 from edgebert.distill.low_bits import round_linears
 from edgebert.distill.recipe import Recipe, Training
 from edgebert.distill.task_answers import agreed, answers_of
 from edgebert.distill.task_model import ImitationModel, Master, Shares
+from edgebert.distill.teacher import fingerprint
+from edgebert.distill.training import best_precision
 from edgebert.manifest import Head, Quality
-from edgebert.tasks.task import Example, renamed
+from edgebert.progress import Progress
+from edgebert.tasks.reading import Row
+from edgebert.tasks.task import Example, Lesson, renamed
 
 
 class SecondStage:
@@ -52,25 +58,52 @@ class SecondStage:
         lessons = [one.lessons(one.learnt, head, reader, beside) for one, head, beside in facts]
         self._held = [one.lessons(one.aside, head, reader, beside) for one, head, beside in facts]
         width = encoder.backbone.config.hidden_size
-        masters = [
-            Master(encoders[one.teacher.root], one.place, beside.comparable(width))
-            for one, beside in zip(chosen, besides, strict=True)
-        ]
-        dev = [one.dev for one in inputs]
-        self.course = Course(student, self.tasks, self.heads, lessons, dev, [one.dev for one in chosen])
         one_encoder = len(encoders) == 1  # the states of several cannot be those of one student
         hidden = float(one_encoder) if asked.hidden is None else asked.hidden
+        self.masters = [
+            Master(encoders[one.teacher.root], one.place, head.level != "text", hidden > 0 and beside.comparable(width))
+            for one, head, beside in zip(chosen, self.heads, besides, strict=True)
+        ]
+        dev = [one.dev for one in inputs]
+        precision = best_precision(recipe.training.precision)
+        self.answers = [
+            KeptAnswers(
+                master, [_theirs(lesson) for lesson in own], weights=fingerprint(one.teacher), precision=precision
+            )
+            for one, master, own in zip(chosen, self.masters, lessons, strict=True)
+        ]
+        self.course = Course(student, self.tasks, self.heads, lessons, dev, [one.dev for one in chosen])
         shares = Shares(asked.logits, hidden, asked.labels, asked.temperature)
-        self.model = ImitationModel(encoder, self.tasks, self.heads, masters, shares)
+        self.model = ImitationModel(encoder, self.tasks, self.heads, shares)
         self._wanted = [
-            answers_of(master.encoder, master.place, [lesson.beside or lesson.row for lesson in aside])
-            for master, aside in zip(masters, self._held, strict=True)
+            answers_of(master.encoder, master.place, [_theirs(lesson) for lesson in aside])
+            for master, aside in zip(self.masters, self._held, strict=True)
         ]
         self._teachers = [self._teacher_score(one, examples) for one, examples in zip(chosen, dev, strict=True)]
 
     def _fact(self, one: Apprenticeship) -> Head:
         head = dataclasses.replace(one.head, task=one.task.name, folder="")
         return head if len(self.chosen) == 1 else renamed(head, one.name, f"heads/{one.name}")
+
+    def answer(self, state: PartialState, progress: Progress) -> ImitationCollator:
+        """Has the teachers answer what is not kept yet, each process a share of it; what training reads then.
+
+        Raises: BudgetError where the disk cannot hold it.
+        """
+        for kept in self.answers:
+            missing = kept.missing()
+            state.wait_for_everyone()
+            known = len(kept.rows) - kept.count(missing)
+            progress.start("the teacher's answers", len(kept.rows))
+            progress.advance(known, note="from the cache" if known else "")
+            kept.fill(
+                missing[state.process_index :: state.num_processes],
+                lambda rows: progress.advance(rows * state.num_processes),
+            )
+            state.wait_for_everyone()
+        course = self.course
+        pad_token_id = course.base.manifest.pad_token_id
+        return ImitationCollator(course.lessons, course.firsts, self.answers, pad_token_id=pad_token_id)
 
     @property
     def metric(self) -> str:
@@ -122,10 +155,15 @@ class SecondStage:
     def _teacher_score(self, one: Apprenticeship, examples: Sequence[Example]) -> float | None:
         if not examples:
             return None
-        encoder = next(m.encoder for m, other in zip(self.model.masters, self.chosen, strict=True) if other is one)
+        encoder = next(m.encoder for m, other in zip(self.masters, self.chosen, strict=True) if other is one)
         course = Course(one.teacher, [one.task], [one.head], [[]], [[]], [[]])
         view = _view(encoder, one.place)
         return one.task.scores(course.predictors(view, [one.head])[0], examples)[one.task.metric_of(one.head)]
+
+
+def _theirs(lesson: Lesson) -> Row:
+    """What the teacher reads."""
+    return lesson.row if lesson.beside is None else lesson.beside
 
 
 def _view(encoder: SentenceEncoder, place: int) -> SentenceEncoder:

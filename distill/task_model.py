@@ -45,11 +45,13 @@ class TaskModel(nn.Module):
 class Master:
     """What one head learns from: a teacher's encoder, in eval mode, and the place of the head there.
 
-    hidden: whether its last hidden states can be compared with the student's, token by token.
+    over_tokens: whether the head answers for tokens. hidden: whether its last hidden states are learnt, too; they can
+    be where student and teacher read the same tokens in states of the same width.
     """
 
     encoder: SentenceEncoder
     place: int
+    over_tokens: bool
     hidden: bool
 
 
@@ -64,37 +66,30 @@ class Shares:
 
 
 class ImitationModel(TaskModel):
-    """See `TaskModel`; the loss is the distance from each head's master, who answers in every step."""
+    """See `TaskModel`; the loss is the distance from what each head's master said, and from labels where they count."""
 
     def __init__(
-        self, encoder: SentenceEncoder, tasks: Sequence[Task], heads: Sequence[Head], masters: Sequence[Master],
-        shares: Shares,
-    ) -> None:  # fmt: skip
+        self, encoder: SentenceEncoder, tasks: Sequence[Task], heads: Sequence[Head], shares: Shares
+    ) -> None:
         super().__init__(encoder, tasks, heads)
-        self.masters, self.shares = tuple(masters), shares  # a tuple: no part of what is trained and kept
+        self.shares = shares
 
-    def forward(
+    def forward(  # type: ignore[override]  # the loop calls it by name with what `ImitationCollator` gives
         self, input_ids: Tensor, attention_mask: Tensor, targets: Tensor, head: int,
-        token_type_ids: Tensor | None = None, *, their_ids: Tensor | None = None, their_mask: Tensor | None = None,
-        their_types: Tensor | None = None,
+        token_type_ids: Tensor | None = None, *, wanted: Tensor, states: Tensor | None = None,
     ) -> dict[str, Tensor]:  # fmt: skip
         """The total under "loss", each unweighted part under its name.
 
-        Shape: see `TaskModel`; their_ids, their_mask and their_types (batch, their_seq_len): what the master reads,
-        None where that is what the student reads.
+        Shape: see `TaskModel`; wanted, the master's logits, (batch, labels) or (batch, seq_len, labels); states, its
+        last hidden ones, (batch, seq_len, width), None where they are not learnt.
         """
-        master, task, facts = self.masters[head], self.tasks[head], self.heads[head]
-        if their_ids is None or their_mask is None:
-            their_ids, their_mask, their_types = input_ids, attention_mask, token_type_ids
-        with torch.no_grad():
-            theirs = master.encoder.to(input_ids.device)(their_ids, their_mask, their_types)
+        task, facts = self.tasks[head], self.heads[head]
         ours = self.encoder(input_ids, attention_mask, token_type_ids)
         with torch.autocast(input_ids.device.type, enabled=False):
-            logits, wanted = ours.logits[head].float(), theirs.logits[master.place].float()
+            logits = ours.logits[head].float()
             total = {"logits": task.imitation(logits, wanted, attention_mask, facts, self.shares.temperature)}
-            if self.shares.hidden and master.hidden:
-                states = ours.last_hidden_state.float(), theirs.last_hidden_state.float()
-                total["hidden"] = hidden_loss(*states, attention_mask)
+            if states is not None:
+                total["hidden"] = hidden_loss(ours.last_hidden_state.float(), states, attention_mask)
             if self.shares.labels:
                 total["labels"] = self._of_labels(logits, targets, attention_mask, head)
         loss = torch.stack([getattr(self.shares, name) * part for name, part in total.items()]).sum()

@@ -92,7 +92,10 @@ def distill_task(
         before = measure()
         progress.say(f"before the second stage: {stage.metric} {before:.4f}{stage.beside()}")
         course, model = stage.course, stage.model
-        trained = course.learn(model, stage.training, folder, measure, stage.metric, progress, state, began, held)
+        trained = course.learn(
+            model, stage.training, folder, measure, stage.metric, progress, state, began, held,
+            stage.answer(state, progress),
+        )  # fmt: skip
         if state.is_main_process:
             keep_rounded(model.encoder)
             progress.say(f"after it: {stage.metric} {measure():.4f}{stage.beside()}")

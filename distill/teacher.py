@@ -61,7 +61,7 @@ class TeacherCache:
 
     def missing(self) -> list[int]:
         """The numbers of the shards that are not on disk yet."""
-        return [s for s in range(self.shards) if not all(_is_array(path) for path in self._paths(s))]
+        return [s for s in range(self.shards) if not all(is_array(path) for path in self._paths(s))]
 
     def fill(self, shards: Sequence[int], progress: Callable[[int], None] = lambda rows: None) -> None:
         """Computes those shards; `progress` is told the number of texts after each batch.
@@ -128,7 +128,7 @@ class TeacherCache:
         return digest.hexdigest()[:32]
 
 
-def _is_array(path: Path) -> bool:
+def is_array(path: Path) -> bool:
     """Whether `path` is an array of its full length, as it is not after a power cut."""
     try:
         np.load(path, mmap_mode="r", allow_pickle=False)
