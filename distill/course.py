@@ -49,11 +49,11 @@ def _reader(model: Bundle, tokenizer: Tokenizer) -> TaskReader:
 def require_files(paths: Iterable[str | Path]) -> None:
     """Raises DataError for what is no file that can be read more than once, as the examples of a task are."""
     for path in paths:
-        if not Path(path).is_file():
-            raise DataError(
-                "standard input (-) cannot be read twice, as a task's examples are: write it to a file first"
-                if str(path) == "-" else f"no such file: {path}"
-            )  # fmt: skip
+        if str(path) == "-" or (Path(path).exists() and not Path(path).is_file()):
+            what = "standard input (-)" if str(path) == "-" else f"{path}, which is no plain file,"
+            raise DataError(f"{what} cannot be read twice, as a task's examples are: write it to a file first")
+        if not Path(path).exists():
+            raise DataError(f"no such file: {path}")
 
 
 class Course:

@@ -25,6 +25,7 @@ from edgebert.bundle import Bundle
 from edgebert.distill.course import Course, reader_of, require_files, run_folder
 from edgebert.distill.encoder import load_encoder
 from edgebert.distill.heads import head_over
+from edgebert.distill.history import require_figures
 from edgebert.distill.recipe import Training
 from edgebert.distill.students import name_of, without_heads
 from edgebert.distill.task_model import TaskModel
@@ -78,6 +79,7 @@ def finetune(
         progress = Progress()
     if state.is_main_process:
         require_writable(out)
+        require_figures(out)
     course, counts = _course(base, assignments)
     if class_weights and not any(head.labels for head in course.heads):
         raise RecipeError("--class-weights is for labels, and what is trained here has none: leave it out")
@@ -112,8 +114,10 @@ def reading(base: Bundle, max_length: int | None) -> Bundle:
 def _course(base: Bundle, assignments: Sequence[Assignment]) -> tuple[Course, list[int]]:
     """What is learnt, and how many examples each task has."""
     names = [one.name for one in assignments]
-    if len(assignments) > 1 and len(set(names)) < len(names):
-        raise RecipeError(f"the tasks are called {', '.join(map(repr, names))}; each needs a name of its own")
+    if len(assignments) > 1 and len({name.lower() for name in names}) < len(names):  # their folders are named so
+        raise RecipeError(
+            f"the tasks are called {', '.join(map(repr, names))}; each needs a name of its own, whatever its case"
+        )
     reader = reader_of(base)
     examples = [one.task.read(one.train) for one in assignments]
     heads = [one.task.head(some) for one, some in zip(assignments, examples, strict=True)]

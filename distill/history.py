@@ -10,7 +10,8 @@ from dataclasses import asdict, astuple, dataclass, field
 from pathlib import Path
 
 from edgebert.distill.svg import begin
-from edgebert.files import new_file
+from edgebert.errors import EdgeBertError
+from edgebert.files import disk_errors, new_file
 
 FILE = "history.json"
 _SIZES = _WIDTH, _HEIGHT, _LEFT, _TOP, _PLOT_W, _PLOT_H = 760, 400, 70, 50, 610, 280
@@ -61,12 +62,24 @@ class History:
         return cls([Point(**point) for point in data["points"]], data["loss"], data["metric"])
 
 
+def require_figures(out: Path) -> None:
+    """Raises EdgeBertError where a file that is no earlier student's figures has the place of those of `out`."""
+    for suffix, begins in (("csv", "step,loss,"), ("svg", "<svg ")):
+        path = _beside(out, suffix)
+        with disk_errors(path):
+            if path.exists() and not path.read_text(encoding="utf-8", errors="replace").startswith(begins):
+                raise EdgeBertError(
+                    f"{path} exists and holds no figures of a training, which are to be written there: choose another "
+                    "name for the output, or move the file"
+                )
+
+
 def write_beside(out: Path, history: History, *, title: str) -> None:
     """Writes OUT.training.csv and OUT.training.svg beside the folder `out`, over those of an earlier student.
 
     Where nothing was trained there are none, and the earlier ones go.
     """
-    paths = {suffix: out.with_name(f"{out.name}.training.{suffix}") for suffix in ("csv", "svg")}
+    paths = {suffix: _beside(out, suffix) for suffix in ("csv", "svg")}
     if not history.points:
         for path in paths.values():
             path.unlink(missing_ok=True)
@@ -74,6 +87,10 @@ def write_beside(out: Path, history: History, *, title: str) -> None:
     for suffix, content in (("csv", as_csv(history)), ("svg", as_svg(history, title))):
         with new_file(paths[suffix], replace=True) as partial:
             partial.write_text(content, encoding="utf-8", newline="\n")
+
+
+def _beside(out: Path, suffix: str) -> Path:
+    return out.with_name(f"{out.name}.training.{suffix}")
 
 
 def as_csv(history: History) -> str:

@@ -25,7 +25,7 @@ from edgebert.distill.fake_quant import FakeQuant, schedule
 from edgebert.distill.folder import write_model
 from edgebert.distill.hardest import count_hardest, hardest
 from edgebert.distill.held_out import HeldOut
-from edgebert.distill.history import write_beside
+from edgebert.distill.history import require_figures, write_beside
 from edgebert.distill.job import Job, run_key
 from edgebert.distill.lineage import lineage_of
 from edgebert.distill.lock import sole_user
@@ -79,6 +79,7 @@ def distill(
         progress = Progress()
     if state.is_main_process:
         require_writable(out)
+        require_figures(out)
     with contextlib.ExitStack() as held:
         job = _open(teacher, corpus, recipe, column, pairs, work, state, progress, held)
         answers = _answer(job, state, progress)

@@ -68,9 +68,7 @@ class Shares:
 class ImitationModel(TaskModel):
     """See `TaskModel`; the loss is the distance from what each head's master said, and from labels where they count."""
 
-    def __init__(
-        self, encoder: SentenceEncoder, tasks: Sequence[Task], heads: Sequence[Head], shares: Shares
-    ) -> None:
+    def __init__(self, encoder: SentenceEncoder, tasks: Sequence[Task], heads: Sequence[Head], shares: Shares) -> None:
         super().__init__(encoder, tasks, heads)
         self.shares = shares
 

@@ -21,6 +21,7 @@ from edgebert.bundle import Bundle
 from edgebert.distill.apprenticeship import Apprenticeship, Inputs, check_plan
 from edgebert.distill.course import require_files, run_folder
 from edgebert.distill.finetuning import run_name, versions
+from edgebert.distill.history import require_figures
 from edgebert.distill.job import told_data
 from edgebert.distill.low_bits import keep_rounded
 from edgebert.distill.recipe import Data, Recipe
@@ -33,6 +34,7 @@ from edgebert.errors import RecipeError
 from edgebert.files import new_file, require_writable, sha256
 from edgebert.progress import Progress
 from edgebert.schema import plain
+from edgebert.tokenizer import SURROGATE
 
 _FRESH_WIDTH = 384
 
@@ -57,6 +59,7 @@ def distill_task(
         progress = Progress()
     if state.is_main_process:
         require_writable(out)
+        require_figures(out)
     start = first if recipe.student.start in ("teacher", "fresh") else Bundle.from_pretrained(recipe.student.start)
     width = recipe.student.width or (_FRESH_WIDTH if recipe.student.start == "fresh" else None)
     longest = recipe.student.max_length or start.manifest.max_length
@@ -117,7 +120,7 @@ def _check(chosen: Sequence[Apprenticeship], recipe: Recipe, general: Sequence[s
         raise RecipeError("data.exclude is for text without labels: leave those texts out of the task's files yourself")
     plain_data = dataclasses.replace(Data(), held_out=recipe.data.held_out)
     if not general and (recipe.data != plain_data or column is not None):
-        what = f"--column {column}" if column is not None else "[data]"
+        what = f"--column {column}" if column is not None else "[data], or an option that chooses texts,"
         raise RecipeError(
             f"{what} is about the text of --general, which is not given: a task's files are read as they are"
         )
@@ -138,4 +141,4 @@ def _write_texts(inputs: Sequence[Inputs], path: Path) -> None:
     """All texts that are learnt from, one a line; the corpus leaves repeats out."""
     with new_file(path) as partial, partial.open("w", encoding="utf-8") as sink:
         for one in inputs:
-            sink.writelines(f"{text}\n" for text in one.texts())
+            sink.writelines(SURROGATE.sub("\N{REPLACEMENT CHARACTER}", text) + "\n" for text in one.texts())

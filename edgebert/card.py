@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -147,7 +148,8 @@ def _length(manifest: Manifest) -> str:
 
 
 def _head(head: Head) -> str:
-    labels = f": {', '.join(head.labels[:30])}{' ...' if len(head.labels) > 30 else ''}" if head.labels else ""
+    shown = [re.sub(r"([\\`*_|<>#])", r"\\\1", " ".join(label.split())) for label in head.labels[:30]]
+    labels = f": {', '.join(shown)}{' ...' if len(head.labels) > 30 else ''}" if shown else ""
     return f"- {head.name} ({head.task}){labels}"
 
 

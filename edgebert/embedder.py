@@ -152,8 +152,8 @@ class Embedder(Model, Encoding):
         return prompt
 
 
-def as_texts(sentences: Texts, *, before: int = 0) -> list[str]:
-    """`sentences` as a list of strings. before: so many came before these, in messages.
+def as_texts(sentences: Texts, *, before: int = 0, name: str = "sentences") -> list[str]:
+    """`sentences` as a list of strings. before: so many came before these; name: what they are called, in messages.
 
     Raises: DataError naming the place and the value of anything that is no string.
     """
@@ -161,11 +161,9 @@ def as_texts(sentences: Texts, *, before: int = 0) -> list[str]:
         return [sentences]
     if isinstance(sentences, bytes) or not isinstance(sentences, Sequence | np.ndarray):
         kind = type(sentences).__name__
-        raise DataError(f"sentences are {sentences!r:.80} ({kind}); a string or a list of strings is needed")
+        raise DataError(f"{name} are {sentences!r:.80} ({kind}); a string or a list of strings is needed")
     texts: list[str] = np.atleast_1d(sentences).tolist() if isinstance(sentences, np.ndarray) else list(sentences)
     for i, text in enumerate(texts):
         if not isinstance(text, str):
-            raise DataError(
-                f"sentences[{before + i}] is {text!r:.80} ({type(text).__name__}); every one must be a string"
-            )
+            raise DataError(f"{name}[{before + i}] is {text!r:.80} ({type(text).__name__}); every one must be a string")
     return texts

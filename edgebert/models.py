@@ -29,7 +29,7 @@ def open_model(
 
     A model without manifest that has both weights and engine files is run by torch where that is installed, and by its
     engine files where it is not, or an engine, int8 or an artifact is asked for. task: None for the model's own, whose
-    object it is then.
+    object it is then where engine files run it; torch gives vectors.
     Raises: as `load`; MissingExtraError when torch is needed and not installed.
     """
     check_options(("auto", *ENGINES, TORCH), engine, precision, threads)

@@ -57,7 +57,11 @@ def summarize(text: str, *, sentences: int = 3, model: str | Path | Embedder = D
         raise RecipeError(f"sentences is {sentences!r}; it must be 1 or more")
     if not isinstance(text, str) or not text.strip():
         raise DataError(f"the text is {text!r:.80}; a text that is not blank is needed")
+    if not isinstance(model, str | Path) and not callable(getattr(model, "encode", None)):
+        raise RecipeError(f"model is {model!r:.80}; a model that gives vectors, or the name of one, is needed")
     found = list(_split(text))
+    if not found:
+        raise DataError(f"the text is {text!r:.80}; a text with a letter or a digit is needed")
     if len(found) > _MOST:
         raise DataError(f"the text has {len(found)} sentences; at most {_MOST} can be compared: summarize its parts")
     if isinstance(model, str | Path):

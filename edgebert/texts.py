@@ -49,11 +49,13 @@ def read_rows(path: str | Path, *, column: str | None = None) -> Iterator[dict[s
     name = str(path)
     kind = _format(name)
     if kind == "lines":
+        if name != "-" and not Path(name).exists():
+            raise DataError(f"no such file: {name}")
         raise DataError(f"{name}: a file with columns is needed: .jsonl, .csv, .tsv or .parquet, also with .gz")
     if kind == "parquet":
         yield from _parquet_rows(name, column)
         return
-    with contextlib.closing(_lines(name)) as lines:
+    with contextlib.closing(_lines(name, ends=kind == "csv")) as lines:
         yield from _json_rows(name, lines) if kind == "jsonl" else _table_rows(name, lines, kind)
 
 
@@ -108,8 +110,8 @@ def _format(name: str) -> str:
     )
 
 
-def _lines(name: str) -> Generator[str, None, None]:
-    """The lines of a text file without their ends; a byte order mark is dropped."""
+def _lines(name: str, *, ends: bool = False) -> Generator[str, None, None]:
+    """The lines of a text file, with their ends if asked for; a byte order mark is dropped."""
     with _open(name) as stream:
         try:
             for number, data in enumerate(stream, start=1):
@@ -119,7 +121,7 @@ def _lines(name: str) -> Generator[str, None, None]:
                     line = data.decode("utf-8-sig" if number == 1 else "utf-8")
                 except UnicodeDecodeError as problem:
                     raise DataError(f"{name}: line {number} is not UTF-8: {problem}") from None
-                yield line.rstrip("\r\n")
+                yield line if ends else line.rstrip("\r\n")
         except _GZIP_FAULTS as problem:
             raise DataError(f"{name} is not a whole gzip file: {problem}") from None
 
@@ -165,10 +167,9 @@ def _json_rows(name: str, lines: Iterable[str]) -> Iterator[dict[str, Any]]:
 
 
 def _table_rows(name: str, lines: Iterable[str], kind: str) -> Iterator[dict[str, Any]]:
-    """CSV with its quotes (RFC 4180); TSV without, where a quote is a character like any other."""
+    """CSV with its quotes (RFC 4180) and line ends; TSV without, where a quote is a character like any other."""
     csv.field_size_limit(max(csv.field_size_limit(), _CELL))
-    ended = (line + "\n" for line in lines)
-    reader = csv.reader(ended) if kind == "csv" else (line.rstrip("\n").split("\t") for line in ended)
+    reader = csv.reader(lines) if kind == "csv" else (line.split("\t") for line in lines)
     header: list[str] | None = None
     try:
         for number, cells in enumerate(reader, start=1):

@@ -101,6 +101,8 @@ def quantize(
     options, progress = options or Options(), progress or Progress()
     if model.is_sealed:
         model.check()
+    if options.task is not None:
+        options.task.check(model.manifest.heads)
     with new_folder(out) as partial, tempfile.TemporaryDirectory(dir=partial, prefix=".scratch") as scratch:
         work = _Work(model, texts, partial, out, options, progress, Path(scratch))
         findings = work.run(layers=layers)

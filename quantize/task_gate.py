@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from edgebert.embedder import Embedder
 from edgebert.errors import DataError, RecipeError
 from edgebert.evaluate import classification_scores, retrieval_scores, similarity_scores
-from edgebert.tasks.scoring import task_score
+from edgebert.manifest import Head
+from edgebert.tasks import task_named
+from edgebert.tasks.scoring import files_of, task_score
 
 Metric = Literal["agreement", "similarity", "classification", "retrieval", "task"]
 _FILES: dict[str, tuple[int | None, str]] = {
@@ -62,6 +66,19 @@ class TaskGate:
         if self.metric == "retrieval":
             return retrieval_scores(model, self.files[0])[0].value
         return None
+
+    def check(self, heads: Sequence[Head]) -> None:
+        """Raises DataError where its files cannot be used, before anything long is done.
+
+        heads: the model's.
+        """
+        if self.metric == "task":
+            named = files_of(heads, self.files)
+            for head in heads:
+                task_named(head.task).read(named[head.name])
+        for path in self.files if self.metric != "task" else ():
+            if not Path(path).exists():
+                raise DataError(f"no such file: {path}")
 
     def reference_score(self, model: Embedder) -> float | None:
         """The score of torch in fp32.

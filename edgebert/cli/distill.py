@@ -43,6 +43,7 @@ class _One:
     teacher: str
     corpus: tuple[str, ...]
     dev: tuple[str, ...] = ()
+    task: str | None = None
     revision: str | None = None
 
 
@@ -62,8 +63,8 @@ class _File:
 @click.option("--dev", multiple=True, metavar="FILE", help="Of a task: labelled examples that measure, stop early and "
               "fit the temperature of probabilities.")  # fmt: skip
 @click.option("--tasks", "tasks_file", type=click.Path(path_type=Path), help="Several teachers for one student: a TOML "
-              "file with a table [[tasks]] for each: name, teacher, corpus, dev. TEACHER then teaches the first "
-              "stage.")  # fmt: skip
+              "file with a table [[tasks]] for each: name, teacher, corpus, dev, task. TEACHER then teaches the "
+              "first stage.")  # fmt: skip
 @click.option("--task-epochs", type=float, help="Of a task: passes over its inputs in the second stage.")
 @click.option("--column", help="The text's column in JSONL, CSV, TSV and Parquet.")
 @click.option("--revision", help="The teacher's revision on the Hub.")
@@ -222,13 +223,13 @@ def _chosen(
     data = parse(_File, read_toml(path, what="list of tasks", error=RecipeError), where=str(path), error=RecipeError)
     found: list[Apprenticeship] = []
     for one in data.tasks:
-        if not one.name.isidentifier() or one.name in [other.name for other in found]:
+        if not one.name.isidentifier() or one.name.lower() in [other.name.lower() for other in found]:
             raise RecipeError(f"{path}: name is {one.name!r}; each needs its own, of letters, digits and '_'")
         if not one.corpus:
             raise RecipeError(f"{path}: the task {one.name!r} needs corpus, a list of files")
         beside = path.parent / one.teacher
         its = Bundle.from_pretrained(beside if beside.exists() else one.teacher, revision=one.revision)
-        its_own = apprenticeships(its, [str(path.parent / name) for name in one.corpus], ())
+        its_own = apprenticeships(its, [str(path.parent / name) for name in one.corpus], (), one.task)
         if len(its_own) > 1:
             raise RecipeError(f"{path}: {one.teacher} has {len(its_own)} heads; a teacher with one is needed")
         dev_files = tuple(str(path.parent / name) for name in one.dev)

@@ -52,7 +52,7 @@ def command(
     """Score MODEL, a bundle, a package, a Hugging Face folder or a Hub id, on labelled files."""
     if not (similarity or classification or retrieval or labelled):
         raise click.UsageError("give at least one of --similarity, --classification, --retrieval, --labelled")
-    from edgebert.evaluate import classification_scores, retrieval_scores, similarity_scores
+    from edgebert.evaluate import Score, classification_scores, retrieval_scores, similarity_scores
     from edgebert.models import open_model
     from edgebert.schema import plain
     from edgebert.table import show
@@ -60,16 +60,19 @@ def command(
 
     options: dict[str, Any] = {"engine": engine, "precision": precision, "threads": threads, "revision": revision,
                                "artifact": artifact}  # fmt: skip
-    with open_model(model, **options) as encoder:
-        scores = [score for path in similarity for score in similarity_scores(encoder, path, similarity_columns)]
-        for train, test in classification:
-            scores += classification_scores(encoder, train, test, classification_columns)
-        for folder in retrieval:
-            scores += retrieval_scores(encoder, folder, split)
-        used = encoder.runs
+    scores, used = list[Score](), ""
+    if similarity or classification or retrieval:
+        with open_model(model, **options) as encoder:
+            scores += [score for path in similarity for score in similarity_scores(encoder, path, similarity_columns)]
+            for train, test in classification:
+                scores += classification_scores(encoder, train, test, classification_columns)
+            for folder in retrieval:
+                scores += retrieval_scores(encoder, folder, split)
+            used = encoder.runs
     if labelled:
         with open_model(model, **options, task=None) as opened:
             scores += labelled_scores(opened, labelled, task)
+            used = used or opened.runs
     if as_json:
         click.echo(json.dumps({"model": model, "engine": used, "scores": plain(scores)}, indent=2))
         return

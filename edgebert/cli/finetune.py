@@ -76,11 +76,14 @@ def command(
     from edgebert.files import refuse_existing
     from edgebert.manifest import manifest_bytes
     from edgebert.progress import TerminalProgress
-    from edgebert.tasks import task_named
+    from edgebert.tasks import KINDS, task_named
 
     if task == "multi":
         assignments = _several(tasks_file, train, dev)
     else:
+        if task not in KINDS or task == "embedding":
+            known = ", ".join(name for name in KINDS if name != "embedding")
+            raise RecipeError(f"task is {task!r}; it must be one of {known}")
         found = task_named(task)
         if tasks_file is not None:
             raise RecipeError(f"--tasks goes with --task multi, not with {task}")

@@ -55,6 +55,7 @@ def command(
             partial = opened.enter_context(new_file(out))
             sink = opened.enter_context(partial.open("w", encoding="utf-8", newline="\n"))
         bar.start("predict", 0)
+        rows = 0
         asks = task_named(task or loaded.head.task) if len(loaded.heads) == 1 else None  # a file of several is of texts
         read = loaded.items if asks is None else asks.read_inputs
         for chunk in _chunks(item for path in files for item in read(path)):
@@ -62,7 +63,10 @@ def command(
                 # Half a surrogate pair, which UTF-8 cannot hold, stays the escape that it was in the file.
                 line = json.dumps(result, ensure_ascii=False).encode("utf-8", "backslashreplace").decode("utf-8")
                 click.echo(line) if sink is None else sink.write(f"{line}\n")
+            rows += len(chunk)
             bar.advance(len(chunk))
+        if not rows:
+            click.echo(f"edgebert: {', '.join(files)}: no rows", err=True)
         if loaded.truncated:
             told = f"{loaded.truncated} texts were longer than {loaded.max_length} tokens and were cut"
             click.echo(f"edgebert: {told}", err=True)

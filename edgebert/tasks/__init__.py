@@ -97,7 +97,8 @@ def opened_as(bundle: Bundle, task: str | None, head: str | None = None) -> tupl
         if len(found) != 1:
             names = " and ".join(repr(one.name) for one in found)
             told = f"and cannot do {wanted!r}" if not found else f"and {names} do {wanted!r}: say which by head="
-            raise RecipeError(f"{bundle.source} is made for the task {own!r} {told}")
+            whose = f"is made for the task {own!r}" if head is None else f"has the head {head!r} of {heads[0].task!r}"
+            raise RecipeError(f"{bundle.source} {whose} {told}")
         heads = found
     module, name = KINDS[wanted]
     kind: type[Model] = getattr(import_module(module), name)

@@ -16,7 +16,7 @@ from edgebert.tasks.labels import best_labels, check, classes_loss, imitated_cla
 from edgebert.tasks.predictor import Predictor, as_texts
 from edgebert.tasks.reading import Row, TaskReader
 from edgebert.tasks.results import Classification
-from edgebert.tasks.task import Example, Lesson, Task, label_of, place_of, several, sorted_labels
+from edgebert.tasks.task import Example, Lesson, Task, label_of, place_of, require_several, sorted_labels
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -36,7 +36,7 @@ class Classifier(Predictor):
 
         Raises: DataError for what is no string; EngineError.
         """
-        found = [best_labels(logits[0], self.head, top_k=1)[0] for logits in self.logits(as_texts(texts))]
+        found = [best_labels(logits[0], self.head, top_k=1)[0] for logits in self.logits(as_texts(texts, name="texts"))]
         return found[0] if isinstance(texts, str) else found
 
     @overload
@@ -57,7 +57,7 @@ class Classifier(Predictor):
         check(top_k, threshold)
         found = [
             best_labels(logits[0], self.head, top_k=top_k, threshold=threshold)
-            for logits in self.logits(as_texts(texts))
+            for logits in self.logits(as_texts(texts, name="texts"))
         ]
         return found[0] if isinstance(texts, str) else found
 
@@ -81,8 +81,7 @@ class Classify(Task):
             labels = row["labels"].split("|") if isinstance(row["labels"], str) else row["labels"]
             if not isinstance(labels, list):
                 raise DataError(f"{where}, column 'labels' holds {labels!r:.80}; a list of labels, or a|b, is needed")
-            labels = [label.strip() if isinstance(label, str) else label for label in labels]
-            target: Any = frozenset(label_of(label, where) for label in labels if label != "")
+            target: Any = frozenset(label_of(label, where, column="labels") for label in labels if str(label).strip())
         elif "label" in row:
             target = label_of(row["label"], where)
         else:
@@ -98,9 +97,9 @@ class Classify(Task):
         found = {label for one in examples for label in (one.target if many[0] else (one.target,))}
         labels = sorted_labels(found)
         if not many[0]:
-            several(labels, examples)
-        elif not labels:
-            raise DataError(f"none of the {len(examples)} examples has a label")
+            require_several(labels, examples)
+        elif len({one.target for one in examples}) < 2:
+            require_several(labels if len(labels) < 2 else [", ".join(labels)], examples)
         return Head(self.name, self.name, self.level, labels, multi_label=many[0])
 
     def metric_of(self, head: Head) -> str:
@@ -139,8 +138,8 @@ class Classify(Task):
         texts = [one.text for one in examples]
         if model.head.multi_label:
             held = [{c.label for c in found} for found in model.classify_all(texts, threshold=HOLDS)]
-            return label_scores([one.target for one in examples], held, model.labels)
-        return label_scores([one.target for one in examples], [c.label for c in model.classify(texts)], model.labels)
+            return label_scores(examples, held, model.head)
+        return label_scores(examples, [c.label for c in model.classify(texts)], model.head)
 
 
 TASK = Classify()

@@ -15,13 +15,13 @@ from edgebert.model import is_whole
 from edgebert.probability import probabilities
 from edgebert.tasks.predictor import Logits
 from edgebert.tasks.results import Classification
-from edgebert.tasks.task import IGNORED, Example
+from edgebert.tasks.task import IGNORED, Example, place_of
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-_LARGEST = float(np.finfo(np.float32).max)
+_LARGEST = 1e18  # whose square is still a number of float32
 
 
 def best_labels(
@@ -55,10 +55,10 @@ def number_of(row: Mapping[str, Any], where: str) -> float:
         raise DataError(f"{where} has no column 'score'; it has {', '.join(map(repr, row))}")
     try:
         number = float(row["score"])
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = math.nan
     if not abs(number) <= _LARGEST:
-        raise DataError(f"{where}, column 'score' holds {row['score']!r:.80}; a finite number of float32 is needed")
+        raise DataError(f"{where}, column 'score' holds {row['score']!r:.80}; a number within -1e18 to 1e18 is needed")
     return number
 
 
@@ -110,23 +110,31 @@ def imitated_classes(student: Tensor, teacher: Tensor, head: Head, temperature: 
     return logits_loss(student, teacher, temperature=temperature)
 
 
-def label_scores(wanted: Sequence[Any], got: Sequence[Any], labels: Sequence[str]) -> dict[str, float]:
-    """Accuracy and macro F1 of labels; micro F1 and the share of equal sets of sets of labels."""
-    metrics = _metrics()
-    known = {label for one in wanted for label in ([one] if isinstance(one, str) else one)}
-    if known and not known & set(labels):
-        raise DataError(
-            f"none of the examples' labels ({', '.join(sorted(known)[:5])}) is one of the model's "
-            f"({', '.join(labels[:5])})"
-        )
+def label_scores(examples: Sequence[Example], got: Sequence[Any], head: Head) -> dict[str, float]:
+    """Accuracy and macro F1 of labels; micro F1 and the share of equal sets of sets of labels.
+
+    Raises: DataError for an example with a label that the head lacks.
+    """
+    metrics, wanted = _metrics(), [one.target for one in examples]
+    for one in examples:
+        for label in (one.target,) if isinstance(one.target, str) else one.target:
+            place_of(label, head, one.where)
     if wanted and isinstance(wanted[0], str):
         equal = float(metrics.accuracy_score(wanted, got))
         macro = metrics.f1_score(wanted, got, average="macro", zero_division=0)
         return {"accuracy": equal, "f1": float(macro)}
-    every = sorted(set(labels).union(*wanted))  # what the model has no label for it does not find
-    columns = [np.array([[label in one for label in every] for one in side]) for side in (wanted, got)]
+    columns = [np.array([[label in one for label in head.labels] for one in side]) for side in (wanted, got)]
     micro = float(metrics.f1_score(*columns, average="micro", zero_division=0))
     return {"f1": micro, "accuracy": float(np.mean((columns[0] == columns[1]).all(axis=1)))}
+
+
+def require_different(examples: Sequence[Example]) -> None:
+    """Raises DataError where all examples have the same number: there is nothing to learn."""
+    if len({one.target for one in examples}) < 2:
+        raise DataError(
+            f"all {len(examples)} examples have the score {examples[0].target}: nothing is to be told apart; at least "
+            "two different ones are needed"
+        )
 
 
 def same_kind(examples: Sequence[Example], head: Head) -> None:

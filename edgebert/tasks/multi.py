@@ -40,11 +40,12 @@ class MultiTask(Predictor):
         if not asked:
             names = ", ".join(repr(head.name) for head in self.heads)
             raise RecipeError(f"the heads {names} are asked about two texts, not one: load the model with head=")
-        tags, found = any(head.level == "token" for _, head in asked), list[Mapping[str, Result]]()
-        for some in self._portions(as_texts(texts), len):
+        levels, found = {head.level for _, head in asked}, list[Mapping[str, Result]]()
+        for some in self._portions(as_texts(texts, name="texts"), len):
             windows = [self.reader.windows(text) for text in some]
-            if not tags:
+            if "text" in levels:  # such a head is told of the first window alone
                 self._note_cut(sum(len(rows) > 1 for rows in windows))
+            if "token" not in levels:
                 windows = [rows[:1] for rows in windows]
             answers = iter(self.logits([row for rows in windows for row in rows]))
             for text, rows in zip(some, windows, strict=True):

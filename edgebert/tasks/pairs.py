@@ -25,12 +25,13 @@ from edgebert.tasks.labels import (
     label_scores,
     number_of,
     numbers_loss,
+    require_different,
     same_kind,
 )  # fmt: skip
 from edgebert.tasks.predictor import Predictor, as_pairs, as_texts
 from edgebert.tasks.reading import Row, TaskReader
 from edgebert.tasks.results import Classification, Ranked
-from edgebert.tasks.task import Example, Lesson, Task, label_of, place_of, several, sorted_labels
+from edgebert.tasks.task import Example, Lesson, Task, label_of, place_of, require_several, sorted_labels
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -84,7 +85,7 @@ class PairScorer(Predictor):
         Raises: DataError for what is no string; RecipeError for `top_k` below 1, and as `score_pairs`; EngineError.
         """
         check(top_k, None)
-        texts = as_texts(documents)
+        texts = as_texts(documents, name="documents")
         scores = self.score_pairs([(query, text) for text in texts], label=label)
         order = np.argsort(-np.asarray(scores), kind="stable")[:top_k].tolist()
         return [Ranked(i, scores[i], texts[i]) for i in order]
@@ -122,9 +123,10 @@ class Pairs(Task):
         if len(kinds) > 1:
             raise DataError("some examples have the column 'label' and others 'score'; use one of them")
         if kinds == {False}:
+            require_different(examples)
             return Head(self.name, self.name, self.level)
         labels = sorted_labels({one.target for one in examples})
-        several(labels, examples)
+        require_several(labels, examples)
         return Head(self.name, self.name, self.level, labels)
 
     def metric_of(self, head: Head) -> str:
@@ -159,10 +161,10 @@ class Pairs(Task):
         """See `Task.scores`: accuracy and macro F1 of labels, correlations of numbers."""
         assert isinstance(model, PairScorer)
         same_kind(examples, model.head)
-        pairs, wanted = [(one.text, one.pair or "") for one in examples], [one.target for one in examples]
+        pairs = [(one.text, one.pair or "") for one in examples]
         if not model.labels:
-            return correlations(wanted, model.score_pairs(pairs))
-        return label_scores(wanted, [c.label for c in model.classify_pairs(pairs)], model.labels)
+            return correlations([one.target for one in examples], model.score_pairs(pairs))
+        return label_scores(examples, [c.label for c in model.classify_pairs(pairs)], model.head)
 
 
 TASK = Pairs()

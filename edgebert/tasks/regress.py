@@ -9,7 +9,7 @@ import numpy as np
 
 from edgebert.manifest import Head
 from edgebert.tasks.columns import TEXT, column
-from edgebert.tasks.labels import correlations, number_of, numbers_loss
+from edgebert.tasks.labels import correlations, number_of, numbers_loss, require_different
 from edgebert.tasks.predictor import Predictor, as_texts
 from edgebert.tasks.reading import Row, TaskReader
 from edgebert.tasks.task import Example, Lesson, Task
@@ -32,7 +32,7 @@ class Regressor(Predictor):
 
         Raises: DataError for what is no string; EngineError.
         """
-        found = [float(logits[0][0]) for logits in self.logits(as_texts(texts))]
+        found = [float(logits[0][0]) for logits in self.logits(as_texts(texts, name="texts"))]
         return found[0] if isinstance(texts, str) else found
 
     def results(self, items: Sequence[Any]) -> list[dict[str, Any]]:
@@ -53,6 +53,7 @@ class Regress(Task):
 
     def head(self, examples: Sequence[Example]) -> Head:
         """See `Task.head`."""
+        require_different(examples)
         return Head(self.name, self.name, self.level)
 
     def rows(self, reader: TaskReader, item: Any) -> list[Row]:

@@ -11,10 +11,10 @@ import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
 from numpy.typing import NDArray
 
 from edgebert.errors import DataError
@@ -22,6 +22,7 @@ from edgebert.manifest import Head, Level
 from edgebert.tasks.predictor import Predictor
 from edgebert.tasks.reading import Row, TaskReader
 from edgebert.texts import read_rows
+from edgebert.tokenizer import SURROGATE
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -129,11 +130,12 @@ class Task(ABC):
         """Metrics by name, `metric` first, each within 0 to 1 or a correlation."""
 
 
-def label_of(value: Any, where: str) -> str:
-    """A label in words: text or a whole number. Raises: DataError where there is none."""
-    if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
-        raise DataError(f"{where}, column 'label' holds {value!r:.80}; a label is needed, a word or a whole number")
-    return str(value)
+def label_of(value: Any, where: str, *, column: str = "label") -> str:
+    """A label in words, without blanks around it: text or a whole number. Raises: DataError where there is none."""
+    label = str(value).strip()
+    if isinstance(value, bool) or not isinstance(value, str | int) or not label or SURROGATE.search(label):
+        raise DataError(f"{where}, column {column!r} holds {value!r:.80}; a label is needed, a word or a whole number")
+    return label
 
 
 def sorted_labels(labels: set[str]) -> tuple[str, ...]:
@@ -144,7 +146,7 @@ def sorted_labels(labels: set[str]) -> tuple[str, ...]:
         return tuple(sorted(labels))
 
 
-def several(labels: Sequence[str], examples: Sequence[Example]) -> None:
+def require_several(labels: Sequence[str], examples: Sequence[Example]) -> None:
     """Raises: DataError for fewer than two labels."""
     if len(labels) < 2:
         raise DataError(
@@ -157,17 +159,18 @@ def several(labels: Sequence[str], examples: Sequence[Example]) -> None:
 
 def place_of(label: str, head: Head, where: str) -> int:
     """The label's place. Raises: DataError for one that the head lacks."""
-    if label not in head.labels:
+    place = _places(head.labels).get(label)
+    if place is None:
         shown = ", ".join(head.labels[:20]) + (" ..." if len(head.labels) > 20 else "")
         raise DataError(f"{where}: the label {label!r} is not among those of the training text: {shown}")
-    return head.labels.index(label)
+    return place
+
+
+@lru_cache(maxsize=8)
+def _places(labels: tuple[str, ...]) -> dict[str, int]:
+    return {label: place for place, label in enumerate(labels)}
 
 
 def renamed(head: Head, name: str, folder: str) -> Head:
     """The head as one of several."""
     return dataclasses.replace(head, name=name, folder=folder)
-
-
-def accuracy(wanted: Sequence[str], got: Sequence[str]) -> float:
-    """The share of equal ones."""
-    return float(np.mean([one == other for one, other in zip(wanted, got, strict=True)]))

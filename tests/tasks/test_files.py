@@ -5,17 +5,19 @@ from __future__ import annotations
 import gzip
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tasks.made import write_rows
 
 from edgebert.errors import DataError
+from edgebert.manifest import Head
 from edgebert.tasks import task_named
 from edgebert.tasks.labels import label_scores, same_kind
 from edgebert.tasks.results import Tag
 from edgebert.tasks.tag import word_labels
 from edgebert.tasks.tagging import as_bio
-from edgebert.tasks.task import sorted_labels
+from edgebert.tasks.task import Example, sorted_labels
 
 
 @pytest.mark.parametrize(
@@ -115,9 +117,21 @@ def test_several_labels_in_a_cell(tmp_path: Path) -> None:
     assert task_named("classify").head(found).labels == ("x", "y")
 
 
-def test_a_label_that_the_model_has_not_is_one_that_it_misses() -> None:
-    found = label_scores([frozenset({"x", "a"})], [{"a"}], ["a", "b"])
-    assert found == {"f1": pytest.approx(2 / 3), "accuracy": 0.0}
+def _labelled(*targets: Any) -> list[Example]:
+    return [Example("", None, target, f"row {i}") for i, target in enumerate(targets, start=1)]
+
+
+def test_a_label_that_the_model_has_not_is_told() -> None:
+    for multi, target in ((False, "x"), (True, frozenset({"x", "a"}))):
+        head = Head("classify", "classify", "text", ("a", "b"), multi_label=multi)
+        with pytest.raises(DataError, match="row 2: the label 'x' is not among those of the training text: a, b"):
+            label_scores(_labelled(frozenset({"a"}) if multi else "a", target), ["a", "a"], head)
+
+
+def test_sets_of_labels_are_scored_label_by_label() -> None:
+    head = Head("classify", "classify", "text", ("a", "b"), multi_label=True)
+    found = label_scores(_labelled(frozenset({"a", "b"}), frozenset({"a"})), [{"a"}, {"a"}], head)
+    assert found == {"f1": pytest.approx(4 / 5), "accuracy": 0.5}
 
 
 def test_labels_that_only_look_like_numbers_are_ordered_as_words() -> None:
@@ -210,7 +224,7 @@ def test_json_that_is_no_rows_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_number_that_float32_has_not_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="column 'score' holds 1e\\+300; a finite number of float32 is needed"):
+    with pytest.raises(DataError, match="column 'score' holds 1e\\+300; a number within -1e18 to 1e18 is needed"):
         task_named("regress").example({"text": "a", "score": 1e300}, "row 1")
 
 
@@ -231,4 +245,5 @@ def test_labels_of_another_kind_are_told(task: str, train: str, other: dict[str,
 
 
 def test_macro_f1_counts_labels_that_were_only_said() -> None:
-    assert label_scores(["a", "a"], ["a", "b"], ["a", "b"])["f1"] == pytest.approx(1 / 3)
+    head = Head("classify", "classify", "text", ("a", "b"))
+    assert label_scores(_labelled("a", "a"), ["a", "b"], head)["f1"] == pytest.approx(1 / 3)

@@ -32,8 +32,9 @@ def answerer(tmp_path: Path) -> Bundle:
 def test_numbers_all_the_same_are_told_before_training(answerer: Bundle) -> None:
     task = task_named("regress")
     examples = [task.example({"text": "a dog", "score": 3}, "row 1")] * 2
+    head = task.head([*examples, task.example({"text": "a dog", "score": 4}, "row 2")])
     with pytest.raises(DataError, match="all 2 numbers are 3.0; a correlation needs different ones"):
-        Course(answerer, [task], [task.head(examples)], [[]], [examples], [["dev.jsonl"]])
+        Course(answerer, [task], [head], [[]], [examples], [["dev.jsonl"]])
 
 
 def test_one_text_is_no_question_to_a_head_of_two(answerer: Bundle) -> None:
