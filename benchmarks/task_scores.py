@@ -6,9 +6,10 @@
 Sets: sst2, chnsenticorp, clinc150, banking77, wnut17, btc_ner, wikigold, squad_part, cmrc2018, snli, scifact. The base
 is fine-tuned (`edgebert finetune`), its student distilled from the training inputs (`edgebert distill`), the student
 quantized with the set's dev examples as gate, and all of them scored. How each is trained stands in
-`task_settings.toml`, chosen by dev examples. --start is a general student of the base, made once for all sets, such as
-the first stage of `edgebert.distill.defaults`. --trainer fine-tunes the same base by a plain transformers Trainer on
-the same rows in the same settings.
+`task_settings.toml`, chosen by dev examples; where it says so, students learn from sentences without labels, too.
+--start is a general student of the base, made once for the sets whose students start from one, such as the first stage
+of `edgebert.distill.defaults`. --trainer fine-tunes the same base by a plain transformers Trainer on the same rows in
+the same settings.
 
 Dev examples are the set's own; where it has none, or its dev split is what is scored, they are held out of training: a
 tenth, of sst2 2,000. squad_part and cmrc2018 are split by paragraph: a tenth of squad_part's training paragraphs are
@@ -24,6 +25,7 @@ import dataclasses
 import hashlib
 import json
 import statistics
+import sys
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -60,11 +62,13 @@ from edgebert.tasks.asked import calibration_texts
 from edgebert.tasks.pairs import PairScorer
 from edgebert.tasks.predictor import Predictor
 from edgebert.tasks.task import Task
-from edgebert.texts import read_rows
+from edgebert.texts import read_labelled, read_rows
 from edgebert.version import VERSION
 
 ROUNDS, TIMED, SINGLES = 5, 256, 64
 RERANKED, NEGATIVES = 100, 3
+GENERAL = "general"
+NAMED = ("18f", "digitalgov", "ljspeech", "openstax_by", "standardebooks", "tatoeba_en", "wordnet")
 Rows = list[dict[str, Any]]
 
 
@@ -165,26 +169,43 @@ SETS: dict[str, tuple[str, str, Callable[[Splits], tuple[Rows, Rows, Rows]]]] = 
 }
 
 
+def with_names(data: Path, count: int) -> list[str]:
+    """That many sentences of sentences_en/permissive with two capitalized words behind the first, evenly of `NAMED`."""
+    found: dict[str, list[str]] = {source: [] for source in NAMED}
+    for text, source in read_labelled([data_file(data, "sentences_en/permissive.tsv.gz")], label="source"):
+        words = text.split()
+        if source in found and 6 <= len(words) <= 45:
+            capital = [word for word in words[1:] if word[0].isupper() and word != "I" and not word.startswith("I’")]
+            if len(capital) > 1:
+                found[source].append(text)
+    each = -(-count // len(NAMED))
+    return [text for texts in found.values() for text in texts[:: max(1, len(texts) // each)][:each]][:count]
+
+
 @dataclass(frozen=True)
 class Settings:
     """How teachers and students of a set are trained; see `task_settings.toml`.
 
     max_length: tokens that they read at once, None for as many as the base. engines: those that int8 is scored in.
+    unlabelled: so many sentences with names that students learn from, too; see `with_names`.
     """
 
     teacher: Training
     recipe: Recipe
     max_length: int | None
     engines: tuple[str, ...]
+    unlabelled: int
 
     @classmethod
     def read(cls, path: Path, name: str) -> Settings:
         """The part of the file for the set `name`."""
         found = dict(read_toml(path, what="file of settings", error=RecipeError)[name])
-        max_length, engines = found.pop("max_length", None), tuple(found.pop("engines", ("onnxruntime", "openvino")))
+        max_length, unlabelled = found.pop("max_length", None), found.pop("unlabelled", 0)
+        engines = tuple(found.pop("engines", ("onnxruntime", "openvino")))
         where = f"{path}: {name}"
         teacher = parse(Training, plain(SETTINGS) | found.pop("teacher", {}), where=where, error=RecipeError)
-        return cls(teacher, parse(Recipe, found, where=where, error=RecipeError), max_length, engines)
+        recipe = parse(Recipe, found, where=where, error=RecipeError)
+        return cls(teacher, recipe, max_length, engines, unlabelled)
 
 
 def main() -> None:
@@ -193,7 +214,7 @@ def main() -> None:
     options.add_argument("--base", required=True, help="what teachers are fine-tuned from: folder or Hub id")
     options.add_argument("--work", type=Path, required=True)
     options.add_argument("--settings", type=Path, default=Path(__file__).with_name("task_settings.toml"))
-    options.add_argument("--start", help="what students start from, by default the teacher's layers")
+    options.add_argument("--start", help="a general student of the base, from which students start")
     options.add_argument("--seeds", type=int, nargs="+", default=[0])
     options.add_argument("--trainer", action="store_true", help="a plain transformers Trainer's teacher, too")
     options.add_argument("--teachers-only", action="store_true", help="no students")
@@ -227,10 +248,18 @@ class Run:
         if not all(path.exists() for path in self.files.values()):
             for path, rows in zip(self.files.values(), split(Splits(given.data, folder)), strict=True):
                 path.write_text("".join(json.dumps(r, ensure_ascii=False) + "\n" for r in rows), encoding="utf-8")
+        self.corpus = [self.files["train"]]
+        if self.settings.unlabelled:
+            self.corpus.append(self.work / f"unlabelled-{self.settings.unlabelled}.txt")
+            texts = with_names(given.data, self.settings.unlabelled)
+            self.corpus[1].write_text("".join(f"{text}\n" for text in texts), encoding="utf-8")
         self.base = reading(Bundle.from_pretrained(given.base), self.settings.max_length)
-        recipe = override(self.settings.recipe, "student", start=given.start)
-        self.recipe = recipe
-        self.start = None if given.start is None else fingerprint(Bundle.from_pretrained(given.start))
+        self.recipe, self.start = self.settings.recipe, ""
+        if self.recipe.student.start == GENERAL:
+            if given.start is None:
+                sys.exit(f"students of {given.set} start from a general student: name it with --start")
+            self.recipe = override(self.recipe, "student", start=given.start)
+            self.start = fingerprint(Bundle.from_pretrained(given.start))
 
     def seed(self, seed: int) -> dict[str, float]:
         """Scores times 100, shares in per cent, speed as a ratio, seconds of training."""
@@ -263,7 +292,7 @@ class Run:
             teacher.epochs, teacher.learning_rate, teacher.batch_size, self.settings.max_length,
         ]  # fmt: skip
         if name.startswith(("student", "int8")):
-            facts += [plain(self.settings.recipe), self.start]
+            facts += [plain(self.settings.recipe), self.start, *(sha256(path) for path in self.corpus[1:])]
         out = self.work / f"{name}-{hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:8]}"
         if not out.exists():
             make(out)
@@ -315,7 +344,8 @@ class Run:
 
     def _distil(self, teacher: Bundle, out: Path, seed: int) -> None:
         recipe = override(self.recipe, "training", seed=seed)
-        chosen = apprenticeships(teacher, (str(self.files["train"]),), (str(self.files["dev"]),), self.task_name)
+        corpus = [str(path) for path in self.corpus]
+        chosen = apprenticeships(teacher, corpus, (str(self.files["dev"]),), self.task_name)
         distill_task(chosen, out, recipe, progress=self.progress)
 
     def _quantize(self, model: Bundle, out: Path, *, gates: bool = True) -> None:
