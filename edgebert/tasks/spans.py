@@ -43,20 +43,30 @@ def best_answers(
         inside[0] = True  # it takes part in the softmax, and stands for no answer
         start, end = (_softmax(np.where(inside, window.logits[:, i], -np.inf)) for i in (0, 1))
         none = min(none, float(start[0] * end[0]))
-        scores = np.triu(np.outer(start, end))
-        scores = np.tril(scores, longest - 1)
-        scores[0], scores[:, 0] = 0, 0
+        scores = _spans(start, end, min(longest, len(inside)))
+        scores[0] = 0
         order = _best(scores.ravel(), top_k)
-        for first, last in zip(*np.unravel_index(order, scores.shape), strict=True):
-            here, there = window.offsets[first], window.offsets[last]
-            if here is None or there is None or scores[first, last] <= 0:
+        for first, more in zip(*np.unravel_index(order, scores.shape), strict=True):
+            if scores[first, more] <= 0:
                 continue
-            place = here[0], there[1]
-            found[place] = max(found.get(place, 0.0), float(scores[first, last]))
+            here, there = window.offsets[first], window.offsets[first + more]
+            if here is not None and there is not None:
+                place = here[0], there[1]
+                found[place] = max(found.get(place, 0.0), float(scores[first, more]))
     answers = [Answer(start, end, context[start:end], score) for (start, end), score in found.items()]
     if may_be_none:
         answers.append(Answer(0, 0, "", none))
     return sorted(answers, key=lambda answer: -answer.score)[:top_k]
+
+
+def _spans(start: NDArray[np.float64], end: NDArray[np.float64], longest: int) -> NDArray[np.float64]:
+    """Of the span from each token to the one so many places behind it, and 0 behind the last token.
+
+    Shape: (tokens,) twice -> (tokens, longest).
+    """
+    behind = np.lib.stride_tricks.sliding_window_view(np.append(end, np.zeros(longest - 1)), longest)
+    scores: NDArray[np.float64] = start[:, None] * behind
+    return scores
 
 
 def _best(scores: NDArray[np.float64], count: int) -> NDArray[np.int64]:

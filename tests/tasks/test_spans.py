@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edgebert.tasks.spans import Window, best_answers
+from edgebert.tasks.spans import Window, _softmax, best_answers
 from edgebert.tasks.tagging import merged
 
 CONTEXT = "aa bb cc dd"
@@ -52,6 +54,44 @@ def test_tokens_of_no_width_are_no_answer() -> None:
     logits = np.zeros((4, 2), np.float32)
     logits[2] = 9.0
     assert answers(Window(offsets, logits)) != [""]
+
+
+def every_span(window: Window, longest: int) -> list[tuple[int, int, float]]:
+    """All spans of a window with their probability, by the whole matrix, the best first and of equal ones the first."""
+    inside = np.array([place is not None and place[0] < place[1] for place in window.offsets])
+    inside[0] = True
+    start, end = (_softmax(np.where(inside, window.logits[:, side], -np.inf)) for side in (0, 1))
+    scores = np.tril(np.triu(np.outer(start, end)), longest - 1)
+    scores[0], scores[:, 0] = 0, 0
+    order = np.argsort(-scores.ravel(), kind="stable")
+    found = [(*divmod(int(place), len(inside)), float(scores.flat[place])) for place in order]
+    return [one for one in found if one[2] > 0]
+
+
+@pytest.mark.parametrize("longest", [1, 3, 12, 400])
+@pytest.mark.parametrize("heights", [2, 1000])  # few make ties
+def test_the_best_spans_are_those_of_the_whole_matrix(longest: int, heights: int) -> None:
+    rng, context = np.random.default_rng(longest + heights), "ab" * 12
+    for top_k in (1, 7, 1000):
+        places: list[tuple[int, int] | None] = [(2 * i, 2 * i + 2) for i in range(12)]
+        places[5] = (10, 10)
+        logits = (rng.integers(0, heights, (14, 2)) / heights).astype(np.float32)
+        one = Window([None, *places, None], logits)
+        found = best_answers(context, [one], top_k=top_k, longest=longest, may_be_none=False)
+        wanted = every_span(one, longest)[:top_k]
+        assert [(a.start, a.end) for a in found] == [(2 * first - 2, 2 * last) for first, last, _ in wanted]
+        assert [a.score for a in found] == pytest.approx([score for _, _, score in wanted])
+
+
+def test_a_long_window_needs_no_square_of_its_tokens() -> None:
+    tokens, rng = 8192, np.random.default_rng(0)
+    one = Window([None, *((i, i + 1) for i in range(tokens - 1))], rng.random((tokens, 2)).astype(np.float32))
+    tracemalloc.start()
+    try:
+        best_answers("a" * tokens, [one], top_k=5, longest=30, may_be_none=True)
+        assert tracemalloc.get_traced_memory()[1] < 20e6
+    finally:
+        tracemalloc.stop()
 
 
 def of(labels: str, names: list[str]) -> NDArray[np.float32]:
