@@ -114,7 +114,9 @@ class AnswerTask(Task):
                 raise DataError(f"{where}: the {name} is {text!r:.80}; a text that is not blank is needed")
         answers = tuple(_answers(row.get("answers"), where))
         for start, text in answers:
-            if not text or context[start : start + len(text)] != text or start < 0:
+            if not text.strip():
+                raise DataError(f"{where}: an answer is {text!r:.80}; a question without an answer has the list []")
+            if context[start : start + len(text)] != text or start < 0:
                 raise DataError(
                     f"{where}: the answer {text!r:.80} does not stand at {start} in its context of {len(context)} "
                     f"characters, where {context[max(start, 0) : start + len(text)]!r:.80} is"
@@ -140,14 +142,20 @@ class AnswerTask(Task):
         return reader.contexts(*item)
 
     def lessons(self, reader: TaskReader, examples: Sequence[Example], head: Head) -> list[Lesson]:
-        """See `Task.lessons`: the first token is the target where the first answer is not in a window."""
+        """See `Task.lessons`: the first token is the target where no answer is whole in a window.
+
+        Raises: DataError also for answers of which the tokenizer leaves nothing.
+        """
         found = []
         for one in examples:
             try:
                 rows = self.rows(reader, (one.text, one.pair))
             except DataError as problem:
                 raise DataError(f"{one.where}: {problem}") from None
-            known = {place for row in rows for place in row.offsets if place is not None}
+            known = {place for row in rows for place in row.offsets if place is not None and place[0] < place[1]}
+            if one.target and not any(_covered(answer, known) for answer in one.target):
+                text = one.target[0][1]
+                raise DataError(f"{one.where}: the tokenizer leaves no token of the answer {text!r:.80}")
             found += [Lesson(row.bare(), np.array(_span(row, one.target, known), np.int64)) for row in rows]
         return found
 
@@ -221,12 +229,18 @@ def _span(row: Row, answers: Sequence[tuple[int, str]], known: Collection[tuple[
     known: the places of all tokens of the context. Blanks and what a tokenizer leaves out, such as accents, are no part
     of any.
     """
-    for start, text in answers:
-        wanted = {place for place in known if place[0] < start + len(text) and place[1] > start}
+    for answer in answers:
+        wanted = _covered(answer, known)
         inside = [token for token, place in enumerate(row.offsets) if place in wanted]
         if wanted and wanted <= {row.offsets[token] for token in inside}:
             return inside[0], inside[-1]
     return 0, 0
+
+
+def _covered(answer: tuple[int, str], known: Collection[tuple[int, int]]) -> set[tuple[int, int]]:
+    """Those of the places that have a part of the answer."""
+    start, end = answer[0], answer[0] + len(answer[1])
+    return {place for place in known if place[0] < end and place[1] > start}
 
 
 def _is_json(path: str | Path) -> bool:
