@@ -5,7 +5,6 @@ from __future__ import annotations
 import bisect
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
@@ -16,12 +15,13 @@ from edgebert.manifest import Head
 from edgebert.probability import probabilities
 from edgebert.schema import plain
 from edgebert.tasks.columns import TEXT, column
+from edgebert.tasks.conll import conll, is_conll
 from edgebert.tasks.labels import weighted_cross_entropy
 from edgebert.tasks.predictor import Logits, Predictor, as_texts
 from edgebert.tasks.reading import Place, Row, TaskReader
 from edgebert.tasks.results import Tag
-from edgebert.tasks.tagged_files import conll, is_conll, joined_words, stretches, words_of
-from edgebert.tasks.tagging import OUTSIDE, as_bio, is_scheme, merged, split_label
+from edgebert.tasks.tagged_files import Joined, joined_words, stretches, stripped, tagged_words, words_of
+from edgebert.tasks.tagging import OUTSIDE, as_bio, merged, names_of, split_label
 from edgebert.tasks.task import IGNORED, Example, Lesson, Task, place_of
 from edgebert.texts import has_columns, read_rows
 
@@ -53,8 +53,10 @@ class Tagger(Predictor):
         return found[0] if isinstance(texts, str) else found
 
     def results(self, items: Sequence[Any]) -> list[dict[str, Any]]:
-        """See `Predictor.results`."""
-        return [{"tags": [plain(tag) for tag in found]} for found in self.tag(items)]
+        """See `Predictor.results`; a text that was joined stands with its tags, whose places are in it."""
+        texts: list[dict[str, Any]] = [{"text": str(item)} if isinstance(item, Joined) else {} for item in items]
+        found = self.tag(items)
+        return [text | {"tags": [plain(tag) for tag in tags]} for text, tags in zip(texts, found, strict=True)]
 
 
 def joined(rows: Sequence[Row], logits: Sequence[Logits]) -> tuple[list[tuple[int, int]], Logits]:
@@ -91,45 +93,42 @@ class TagTask(Task):
     )
     pipeline, call = "token-classification", 'model.tag("some text")'
 
-    def read(self, paths: Sequence[str | Path]) -> list[Example]:
-        """See `Task.read`; labels become those of BIO, by all that there are."""
-        found = super().read(paths)
-        scheme = is_scheme(label for one in found for label in one.target.labels)
-        return [
-            replace(one, target=replace(one.target, labels=as_bio(one.target.labels, scheme=scheme))) for one in found
-        ]
-
     def read_file(self, path: str | Path) -> Iterator[Example]:
         """See `Task.read_file`; files without columns of their own are CoNLL's."""
+        if str(path).lower().removesuffix(".gz").endswith(".json"):
+            raise DataError(f"{path}: rows are read from .jsonl, .csv, .tsv and .parquet, one JSON object a line")
         yield from super().read_file(path) if has_columns(path) else conll(path)
 
     def example(self, row: Mapping[str, Any], where: str) -> Example:
         """See `Task.example`."""
-        if "tokens" in row:
-            return joined_words(words_of(row, "tokens", where), words_of(row, "tags", where), where)
+        if "tokens" in row and "tags" in row:
+            words, tags = words_of(row, "tokens", where), words_of(row, "tags", where)
+            return tagged_words(words, tags, where, text=_own_text(row, where))
+        if "entities" not in row:
+            has = ", ".join(map(repr, row))
+            raise DataError(f"{where} needs the columns 'tokens' and 'tags', or 'text' and 'entities'; it has {has}")
         text = column(row, TEXT, where)
-        return Example(text, None, stretches(text, row.get("entities"), where), where)
+        return Example(text, None, stretches(text, row["entities"], where), where)
 
     def head(self, examples: Sequence[Example]) -> Head:
         """See `Task.head`."""
-        names = sorted({split_label(label)[1] for one in examples for label in one.target.labels} - {OUTSIDE})
+        names = sorted(names_of(label for one in examples for label in one.target.labels))
         if not names:
             raise DataError(f"all tags of the {len(examples)} examples are {OUTSIDE!r}: there is nothing to find")
         labels = (OUTSIDE, *(f"{prefix}-{name}" for name in names for prefix in "BI"))
         return Head(self.name, self.name, self.level, labels)
 
     def read_inputs(self, path: str | Path) -> Iterator[Any]:
-        """See `Task.read_inputs`: of tokens, the text that they are joined to."""
+        """See `Task.read_inputs`: of tokens without their text, the one that they are joined to."""
         if not has_columns(path):
-            yield from (one.text for one in conll(path)) if is_conll(path) else super().read_inputs(path)
+            yield from (Joined(one.text) for one in conll(path)) if is_conll(path) else super().read_inputs(path)
             return
         for number, row in enumerate(read_rows(path), start=1):
             where = f"{path}: row {number}"
-            if "tokens" not in row:
-                yield column(row, TEXT, where)
+            if "tokens" in row and _own_text(row, where) is None:
+                yield Joined(joined_words(stripped(words_of(row, "tokens", where), where)))
             else:
-                words = words_of(row, "tokens", where)
-                yield joined_words(words, [OUTSIDE] * len(words), where).text
+                yield column(row, TEXT, where)
 
     def rows(self, reader: TaskReader, item: Any) -> list[Row]:
         """See `Task.rows`: every window of a text."""
@@ -140,19 +139,21 @@ class TagTask(Task):
         found = []
         for one in examples:
             begins = [start for start, _ in one.target.words]
-            known = {label: _place_of(label, head, one.where) for label in dict.fromkeys(one.target.labels)}
+            labels, known = in_bio(one, head), dict[str, int]()
             for row in self.rows(reader, one.text):
                 targets, before = np.full(len(row), IGNORED, np.int64), -1
                 for token, place in enumerate(row.offsets):
                     word = -1 if place is None or place[0] == place[1] else bisect.bisect_right(begins, place[0]) - 1
                     if word < 0 or place is None:
                         continue
-                    label = one.target.labels[word] if place[0] < one.target.words[word][1] else OUTSIDE
+                    label = labels[word] if place[0] < one.target.words[word][1] else OUTSIDE
                     # A word's first token alone begins: SentencePiece may put a piece of its own before it.
                     if (place[0] > begins[word] or word == before) and label.startswith("B-"):
                         label = f"I-{label[2:]}"
                     before = word
-                    targets[token] = known[label] if label in known else _place_of(label, head, one.where)
+                    if label not in known:
+                        known[label] = _place_of(label, head, one.where)
+                    targets[token] = known[label]
                 found.append(Lesson(row.bare(), targets))
         return found
 
@@ -173,7 +174,7 @@ class TagTask(Task):
             from seqeval import metrics
         except ImportError:
             raise MissingExtraError("seqeval", "workshop", "scores of tags") from None
-        wanted = [list(one.target.labels) for one in examples]
+        wanted = [list(in_bio(one, model.head)) for one in examples]
         found = model.tag([one.text for one in examples])
         got = [word_labels(tags, one.target.words) for tags, one in zip(found, examples, strict=True)]
         return {
@@ -183,10 +184,27 @@ class TagTask(Task):
         }
 
 
-def _place_of(label: str, head: Head, where: str) -> int:
-    """The place of a label of BIO; a head of transformers may have I-X (IOB1) or X for it. Raises: DataError."""
+def _own_text(row: Mapping[str, Any], where: str) -> str | None:
+    """The text that a row has beside its tokens. Raises: DataError for what is no text."""
+    return None if row.get("text") is None else column(row, ("text",), where)
+
+
+def in_bio(one: Example, head: Head) -> tuple[str, ...]:
+    """The labels of an example's words in BIO, with the names that the head has. Raises: DataError for one it lacks."""
+    labels = as_bio(one.target.labels, names_of(head.labels))
+    for own, label in dict.fromkeys(zip(one.target.labels, labels, strict=True)):
+        _place_of(label, head, one.where, own)
+    return labels
+
+
+def _place_of(label: str, head: Head, where: str, own: str = "") -> int:
+    """The place of a label of BIO; a head of transformers may have I-X (IOB1) or X for it. Raises: DataError.
+
+    own: what the example calls it, for messages.
+    """
     name = split_label(label)[1]
-    return place_of(next((one for one in (label, f"I-{name}", name) if one in head.labels), label), head, where)
+    found = next((one for one in (label, f"I-{name}", name) if one in head.labels), own or label)
+    return place_of(found, head, where)
 
 
 def word_labels(tags: Sequence[Tag], words: Sequence[tuple[int, int]]) -> list[str]:

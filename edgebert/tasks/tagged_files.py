@@ -1,59 +1,118 @@
-"""Files of tagged texts: words and tags, stretches by their places, CoNLL columns."""
+"""Rows of tagged texts: words and tags, or stretches by their places."""
 
 from __future__ import annotations
 
-import itertools
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from edgebert.errors import DataError
 from edgebert.tasks.tagging import OUTSIDE
 from edgebert.tasks.task import Example
-from edgebert.texts import read_texts
+from edgebert.tokenizer import SURROGATE
 
 
 @dataclass(frozen=True)
 class Tagged:
-    """Where the words of a text stand, and a label for each: as the file has it, of BIO once all are read."""
+    """Where the words of a text stand, and a label for each, as the file has it."""
 
     words: tuple[tuple[int, int], ...]
     labels: tuple[str, ...]
 
 
+class Joined(str):
+    """A text that was made of words, and that so stands in no file."""
+
+    __slots__ = ()
+
+
+_PREFIX = re.compile("[BILUESM]-")
+# Python's and JSON's lists and numpy's arrays, and no text in brackets, whose words have blanks around.
+_LIST = re.compile(r"""\[(["']\S.*["'],?|[^\s,\[\]]+(,\s+[^\s,\[\]]+)+|)\]""", re.DOTALL)
+
+
 def words_of(row: Mapping[str, Any], name: str, where: str) -> list[str]:
-    """A list of words, or one text of them with blanks between."""
-    if name not in row:
-        raise DataError(f"{where} has no column {name!r}; it has {', '.join(map(repr, row))}")
-    words = row[name].split() if isinstance(row[name], str) else row[name]
+    """A list of words, or one text of them with blanks between. Raises: DataError, also for a list written as text."""
+    words = row[name]
+    if isinstance(words, str):
+        if _LIST.fullmatch(words.strip()):
+            raise DataError(
+                f"{where}, column {name!r} holds {words!r:.80}, a list written as text; lists need .jsonl or .parquet, "
+                "elsewhere words have blanks between"
+            )
+        words = words.split()
     if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
-        raise DataError(f"{where}, column {name!r} holds {row[name]!r:.80}; a list of words is needed")
+        raise DataError(f"{where}, column {name!r} holds {words!r:.80}; a list of words is needed")
     return words
 
 
-def joined_words(words: Sequence[str], tags: Sequence[str], where: str) -> Example:
-    """The words as one text, with a blank between two unless both are Chinese characters there."""
+def tagged_words(words: Sequence[str], tags: Sequence[str], where: str, *, text: str | None = None) -> Example:
+    """The words with a tag each, in their text. text: where they stand; None joins them, see `joined_words`.
+
+    Raises: DataError for another number of tags than of words, for blank ones, and for a word that the text has not.
+    """
     if len(words) != len(tags):
         raise DataError(f"{where} has {len(words)} tokens and {len(tags)} tags; each token needs one")
-    if "" in tags:
-        raise DataError(f"{where}: the tag of {words[tags.index('')]!r:.80} is empty; {OUTSIDE!r} is outside of all")
-    text, places = "", []
+    words, labels = stripped(words, where), tuple(tag.strip() for tag in tags)
+    for word, label in zip(words, labels, strict=True):
+        if fault := _fault(label):
+            raise DataError(f"{where}: the tag of {word!r:.80} {fault}")
+    if text is None:
+        text = joined_words(words)
+    places, behind = [], 0
+    for number, word in enumerate(words):
+        start = text.find(word, behind)
+        if start < 0:
+            raise DataError(
+                f"{where}: tokens[{number}], {word!r:.80}, is not in the text behind {text[:behind][-40:]!r}; without "
+                "the column 'text' the tokens are joined"
+            )
+        behind = start + len(word)
+        places.append((start, behind))
+    return Example(text, None, Tagged(tuple(places), labels), where)
+
+
+def stripped(words: Sequence[str], where: str) -> list[str]:
+    """The words without blanks around them. Raises: DataError for a blank one."""
+    found = [word.strip() for word in words]
+    if "" in found:
+        number = found.index("")
+        raise DataError(f"{where}: tokens[{number}] is {words[number]!r:.80}; a token that is not blank is needed")
+    return found
+
+
+def joined_words(words: Sequence[str]) -> str:
+    """The words as one text, with a blank between two, but none beside a Chinese or Japanese character.
+
+    Where all are single characters and one is of those, there is none at all, as the digits of 在2012年 are one number.
+    """
+    if all(len(word) == 1 for word in words) and any(map(_is_unspaced, words)):
+        return "".join(words)
+    text = ""
     for word in words:
-        if text and not (_is_han(text[-1]) and word and _is_han(word[0])):
-            text += " "
-        places.append((len(text), len(text) + len(word)))
-        text += word
-    return Example(text, None, Tagged(tuple(places), tuple(tags)), where)
+        text += " " * bool(text and not _is_unspaced(text[-1]) and not _is_unspaced(word[0])) + word
+    return text
 
 
-# Scripts that are written without blanks, with their punctuation and fullwidth forms.
-_HAN = (("\u2e80", "\u9fff"), ("\uf900", "\ufaff"), ("\uff00", "\uffef"), ("\U00020000", "\U0003ffff"))
+# Scripts that are written without blanks, with their punctuation and fullwidth forms; Hangul has blanks.
+_UNSPACED = (
+    ("\u2e80", "\u312f"), ("\u3190", "\u9fff"), ("\uf900", "\ufaff"), ("\uff00", "\uff9f"), ("\uffe0", "\uffef"),
+    ("\U00020000", "\U0003ffff"),
+)  # fmt: skip
 
 
-def _is_han(character: str) -> bool:
-    return any(first <= character <= last for first, last in _HAN)
+def _is_unspaced(character: str) -> bool:
+    return any(first <= character <= last for first, last in _UNSPACED)
+
+
+def _fault(label: str) -> str:
+    """What is wrong with a label, "" where nothing is."""
+    if not label:
+        return f"is empty; {OUTSIDE!r} is outside of all"
+    if SURROGATE.search(label):
+        return f"is {label!r:.80}, with half a surrogate pair, which UTF-8 cannot hold"
+    return f"is {label!r}, a prefix without a name" if _PREFIX.fullmatch(label) else ""
 
 
 def stretches(text: str, entities: Any, where: str) -> Tagged:
@@ -67,8 +126,10 @@ def stretches(text: str, entities: Any, where: str) -> Tagged:
         )  # fmt: skip
         if not (isinstance(start, int) and isinstance(end, int) and isinstance(label, str)):
             raise DataError(f"{where}: the entity {entity!r:.80} is no start, end and label")
-        if label in ("", OUTSIDE):
+        if label.strip() in ("", OUTSIDE):
             raise DataError(f"{where}: the entity {entity!r:.80} has the label {label!r}; a name is needed")
+        if fault := _fault(label := label.strip()):
+            raise DataError(f"{where}: the label of the entity {entity!r:.80} {fault}")
         if not 0 <= start < end <= len(text):
             raise DataError(f"{where}: the entity {entity!r:.80} is outside the text, which has {len(text)} characters")
         if not text[start:end].strip():
@@ -78,52 +139,3 @@ def stretches(text: str, entities: Any, where: str) -> Tagged:
         labels[start:end] = [f"B-{label}", *[f"I-{label}"] * (end - start - 1)]
     places = [i for i, character in enumerate(text) if not character.isspace()]
     return Tagged(tuple((i, i + 1) for i in places), tuple(labels[i] for i in places))
-
-
-_TAG = re.compile(r"O|[BILUESM]-\S+")
-
-
-def is_conll(path: str | Path) -> bool:
-    """Whether the first lines that are not blank are a token and its tag each, and no running text."""
-    if not Path(path).is_file():  # what can be read once only, as text
-        return False
-    lines = [line.split() for line in itertools.islice(read_texts([path]), 50) if not _is_remark(line.rstrip())]
-    tagged = [bool(_TAG.fullmatch(cells[-1])) for cells in lines if len(cells) > 1]
-    return len(tagged) > 0 and all(tagged) and all(len(cells) > 1 or cells[0] == "-DOCSTART-" for cells in lines)
-
-
-def _is_remark(line: str) -> bool:
-    """Whether it is a line such as "# id 5f3 domain=train", and not the token "#" with its tag."""
-    return line == "#" or (line.startswith("# ") and "\t" not in line and not _TAG.fullmatch(line.split()[-1]))
-
-
-def conll(path: str | Path) -> Iterator[Example]:
-    """Texts of lines with a token, what there may be between, and a tag.
-
-    Raises: DataError for lines that have not as many columns as those before, as running text has not.
-    """
-    words: list[str] = []
-    tags: list[str] = []
-    first, number, columns = 1, 0, 0
-    for number, line in enumerate(read_texts([path], keep_blank=True), start=1):
-        line = line.rstrip()
-        cells = line.split("\t") if "\t" in line else line.split()
-        if _is_remark(line):
-            continue
-        if not line or cells[0] == "-DOCSTART-":
-            if words:
-                yield joined_words(words, tags, f"{path}: lines {first} to {number - 1}")
-            words, tags, first = [], [], number + 1
-            continue
-        if len(cells) < 2:
-            raise DataError(f"{path}: line {number} is {line!r:.80}; a token and its tag are needed")
-        if columns and len(cells) != columns:
-            raise DataError(
-                f"{path}: line {number} is {line!r:.80}, {len(cells)} columns, and the lines before have {columns}; "
-                "CoNLL columns are a token and its tag, with as many between in every line"
-            )
-        columns = len(cells)
-        words.append(cells[0])
-        tags.append(cells[-1].strip())
-    if words:
-        yield joined_words(words, tags, f"{path}: lines {first} to {number}")
