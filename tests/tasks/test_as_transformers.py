@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import shutil
 from collections.abc import Callable
 from itertools import pairwise
@@ -117,6 +118,22 @@ def test_tags_are_those_of_token_classification(bundle: Callable[[str], Path]) -
         assert [(t.start, t.end, t.label) for t in mine] == [(w["start"], w["end"], w["entity_group"]) for w in wanted]
         assert [t.score for t in mine] == pytest.approx([w["score"] for w in wanted], abs=1e-4)
         assert all(t.text == text[t.start : t.end] for t in mine)
+
+
+def test_places_of_tags_are_in_a_text_that_can_be_seen(
+    bundle: Callable[[str], Path], tmp_path: Path, cli: Callable[..., Result]
+) -> None:
+    words = " ".join(TEXTS).split()
+    own = write_rows(tmp_path / "own.jsonl", [{"tokens": words}, {"tokens": words, "text": "  ".join(words)}])
+    (tmp_path / "new.conll").write_text("".join(f"{word} -\n" for word in words), encoding="utf-8")
+    (tmp_path / "new.txt").write_text("the dog takes the S-Bahn\n", encoding="utf-8")
+    done = cli("predict", bundle("tag"), own, tmp_path / "new.conll", tmp_path / "new.txt", "--precision", "fp32")
+    joined, spaced, columns, text = map(json.loads, done.out.splitlines())
+    assert joined["tags"]
+    assert all(tag["text"] == joined["text"][tag["start"] : tag["end"]] for tag in joined["tags"])
+    assert columns["text"] == joined["text"]
+    assert "text" not in spaced
+    assert "text" not in text
 
 
 def test_answers_are_those_of_question_answering(bundle: Callable[[str], Path]) -> None:
