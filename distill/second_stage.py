@@ -125,10 +125,18 @@ class SecondStage:
         known = [score for score in self._teachers if score is not None]
         return f", the teacher's is {float(np.mean(known)):.4f}" if len(known) == len(self.chosen) else ""
 
-    def kept(self) -> tuple[Quality, ...]:
-        """What the student keeps of the teachers, as the manifest tells it."""
+    def reached(self, quality: Sequence[Quality]) -> list[float]:
+        """What `measure` is the mean of, of the student as it is. quality: its metrics, see `Course.scores`."""
+        known = {one.metric: one.value for one in quality}
         found = []
-        scores = self._scores()
+        for place, (task, head, examples) in enumerate(zip(self.tasks, self.heads, self.course.dev, strict=True)):
+            prefix = f"{head.name}_" if head.folder else ""
+            found.append(known[f"{prefix}{task.metric_of(head)}"] if examples else self._agreement(place))
+        return found
+
+    def kept(self, scores: Sequence[float]) -> tuple[Quality, ...]:
+        """What the student keeps of the teachers, as the manifest tells it. scores: see `reached`."""
+        found = []
         for one, head, score, whole, aside in zip(
             self.chosen, self.heads, scores, self._teachers, self._held, strict=True
         ):
@@ -141,16 +149,19 @@ class SecondStage:
         return tuple(found)
 
     def _scores(self) -> list[float]:
-        encoder = self.model.encoder
-        predictors = self.course.predictors(encoder, self.heads)
+        predictors = self.course.predictors(self.model.encoder, self.heads)
         found = []
         for place, (task, head, examples) in enumerate(zip(self.tasks, self.heads, self.course.dev, strict=True)):
             if examples:
                 found.append(task.scores(predictors[place], examples)[task.metric_of(head)])
             else:
-                ours = answers_of(encoder, place, [lesson.row for lesson in self._held[place]])
-                found.append(agreed(ours, self._wanted[place], head))
+                found.append(self._agreement(place))
         return found
+
+    def _agreement(self, place: int) -> float:
+        """On held-out inputs, of the head at `place`."""
+        ours = answers_of(self.model.encoder, place, [lesson.row for lesson in self._held[place]])
+        return agreed(ours, self._wanted[place], self.heads[place])
 
     def _teacher_score(self, one: Apprenticeship, examples: Sequence[Example]) -> float | None:
         if not examples:

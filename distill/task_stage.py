@@ -14,6 +14,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from accelerate import PartialState
 
@@ -101,9 +102,11 @@ def distill_task(
         )  # fmt: skip
         if state.is_main_process:
             keep_rounded(model.encoder)
-            progress.say(f"after it: {stage.metric} {measure():.4f}{stage.beside()}")
             heads = course.calibrated(model.encoder)
-            quality = (*course.scores(model.encoder, heads), *stage.kept())
+            quality = course.scores(model.encoder, heads)
+            scores = stage.reached(quality)
+            progress.say(f"after it: {stage.metric} {np.mean(scores):.4f}{stage.beside()}")
+            quality = (*quality, *stage.kept(scores))
             lineage = facts | {"first_stage": dict(student.manifest.lineage), "before_second_stage": before}
             seconds = float(student.manifest.lineage.get("training_seconds", 0))
             course.write(model.encoder, heads, quality, lineage, trained, out, seconds_before=seconds)
@@ -120,7 +123,11 @@ def _check(chosen: Sequence[Apprenticeship], recipe: Recipe, general: Sequence[s
         raise RecipeError("data.exclude is for text without labels: leave those texts out of the task's files yourself")
     plain_data = dataclasses.replace(Data(), held_out=recipe.data.held_out)
     if not general and (recipe.data != plain_data or column is not None):
-        what = f"--column {column}" if column is not None else "[data], or an option that chooses texts,"
+        what = (
+            f"--column {column}"
+            if column is not None
+            else "what chooses text ([data], or an option such as --max-sentences)"
+        )
         raise RecipeError(
             f"{what} is about the text of --general, which is not given: a task's files are read as they are"
         )
