@@ -123,11 +123,8 @@ def _check(chosen: Sequence[Apprenticeship], recipe: Recipe, general: Sequence[s
         raise RecipeError("data.exclude is for text without labels: leave those texts out of the task's files yourself")
     plain_data = dataclasses.replace(Data(), held_out=recipe.data.held_out)
     if not general and (recipe.data != plain_data or column is not None):
-        what = (
-            f"--column {column}"
-            if column is not None
-            else "what chooses text ([data], or an option such as --max-sentences)"
-        )
+        chooses = "what chooses text ([data], or an option such as --max-sentences)"
+        what = chooses if column is None else f"--column {column}"
         raise RecipeError(
             f"{what} is about the text of --general, which is not given: a task's files are read as they are"
         )

@@ -305,4 +305,4 @@ def test_a_transformers_classifier_of_pairs_is_scored_and_kept_as_one(
     write_rows(tmp_path / "pairs.jsonl", [row | {"label": "z"} for row in rows])
     done = cli("evaluate", model, "--precision", "fp32", "--labelled", file, "--task", "pairs")
     assert done.code == 1
-    assert "none of the examples' labels (z) is one of the model's (a, b, c)" in done.err
+    assert "row 1: the label 'z' is not among those of the training text: a, b, c" in done.err

@@ -282,7 +282,7 @@ A, B = {"text": "a dog.", "label": "x"}, {"text": "a cat.", "label": "y"}
         ("classify", [A, B], [{"text": "a", "label": "z"}], ("dev.jsonl: row 1", "the label 'z'", "x, y")),
         ("classify", [A, {"text": "b", "labels": ["y"]}], [A], ("row 2", "'label' and others 'labels'")),
         ("classify", [{"text": 3, "label": "x"}, B], [A], ("row 1, column 'text' holds 3", "a text is needed")),
-        ("regress", [{"text": "a", "score": "much"}], [A], ("row 1, column 'score' holds 'much'", "a finite number")),
+        ("regress", [{"text": "a", "score": "much"}], [A], ("row 1, column 'score' holds 'much'", "a number within")),
         ("pairs", [A, B], [A], ("row 1 has no column 'text_pair'",)),
         ("tag", [{"tokens": ["a", "b"], "tags": ["O"]}], [A], ("row 1 has 2 tokens and 1 tags",)),
         ("tag", [{"tokens": ["a"], "tags": ["O"]}], [A], ("all tags", "nothing to find")),
