@@ -12,9 +12,9 @@ of `edgebert.distill.defaults`. --trainer fine-tunes the same base by a plain tr
 the same settings.
 
 Dev examples are the set's own; where it has none, or its dev split is what is scored, they are held out of training: a
-tenth, of sst2 2,000. squad_part and cmrc2018 are split by paragraph: a tenth of squad_part's training paragraphs are
-dev; cmrc2018's trial split trains, of its dev split's paragraphs two thirds train, too, every sixth is dev and every
-sixth is scored. snli trains on nine tenths of its dev split. scifact: pairs of a train query and its abstracts, and the
+tenth, of sst2 2,000. squad_part and cmrc2018 are split by paragraph, by a hash of it: a twelfth of squad_part's training
+paragraphs are dev; cmrc2018's trial split trains, of its dev split's paragraphs three quarters train, too, a twelfth is
+dev and a sixth is scored. snli trains on nine tenths of its dev split. scifact: pairs of a train query and its abstracts, and the
 three best of the default embedder that are none; scored is nDCG@10 of reranking its best 100 for each test query. All
 that is made stays in --work, so that an interrupted run goes on.
 """
@@ -77,11 +77,11 @@ def every(rows: Rows, step: int) -> tuple[Rows, Rows]:
     return [row for i, row in enumerate(rows) if i % step], rows[::step]
 
 
-def by_context(rows: Rows, sixth: Callable[[int], bool]) -> tuple[Rows, Rows]:
-    """The rows whose paragraph is not chosen, and those whose is. sixth: of a number 0 to 5 that its hash gives."""
+def by_context(rows: Rows, *twelfths: int) -> tuple[Rows, Rows]:
+    """The rows whose paragraph is not in those twelfths of all, by its hash, and those whose is."""
 
     def chosen(row: dict[str, Any]) -> bool:
-        return sixth(int(hashlib.sha256(row["context"].encode()).hexdigest(), 16) % 6)
+        return int(hashlib.sha256(row["context"].encode()).hexdigest(), 16) % 12 in twelfths
 
     return [row for row in rows if not chosen(row)], [row for row in rows if chosen(row)]
 
@@ -115,15 +115,12 @@ def _banking(of: Splits) -> tuple[Rows, Rows, Rows]:
 
 
 def _squad(of: Splits) -> tuple[Rows, Rows, Rows]:
-    rows = of["train"]
-    contexts = {text: i for i, text in enumerate(dict.fromkeys(row["context"] for row in rows))}
-    held = [row for row in rows if contexts[row["context"]] % 10 == 0]
-    return [row for row in rows if contexts[row["context"]] % 10], held, of["dev"]
+    return *by_context(of["train"], 0), of["dev"]
 
 
 def _cmrc(of: Splits) -> tuple[Rows, Rows, Rows]:
-    rest, test = by_context(of["dev"], lambda number: number == 0)
-    train, dev = by_context(rest, lambda number: number == 1)
+    rest, test = by_context(of["dev"], 0, 1)
+    train, dev = by_context(rest, 2)
     return of["trial"] + train, dev, test
 
 
