@@ -12,11 +12,11 @@ of `edgebert.distill.defaults`. --trainer fine-tunes the same base by a plain tr
 the same settings.
 
 Dev examples are the set's own; where it has none, or its dev split is what is scored, they are held out of training: a
-tenth, of sst2 2,000. squad_part and cmrc2018 are split by paragraph, by a hash of it: a twelfth of squad_part's training
-paragraphs are dev; cmrc2018's trial split trains, of its dev split's paragraphs three quarters train, too, a twelfth is
-dev and a sixth is scored. snli trains on nine tenths of its dev split. scifact: pairs of a train query and its abstracts, and the
-three best of the default embedder that are none; scored is nDCG@10 of reranking its best 100 for each test query. All
-that is made stays in --work, so that an interrupted run goes on.
+tenth, of sst2 2,000. squad_part and cmrc2018 are split by paragraph, by a hash of it: a twelfth of the paragraphs that
+squad_part trains on are dev; cmrc2018's trial split trains, of its dev split's paragraphs three quarters train, too, a
+twelfth is dev and a sixth is scored. snli trains on nine tenths of its dev split. scifact: pairs of a train query and
+its abstracts, and the three best of the default embedder that are none; scored is nDCG@10 of reranking its best 100 for
+each test query. All that is made stays in --work, so that an interrupted run goes on.
 """
 
 from __future__ import annotations
