@@ -22,12 +22,14 @@ _CHUNK = 1024  # rows read, answered and written at a time
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="A new JSONL file; by default the screen.")
 @click.option("--task", help="Another task than the model's own that its head can do, such as pairs.")
 @click.option("--head", help="The one of several heads that is meant, by its name.")
+@click.option("--top-k", type=int, help="Of labels and answers: so many of the most probable ones, as a list.")
+@click.option("--threshold", type=float, help="Of labels: all that are as probable, as a list.")
 @running
 @click.option("--progress", is_flag=True, help="Show how far it is.")
 def command(
-    model: str, files: tuple[str, ...], out: Path | None, task: str | None, head: str | None, revision: str | None,
-    engine: str, precision: str, artifact: str | None, threads: int | None, device: str, fallback: bool | None,
-    progress: bool,
+    model: str, files: tuple[str, ...], out: Path | None, task: str | None, head: str | None, top_k: int | None,
+    threshold: float | None, revision: str | None, engine: str, precision: str, artifact: str | None,
+    threads: int | None, device: str, fallback: bool | None, progress: bool,
 ) -> None:  # fmt: skip
     """Say what MODEL, a bundle or package of a task, finds in every row of FILES, one JSON object a row.
 
@@ -59,7 +61,7 @@ def command(
         asks = task_named(task or loaded.head.task) if len(loaded.heads) == 1 else None  # a file of several is of texts
         read = loaded.items if asks is None else asks.read_inputs
         for chunk in _chunks(item for path in files for item in read(path)):
-            for result in loaded.results(chunk):
+            for result in loaded.results(chunk, top_k=top_k, threshold=threshold):
                 # Half a surrogate pair, which UTF-8 cannot hold, stays the escape that it was in the file.
                 line = json.dumps(result, ensure_ascii=False).encode("utf-8", "backslashreplace").decode("utf-8")
                 click.echo(line) if sink is None else sink.write(f"{line}\n")

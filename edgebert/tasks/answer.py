@@ -84,9 +84,15 @@ class QuestionAnswerer(Predictor):
         """See `Predictor.item`."""
         return column(row, QUESTION, where), column(row, CONTEXT, where)
 
-    def results(self, items: Sequence[Any]) -> list[dict[str, Any]]:
+    def results(
+        self, items: Sequence[Any], *, top_k: int | None = None, threshold: float | None = None
+    ) -> list[dict[str, Any]]:
         """See `Predictor.results`."""
-        return [plain(answer) for answer in self.best(items)]
+        self._refuse(threshold=threshold)
+        if top_k is None:
+            return [plain(answer) for answer in self.best(items)]
+        every = self._found(items, top_k=top_k, may_be_none=None, longest=_LONGEST)
+        return [{"answers": [plain(answer) for answer in found]} for found in every]
 
 
 class AnswerTask(Task):

@@ -61,11 +61,16 @@ class Classifier(Predictor):
         ]
         return found[0] if isinstance(texts, str) else found
 
-    def results(self, items: Sequence[Any]) -> list[dict[str, Any]]:
+    def results(
+        self, items: Sequence[Any], *, top_k: int | None = None, threshold: float | None = None
+    ) -> list[dict[str, Any]]:
         """See `Predictor.results`."""
-        if self.head.multi_label:
-            return [{"labels": [plain(c) for c in found]} for found in self.classify_all(items, threshold=HOLDS)]
-        return [plain(one) for one in self.classify(items)]
+        if top_k is None and threshold is None:
+            if not self.head.multi_label:
+                return [plain(one) for one in self.classify(items)]
+            threshold = HOLDS
+        every = self.classify_all(items, top_k=top_k, threshold=threshold)
+        return [{"labels": [plain(one) for one in found]} for found in every]
 
 
 class Classify(Task):

@@ -54,8 +54,11 @@ class MultiTask(Predictor):
                               for place, head in asked})  # fmt: skip
         return found[0] if isinstance(texts, str) else found
 
-    def results(self, items: Sequence[Any]) -> list[dict[str, Any]]:
+    def results(
+        self, items: Sequence[Any], *, top_k: int | None = None, threshold: float | None = None
+    ) -> list[dict[str, Any]]:
         """See `Predictor.results`."""
+        self._refuse(top_k=top_k, threshold=threshold)
         return [plain(said) for said in self.predict(items)]
 
 

@@ -95,11 +95,21 @@ class PairScorer(Predictor):
         """See `Predictor.item`."""
         return column(row, TEXT, where), column(row, PAIR, where)
 
-    def results(self, items: Sequence[Any]) -> list[dict[str, Any]]:
+    def results(
+        self, items: Sequence[Any], *, top_k: int | None = None, threshold: float | None = None
+    ) -> list[dict[str, Any]]:
         """See `Predictor.results`."""
-        if self.labels:
+        if not self.labels:
+            self._refuse(top_k=top_k, threshold=threshold)
+            return [{"score": number} for number in self.score_pairs(items)]
+        if top_k is None and threshold is None:
             return [plain(one) for one in self.classify_pairs(items)]
-        return [{"score": number} for number in self.score_pairs(items)]
+        check(top_k, threshold)
+        every = [
+            best_labels(logits[0], self.head, top_k=top_k, threshold=threshold)
+            for logits in self.logits(as_pairs(items))
+        ]
+        return [{"labels": [plain(one) for one in found]} for found in every]
 
 
 class Pairs(Task):

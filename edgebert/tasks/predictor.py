@@ -80,9 +80,21 @@ class Predictor(Model):
             for number, text in enumerate(read_texts([path], keep_blank=True), start=1):
                 yield cls.item({"text": text}, f"{path}: line {number}")
 
-    def results(self, items: Sequence[Any]) -> list[dict[str, Any]]:
-        """What it says of each item, as `edgebert predict` writes it."""
+    def results(
+        self, items: Sequence[Any], *, top_k: int | None = None, threshold: float | None = None
+    ) -> list[dict[str, Any]]:
+        """What it says of each item, as `edgebert predict` writes it: the best of it, or with an option a list.
+
+        top_k: so many at most. threshold: none less probable.
+        Raises: RecipeError for an option out of range or of another task; as the methods of its own.
+        """
         raise NotImplementedError
+
+    def _refuse(self, **options: object) -> None:
+        """Raises RecipeError for an option that is given: the task has no such choice."""
+        for name, value in options.items():
+            if value is not None:
+                raise RecipeError(f"{name} is {value!r}; a {self.what} has nothing to choose by it: leave it out")
 
     def logits(self, items: Sequence[Any]) -> list[tuple[Logits, ...]]:
         """For each item, which is a text, a pair of texts or a `Row`, the logits of every head.

@@ -35,8 +35,11 @@ class Regressor(Predictor):
         found = [float(logits[0][0]) for logits in self.logits(as_texts(texts, name="texts"))]
         return found[0] if isinstance(texts, str) else found
 
-    def results(self, items: Sequence[Any]) -> list[dict[str, Any]]:
+    def results(
+        self, items: Sequence[Any], *, top_k: int | None = None, threshold: float | None = None
+    ) -> list[dict[str, Any]]:
         """See `Predictor.results`."""
+        self._refuse(top_k=top_k, threshold=threshold)
         return [{"score": number} for number in self.predict(items)]
 
 

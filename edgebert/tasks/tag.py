@@ -52,8 +52,11 @@ class Tagger(Predictor):
                 found.append(merged(text, offsets, probabilities(logits, self.head), self.labels))
         return found[0] if isinstance(texts, str) else found
 
-    def results(self, items: Sequence[Any]) -> list[dict[str, Any]]:
+    def results(
+        self, items: Sequence[Any], *, top_k: int | None = None, threshold: float | None = None
+    ) -> list[dict[str, Any]]:
         """See `Predictor.results`; a text that was joined stands with its tags, whose places are in it."""
+        self._refuse(top_k=top_k, threshold=threshold)
         texts: list[dict[str, Any]] = [{"text": str(item)} if isinstance(item, Joined) else {} for item in items]
         found = self.tag(items)
         return [text | {"tags": [plain(tag) for tag in tags]} for text, tags in zip(texts, found, strict=True)]

@@ -22,6 +22,7 @@ import edgebert
 from edgebert.bundle import Bundle
 from edgebert.errors import BundleError, DataError, EngineError, RecipeError
 from edgebert.quantize.stage import Options, quantize
+from edgebert.schema import plain
 from edgebert.tasks import as_task, opened_as
 from edgebert.tasks.classify import Classifier
 
@@ -306,3 +307,32 @@ def test_a_transformers_classifier_of_pairs_is_scored_and_kept_as_one(
     done = cli("evaluate", model, "--precision", "fp32", "--labelled", file, "--task", "pairs")
     assert done.code == 1
     assert "row 1: the label 'z' is not among those of the training text: a, b, c" in done.err
+
+
+def test_predict_lists_what_it_is_asked_for(
+    bundle: Callable[[str], Path], tmp_path: Path, cli: Callable[..., Result]
+) -> None:
+    texts = write_rows(tmp_path / "texts.jsonl", [{"text": text} for text in TEXTS])
+    pairs = write_rows(tmp_path / "pairs.jsonl", [{"text": a, "text_pair": b} for a, b in pairwise(TEXTS)])
+    asked = write_rows(tmp_path / "asked.jsonl", [{"question": "what?", "context": text} for text in TEXTS if text])
+
+    def lines(kind: str, *options: object) -> list[dict[str, Any]]:
+        done = cli("predict", bundle(kind), *options, "--precision", "fp32")
+        assert done.code == 0, done.err
+        return [json.loads(line) for line in done.out.splitlines()]
+
+    with edgebert.load(bundle("classify"), precision="fp32", task="classify") as model:
+        best = [[plain(one) for one in found] for found in model.classify_all(TEXTS, top_k=2)]
+        probable = [[plain(one) for one in found] for found in model.classify_all(TEXTS, threshold=0.3)]
+    assert lines("classify", texts, "--top-k", 2) == [{"labels": found} for found in best]
+    assert lines("classify", texts, "--threshold", 0.3) == [{"labels": found} for found in probable]
+    assert all(len(line["labels"]) == 2 for line in lines("classify", pairs, "--task", "pairs", "--top-k", 2))
+    with edgebert.load(bundle("answer"), precision="fp32", task="answer") as model:
+        wanted = [[plain(one) for one in model.answers("what?", text, top_k=2)] for text in TEXTS if text]
+    for line, answers in zip(lines("answer", asked, "--top-k", 2), wanted, strict=True):
+        assert [one["text"] for one in line["answers"]] == [one["text"] for one in answers]
+    done = cli("predict", bundle("tag"), texts, "--top-k", 2, "--precision", "fp32")
+    assert done.code == 1
+    assert "top_k is 2; a tagger has nothing to choose by it: leave it out" in done.err
+    done = cli("predict", bundle("classify"), texts, "--threshold", 2, "--precision", "fp32")
+    assert "threshold is 2.0; it must be a number within 0 to 1" in done.err
