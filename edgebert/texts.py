@@ -78,6 +78,11 @@ def has_columns(path: str | Path) -> bool:
     return _format(str(path)) != "lines"
 
 
+def is_json(path: str | Path) -> bool:
+    """Whether a file's name says that it is one JSON value, as SQuAD's are, and not one a line."""
+    return str(path).lower().removesuffix(".gz").endswith(".json")
+
+
 def _texts(name: str, column: str | None) -> Iterator[str]:
     if _format(name) == "lines":
         yield from _lines(name)

@@ -19,7 +19,7 @@ from edgebert.tasks.reading import Row, TaskReader
 from edgebert.tasks.results import Answer
 from edgebert.tasks.spans import Window, best_answers
 from edgebert.tasks.task import Example, Lesson, Task
-from edgebert.texts import read_texts
+from edgebert.texts import is_json, read_texts
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -107,7 +107,7 @@ class AnswerTask(Task):
 
     def read_file(self, path: str | Path) -> Iterator[Example]:
         """See `Task.read_file`; a file called .json is SQuAD's."""
-        if _is_json(path):
+        if is_json(path):
             yield from (self.example(row, where) for where, row in _squad(Path(path)))
         else:
             yield from super().read_file(path)
@@ -137,7 +137,7 @@ class AnswerTask(Task):
 
     def read_inputs(self, path: str | Path) -> Iterator[Any]:
         """See `Task.read_inputs`."""
-        if _is_json(path):
+        if is_json(path):
             for where, row in _squad(Path(path)):
                 yield self.runtime.item(row, where)
         else:
@@ -247,10 +247,6 @@ def _covered(answer: tuple[int, str], known: Collection[tuple[int, int]]) -> set
     """Those of the places that have a part of the answer."""
     start, end = answer[0], answer[0] + len(answer[1])
     return {place for place in known if place[0] < end and place[1] > start}
-
-
-def _is_json(path: str | Path) -> bool:
-    return str(path).lower().removesuffix(".gz").endswith(".json")
 
 
 def _squad(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:

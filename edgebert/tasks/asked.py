@@ -6,11 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from edgebert.bundle import Bundle
 from edgebert.tasks import task_named
-from edgebert.texts import has_columns, read_texts
-
-
-def _is_json(path: str) -> bool:
-    return path.lower().removesuffix(".gz").endswith(".json")
+from edgebert.texts import has_columns, is_json, read_texts
 
 
 def calibration_texts(model: Bundle, files: Sequence[str], column: str | None) -> Iterator[str]:
@@ -23,7 +19,7 @@ def calibration_texts(model: Bundle, files: Sequence[str], column: str | None) -
     name = "tag" if "tag" in names else names[0] if names else ""  # the one that reads tokens, too
     asks = task_named(name) if name and column is None else None
     for path in files:
-        if asks is None or not (has_columns(path) or asks.level == "token" or _is_json(path)):
+        if asks is None or not (has_columns(path) or asks.level == "token" or is_json(path)):
             yield from read_texts([path], column=column)
             continue
         for item in asks.read_inputs(path):
