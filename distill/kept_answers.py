@@ -49,6 +49,9 @@ class KeptAnswers:
         """The numbers of the shards that are not on disk yet."""
         return [shard for shard in range(len(self._names)) if not all(map(is_array, self._paths(shard)))]
 
+    def __len__(self) -> int:
+        return len(self.rows)
+
     def count(self, shards: Sequence[int]) -> int:
         """How many rows those shards have."""
         return sum(len(self._rows(shard)) for shard in shards)

@@ -22,7 +22,7 @@ from edgebert.distill.low_bits import round_linears
 from edgebert.distill.recipe import Recipe, Training
 from edgebert.distill.task_answers import agreed, answers_of
 from edgebert.distill.task_model import ImitationModel, Master, Shares
-from edgebert.distill.teacher import fingerprint
+from edgebert.distill.teacher import fill_together, fingerprint
 from edgebert.distill.training import best_precision
 from edgebert.manifest import Head, Quality
 from edgebert.progress import Progress
@@ -91,16 +91,7 @@ class SecondStage:
         Raises: BudgetError where the disk cannot hold it.
         """
         for kept in self.answers:
-            missing = kept.missing()
-            state.wait_for_everyone()
-            known = len(kept.rows) - kept.count(missing)
-            progress.start("the teacher's answers", len(kept.rows))
-            progress.advance(known, note="from the cache" if known else "")
-            kept.fill(
-                missing[state.process_index :: state.num_processes],
-                lambda rows: progress.advance(rows * state.num_processes),
-            )
-            state.wait_for_everyone()
+            fill_together(kept, "the teacher's answers", state, progress)
         course = self.course
         pad_token_id = course.base.manifest.pad_token_id
         return ImitationCollator(course.lessons, course.firsts, self.answers, pad_token_id=pad_token_id)

@@ -39,7 +39,7 @@ from edgebert.distill.readings import foreign
 from edgebert.distill.recipe import Recipe
 from edgebert.distill.registry import needed
 from edgebert.distill.students import StudentPlan, build_student, without_heads
-from edgebert.distill.teacher import SHARD_ROWS, TeacherCache, fingerprint, reading_of
+from edgebert.distill.teacher import TeacherCache, fill_together, fingerprint, reading_of
 from edgebert.distill.tensorboard import Board, require_tensorboard
 from edgebert.distill.training import Trained, TrainingRun, best_precision, count_steps, train
 from edgebert.distill.trim import trim_plan
@@ -183,7 +183,7 @@ def _answer(job: Job, state: PartialState, progress: Progress) -> _Answers:
         engine, *_ = [one.choice for one in (cache, *others)]
     progress.say(f"teacher: {engine.engine}{f' ({engine.why})' if engine.why else ''}")
     for one in (cache, *others):
-        _fill(one, state, progress)
+        fill_together(one, "teacher vectors", state, progress)
     return _Answers(cache, others)
 
 
@@ -224,17 +224,6 @@ def _learn(
 def mix_of(recipe: Recipe) -> Mix | None:
     """How many texts of each source the recipe takes, None for all."""
     return Mix(recipe.data.mix, recipe.data.mix_column, recipe.training.seed) if recipe.data.mix else None
-
-
-def _fill(cache: TeacherCache, state: PartialState, progress: Progress) -> None:
-    """Each process computes its share of the missing shards, then all wait."""
-    missing = cache.missing()
-    state.wait_for_everyone()
-    rows = sum(min(SHARD_ROWS, len(cache.ids) - SHARD_ROWS * s) for s in missing)
-    progress.start("teacher vectors", len(cache.ids))
-    progress.advance(len(cache.ids) - rows, note="from the cache" if rows < len(cache.ids) else "")
-    cache.fill(missing[state.process_index :: state.num_processes], lambda n: progress.advance(n * state.num_processes))
-    state.wait_for_everyone()
 
 
 def _write(

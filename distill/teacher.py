@@ -12,9 +12,10 @@ import json
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
+from accelerate import PartialState
 from numpy.typing import NDArray
 
 from edgebert.batching import length_batches, pad
@@ -25,9 +26,30 @@ from edgebert.distill.fast_teacher import Choice, TeacherEngine, choose, open_te
 from edgebert.distill.ragged import Ragged
 from edgebert.files import new_file, sha256
 from edgebert.pretrained import hidden_size, read_config
+from edgebert.progress import Progress
 
 SHARD_ROWS = 4096
 _BATCH = 64
+
+
+class Kept(Protocol):
+    """Answers in shards on disk; see `TeacherCache`."""
+
+    def missing(self) -> list[int]: ...
+    def count(self, shards: Sequence[int]) -> int: ...
+    def fill(self, shards: Sequence[int], progress: Callable[[int], None] = ...) -> None: ...
+    def __len__(self) -> int: ...
+
+
+def fill_together(kept: Kept, what: str, state: PartialState, progress: Progress) -> None:
+    """Each process computes its share of the missing shards, then all wait. what: is computed, in words."""
+    missing = kept.missing()
+    state.wait_for_everyone()
+    known = len(kept) - kept.count(missing)
+    progress.start(what, len(kept))
+    progress.advance(known, note="from the cache" if known else "")
+    kept.fill(missing[state.process_index :: state.num_processes], lambda n: progress.advance(n * state.num_processes))
+    state.wait_for_everyone()
 
 
 class TeacherCache:
@@ -63,6 +85,13 @@ class TeacherCache:
         """The numbers of the shards that are not on disk yet."""
         return [s for s in range(self.shards) if not all(is_array(path) for path in self._paths(s))]
 
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def count(self, shards: Sequence[int]) -> int:
+        """How many texts those shards have."""
+        return sum(len(range(*self._rows(s).indices(len(self.ids)))) for s in shards)
+
     def fill(self, shards: Sequence[int], progress: Callable[[int], None] = lambda rows: None) -> None:
         """Computes those shards; `progress` is told the number of texts after each batch.
 
@@ -71,8 +100,7 @@ class TeacherCache:
         if not shards:
             return
         tokens = sum(int(self.ids.lengths[self._rows(s)].sum()) for s in shards)
-        rows = sum(len(range(*self._rows(s).indices(len(self.ids)))) for s in shards)
-        size = 2 * (rows * self.teacher.manifest.dimension + (tokens * self.width if self.hidden else 0))
+        size = 2 * (self.count(shards) * self.teacher.manifest.dimension + (tokens * self.width if self.hidden else 0))
         require_disk(self.folder, size, "the cache of the teacher's vectors")
         engine = open_teacher(self.teacher, self.precision, self.choice)
         for shard in shards:
