@@ -51,7 +51,7 @@ def test_half_a_surrogate_pair_stays_an_escape(
     answerer: Bundle, tmp_path: Path, cli: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Echo(Tagger):
-        def results(self, items: Any) -> list[dict[str, Any]]:
+        def results(self, items: Any, **_: Any) -> list[dict[str, Any]]:
             return [{"text": item} for item in items]
 
     heads = (dataclasses.replace(answerer.manifest.heads[0], task="tag"),)
