@@ -53,6 +53,7 @@ from edgebert.evaluate import retrieval_scores
 from edgebert.files import sha256
 from edgebert.progress import Progress, TerminalProgress
 from edgebert.quantize.parity import Gates
+from edgebert.quantize.recipe import find_recipe
 from edgebert.quantize.stage import Options, quantize
 from edgebert.quantize.task_gate import TaskGate
 from edgebert.schema import parse, plain, read_toml
@@ -349,7 +350,8 @@ class Run:
         texts = calibration_texts(model, [str(self.files["train"])], None)
         gate = TaskGate("task", (str(self.files["dev"]),), 0.993) if gates else None
         limits = Gates() if gates else Gates(0.0, 0.0, 0.0)
-        quantize(model, texts, out, Options(task=gate, gates=limits), progress=self.progress)
+        recipe = None if gates else find_recipe("weight-only")  # its int8 is not asked for: the quickest to make
+        quantize(model, texts, out, Options(recipe=recipe, task=gate, gates=limits), progress=self.progress)
 
     def _torch(self, model: Bundle) -> float:
         """The score of the model computed by torch."""
