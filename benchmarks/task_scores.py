@@ -15,8 +15,8 @@ Dev examples are the set's own; where it has none, or its dev split is what is s
 tenth, of sst2 2,000. squad_part and cmrc2018 are split by paragraph, by a hash of it: a twelfth of the paragraphs that
 squad_part trains on are dev; cmrc2018's trial split trains, of its dev split's paragraphs three quarters train, too, a
 twelfth is dev and a sixth is scored. snli trains on nine tenths of its dev split. scifact: pairs of a train query and
-its abstracts, and the three best of the default embedder that are none; scored is nDCG@10 of reranking its best 100 for
-each test query. All that is made stays in --work, so that an interrupted run goes on.
+its abstracts, and seven others that the default embedder finds, from its best to its 64th; scored is nDCG@10 of
+reranking its best 100 for each test query. All that is made stays in --work, so that an interrupted run goes on.
 """
 
 from __future__ import annotations
@@ -67,7 +67,8 @@ from edgebert.texts import read_labelled, read_rows
 from edgebert.version import VERSION
 
 ROUNDS, TIMED, SINGLES = 5, 256, 64
-RERANKED, NEGATIVES = 100, 3
+RERANKED = 100
+NEGATIVES = (1, 2, 4, 8, 16, 32, 64)  # places among what the embedder finds
 GENERAL = "general"
 NAMED = ("18f", "digitalgov", "ljspeech", "openstax_by", "standardebooks", "tatoeba_en", "wordnet")
 Rows = list[dict[str, Any]]
@@ -143,8 +144,8 @@ def _scifact(of: Splits) -> tuple[Rows, Rows, Rows]:
         asked = model.encode_query([queries[name] for name in relevant])
     rows: list[Rows] = []
     for found, query in zip(asked @ documents.T, relevant, strict=True):
-        best = [names[i] for i in np.argsort(-found)[: 10 + NEGATIVES]]
-        wrong = [name for name in best if name not in relevant[query]][:NEGATIVES]
+        best = [names[i] for i in np.argsort(-found)[:RERANKED] if names[i] not in relevant[query]]
+        wrong = [best[place - 1] for place in NEGATIVES]
         labelled = [(name, 1) for name in relevant[query]] + [(name, 0) for name in wrong]
         rows.append([{"text": queries[query], "text_pair": corpus[n], "label": label} for n, label in labelled])
     train = [row for i, some in enumerate(rows) for row in some if i % 10]
