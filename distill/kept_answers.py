@@ -1,7 +1,6 @@
-"""What a teacher's head says of the rows of a task, computed once: shards on disk, named by what they hold.
+"""What a teacher's head says of the rows of a task, computed once: training asks for the same rows in every epoch.
 
-As `edgebert.distill.teacher` keeps sentence vectors: training asks for the same rows in every epoch, and a broken run
-or another recipe finds them again.
+See `edgebert.distill.shards`.
 """
 
 from __future__ import annotations
@@ -14,127 +13,107 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
+from torch import Tensor
 
 from edgebert.batching import length_batches, pad
 from edgebert.cache import cache_folder
 from edgebert.distill.corpus import require_disk
 from edgebert.distill.lessons import LessonCollator
+from edgebert.distill.shards import Shards, Told
 from edgebert.distill.task_model import Master
-from edgebert.distill.teacher import is_array
-from edgebert.files import new_file
 from edgebert.tasks.reading import Row, types_of
 from edgebert.tasks.task import Lesson
 
-_BATCH, _SHARD = 32, 1024  # rows; those of a context are long
+SHARD_ROWS = 1024  # those of a context are long
+_BATCH = 32
 
 
-class KeptAnswers:
+class KeptAnswers(Shards):
     """The logits of a master's head, in float32, and its last hidden states, in float16, of every row.
 
-    rows: as the master reads them. weights: the fingerprint of its model. precision: "bf16" computes under autocast.
-    Where the master's states say nothing to the student (`Master.hidden`) none are kept.
+    asked: rows as the master reads them. weights: the fingerprint of its model. precision: "bf16" computes under
+    autocast. Where the master's states say nothing to the student (`Master.hidden`) none are kept.
     """
 
-    def __init__(self, master: Master, rows: Sequence[Row], *, weights: str, precision: str) -> None:
-        self.master, self.rows, self.precision = master, rows, precision
+    def __init__(self, master: Master, asked: Sequence[Row], *, weights: str, precision: str) -> None:
+        self.master, self.asked, self.precision = master, asked, precision
         settings = json.dumps(["task answers", 1, weights, master.place, precision, torch.cuda.is_available()])
-        self.folder = cache_folder("teachers") / hashlib.sha256(settings.encode()).hexdigest()[:24]
-        self._names = [_name(self._rows(shard)) for shard in range(-(-len(rows) // _SHARD))]
-        self._open: list[tuple[Any, ...] | None] = [None] * len(self._names)
-        starts = [np.cumsum([0, *map(len, self._rows(shard))]) for shard in range(len(self._names))]
-        self._starts: list[NDArray[np.int64]] = starts
+        self._folder = cache_folder("teachers") / hashlib.sha256(settings.encode()).hexdigest()[:24]
+        lengths = np.array([len(row) for row in asked], np.int64)
+        super().__init__(lengths, ["logits", "states"] if master.hidden else ["logits"], SHARD_ROWS)
 
-    def missing(self) -> list[int]:
-        """The numbers of the shards that are not on disk yet."""
-        return [shard for shard in range(len(self._names)) if not all(map(is_array, self._paths(shard)))]
+    @property
+    def folder(self) -> Path:
+        """See `Shards`."""
+        return self._folder
 
-    def __len__(self) -> int:
-        return len(self.rows)
+    def name(self, rows: range) -> str:
+        """See `Shards`."""
+        digest, asked = hashlib.sha256(), self.asked[rows.start : rows.stop]
+        digest.update(np.array([len(row) for row in asked], np.int64).tobytes())
+        for row in asked:
+            digest.update(np.array([row, row.types], np.int64).tobytes())
+        return digest.hexdigest()[:32]
 
-    def count(self, shards: Sequence[int]) -> int:
-        """How many rows those shards have."""
-        return sum(len(self._rows(shard)) for shard in shards)
-
-    def fill(self, shards: Sequence[int], progress: Callable[[int], None] = lambda rows: None) -> None:
-        """Computes those shards; `progress` is told the number of rows after each batch.
-
-        Raises: BudgetError when the disk cannot hold them.
-        """
-        config = self.master.encoder.backbone.config
+    def opened(self, shards: Sequence[int]) -> Callable[[range, Told], list[NDArray[Any]]]:
+        """See `Shards`."""
         if self.master.hidden:
-            size = 2 * config.hidden_size * sum(int(self._starts[shard][-1]) for shard in shards)
+            size = 2 * self.master.encoder.backbone.config.hidden_size * self.tokens(shards)
             instead = "learn without hidden states (task.hidden = 0 in a recipe)"
             require_disk(self.folder, size, "the cache of the teacher's states", instead=instead)
-        for shard in shards:
-            for path, array in zip(self._paths(shard), self._computed(shard, progress), strict=True):
-                with new_file(path, replace=True) as partial, partial.open("wb") as stream:
-                    np.save(stream, array)
+        self.master.encoder.to(_device()).eval()
+        return self._answers
 
     def logits(self, row: int) -> NDArray[np.float32]:
         """Of the head for one row. Shape: (labels,) of a head over the text, (tokens, labels) of one over tokens."""
-        shard, place = divmod(row, _SHARD)
-        found: NDArray[np.float32] = self._shard(shard)[0]
-        return found[self._stretch(shard, place)] if self.master.over_tokens else found[place]
+        return (self.stretch if self.master.over_tokens else self.line)("logits", row)
 
     def states(self, row: int) -> NDArray[np.float16]:
         """The last hidden states of one row. Shape: (tokens, width)."""
-        shard, place = divmod(row, _SHARD)
-        found: NDArray[np.float16] = self._shard(shard)[1][self._stretch(shard, place)]
-        return found
+        return self.stretch("states", row)
 
-    def _stretch(self, shard: int, place: int) -> slice:
-        return slice(int(self._starts[shard][place]), int(self._starts[shard][place + 1]))
-
-    def _shard(self, shard: int) -> tuple[Any, ...]:
-        known = self._open[shard]
-        if known is None:
-            known = self._open[shard] = tuple(np.load(path, mmap_mode="r") for path in self._paths(shard))
-        return known
-
-    def _computed(self, shard: int, progress: Callable[[int], None]) -> list[NDArray[Any]]:
-        """Logits and, where they are kept, states, of one row behind the other."""
-        rows, starts, encoder = self._rows(shard), self._starts[shard], self.master.encoder
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        encoder.to(device).eval()
-        logits: NDArray[np.float32] | None = None
-        states = np.empty((starts[-1], encoder.backbone.config.hidden_size), np.float16) if self.master.hidden else None
-        for batch in length_batches([len(row) for row in rows], _BATCH):
-            chosen = [rows[row] for row in batch]
+    def _answers(self, rows: range, told: Told) -> list[NDArray[Any]]:
+        asked, device = self.asked[rows.start : rows.stop], _device()
+        tokens = self.offsets[rows.start : rows.stop + 1] - self.offsets[rows.start]
+        logits = _Lines(tokens if self.master.over_tokens else np.arange(len(rows) + 1), np.float32)
+        states = _Lines(tokens, np.float16)
+        for batch in length_batches([len(row) for row in asked], _BATCH):
+            chosen = [asked[row] for row in batch]
             input_ids, mask = pad(chosen, 0)
             types = types_of(chosen, input_ids.shape)
             tensors = [None if a is None else torch.from_numpy(a).to(device) for a in (input_ids, mask, types)]
             with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-                encoded = encoder(*tensors)
-            said = encoded.logits[self.master.place].float().cpu().numpy()
-            if logits is None:
-                logits = np.empty((starts[-1] if self.master.over_tokens else len(rows), said.shape[-1]), np.float32)
-            if self.master.over_tokens:
-                for place, row in enumerate(batch):
-                    logits[starts[row] : starts[row + 1]] = said[place, : len(rows[row])]
-            else:
-                logits[batch] = said
-            if states is not None:
-                last = encoded.last_hidden_state.float().cpu().numpy()
-                for place, row in enumerate(batch):
-                    states[starts[row] : starts[row + 1]] = last[place, : len(rows[row])]
-            progress(len(batch))
-        return [array for array in (logits, states) if array is not None]
-
-    def _rows(self, shard: int) -> Sequence[Row]:
-        return self.rows[shard * _SHARD : (shard + 1) * _SHARD]
-
-    def _paths(self, shard: int) -> list[Path]:
-        kinds = ["logits", "states"] if self.master.hidden else ["logits"]
-        return [self.folder / f"{self._names[shard]}.{kind}.npy" for kind in kinds]
+                encoded = self.master.encoder(*tensors)
+            logits.take(batch, encoded.logits[self.master.place])
+            if self.master.hidden:
+                states.take(batch, encoded.last_hidden_state)
+            told(len(batch))
+        return [logits.all, states.all] if self.master.hidden else [logits.all]
 
 
-def _name(rows: Sequence[Row]) -> str:
-    digest = hashlib.sha256()
-    digest.update(np.array([len(row) for row in rows], np.int64).tobytes())
-    for row in rows:
-        digest.update(np.array([row, row.types], np.int64).tobytes())
-    return digest.hexdigest()[:32]
+class _Lines:
+    """Gathers what is said of rows in any order, one row behind the other.
+
+    starts: the first line of each row, and the end of all.
+    """
+
+    def __init__(self, starts: NDArray[np.int64], dtype: DTypeLike) -> None:
+        self.starts, self.dtype = starts, dtype
+        self.all = np.empty((0, 0), dtype)
+
+    def take(self, rows: NDArray[np.int64], said: Tensor) -> None:
+        """What is said of rows by their numbers. Shape: (rows, width), or (rows, seq_len, width) of their tokens."""
+        found = said.float().cpu().numpy().reshape(len(rows), -1, said.shape[-1])
+        if not self.all.size:
+            self.all = np.empty((self.starts[-1], said.shape[-1]), self.dtype)
+        for place, row in enumerate(rows):
+            start, end = self.starts[[row, row + 1]]
+            self.all[start:end] = found[place, : end - start]
+
+
+def _device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 class ImitationCollator(LessonCollator):

@@ -20,9 +20,10 @@ from edgebert.distill.heads import head_over
 from edgebert.distill.kept_answers import ImitationCollator, KeptAnswers
 from edgebert.distill.low_bits import round_linears
 from edgebert.distill.recipe import Recipe, Training
+from edgebert.distill.shards import fill_together
 from edgebert.distill.task_answers import agreed, answers_of
 from edgebert.distill.task_model import ImitationModel, Master, Shares
-from edgebert.distill.teacher import fill_together, fingerprint
+from edgebert.distill.teacher import fingerprint
 from edgebert.distill.training import best_precision
 from edgebert.manifest import Head, Quality
 from edgebert.progress import Progress

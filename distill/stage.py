@@ -38,8 +38,9 @@ from edgebert.distill.prepare import draw, prepare
 from edgebert.distill.readings import foreign
 from edgebert.distill.recipe import Recipe
 from edgebert.distill.registry import needed
+from edgebert.distill.shards import fill_together
 from edgebert.distill.students import StudentPlan, build_student, without_heads
-from edgebert.distill.teacher import TeacherCache, fill_together, fingerprint, reading_of
+from edgebert.distill.teacher import TeacherCache, fingerprint, reading_of
 from edgebert.distill.tensorboard import Board, require_tensorboard
 from edgebert.distill.training import Trained, TrainingRun, best_precision, count_steps, train
 from edgebert.distill.trim import trim_plan

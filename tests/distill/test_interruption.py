@@ -155,7 +155,7 @@ def test_a_second_interrupt_stops_at_once(
     ("module", "name"),
     [
         (prepare, "_Writer.write"),
-        (teacher, "TeacherCache._compute"),
+        (teacher, "TeacherCache._answers"),
         (stage, "build_model"),
         (stage, "write_model"),
         (stage, "model_card"),
