@@ -181,12 +181,19 @@ def with_names(data: Path, count: int) -> list[str]:
     return [text for texts in found.values() for text in texts[:: max(1, len(texts) // each)][:each]][:count]
 
 
+def joined(rows: Rows, count: int) -> list[str]:
+    """That many texts of two or three of the rows' texts, drawn by chance: where phrases teach what reads sentences."""
+    rng, texts = np.random.default_rng(0), [row["text"].strip() for row in rows]
+    return [" , ".join(texts[i] for i in rng.integers(len(texts), size=2 + n % 2)) for n in range(count)]
+
+
 @dataclass(frozen=True)
 class Settings:
     """How teachers and students of a set are trained; see `task_settings.toml`.
 
     max_length: tokens that they read at once, None for as many as the base. engines: those that int8 is scored in.
-    unlabelled: so many sentences with names that students learn from, too; see `with_names`.
+    unlabelled: so many sentences with names that students learn from, too; see `with_names`. joined: so many texts made
+    of training texts; see `joined`.
     """
 
     teacher: Training
@@ -194,17 +201,19 @@ class Settings:
     max_length: int | None
     engines: tuple[str, ...]
     unlabelled: int
+    joined: int
 
     @classmethod
     def read(cls, path: Path, name: str) -> Settings:
         """The part of the file for the set `name`."""
         found = dict(read_toml(path, what="file of settings", error=RecipeError)[name])
-        max_length, unlabelled = found.pop("max_length", None), found.pop("unlabelled", 0)
+        max_length = found.pop("max_length", None)
+        unlabelled, together = found.pop("unlabelled", 0), found.pop("joined", 0)
         engines = tuple(found.pop("engines", ("onnxruntime", "openvino")))
         where = f"{path}: {name}"
         teacher = parse(Training, plain(SETTINGS) | found.pop("teacher", {}), where=where, error=RecipeError)
         recipe = parse(Recipe, found, where=where, error=RecipeError)
-        return cls(teacher, recipe, max_length, engines, unlabelled)
+        return cls(teacher, recipe, max_length, engines, unlabelled, together)
 
 
 def main() -> None:
@@ -249,9 +258,9 @@ class Run:
                 path.write_text("".join(json.dumps(r, ensure_ascii=False) + "\n" for r in rows), encoding="utf-8")
         self.corpus = [self.files["train"]]
         if self.settings.unlabelled:
-            self.corpus.append(self.work / f"unlabelled-{self.settings.unlabelled}.txt")
-            texts = with_names(given.data, self.settings.unlabelled)
-            self.corpus[1].write_text("".join(f"{text}\n" for text in texts), encoding="utf-8")
+            self._more("unlabelled", with_names(given.data, self.settings.unlabelled))
+        if self.settings.joined:
+            self._more("joined", joined(list(read_rows(self.files["train"])), self.settings.joined))
         self.base = reading(Bundle.from_pretrained(given.base), self.settings.max_length)
         self.recipe, self.start = self.settings.recipe, ""
         if self.recipe.student.start == GENERAL:
@@ -283,6 +292,12 @@ class Run:
             found[f"{engine} times the speed"], found[f"{engine} one by one"] = self._faster(whole, small, engine)
         self.progress.say(json.dumps({k: round(v, 3) for k, v in found.items()}))
         return found
+
+    def _more(self, name: str, texts: list[str]) -> None:
+        """Texts without labels that students learn from, too."""
+        path = self.work / f"{name}-{len(texts)}.txt"
+        path.write_text("".join(f"{text}\n" for text in texts), encoding="utf-8")
+        self.corpus.append(path)
 
     def _made(self, name: str, make: Callable[[Path], object]) -> Bundle:
         teacher = self.settings.teacher
