@@ -47,7 +47,7 @@ def test_they_are_what_the_teacher_says(kept: KeptAnswers) -> None:
     assert sum(rows) == len(kept.asked)
     for number, row in enumerate(kept.asked):
         logits, states = _live(kept, row)
-        np.testing.assert_allclose(kept.logits(number), logits, rtol=1e-5, atol=1e-4)
+        np.testing.assert_allclose(kept.logits(number), logits, rtol=1e-6, atol=1e-5)
         np.testing.assert_allclose(kept.states(number), states, atol=4e-3)
 
 
@@ -64,7 +64,7 @@ def test_a_batch_has_them_where_its_tokens_are(kept: KeptAnswers) -> None:
         assert batch["attention_mask"][place].sum() == length
         logits, states = _live(kept, kept.asked[number])
         found = batch["wanted"][place][:length] if kept.master.over_tokens else batch["wanted"][place]
-        np.testing.assert_allclose(found, logits, rtol=1e-5, atol=1e-4)
+        np.testing.assert_allclose(found, logits, rtol=1e-6, atol=1e-5)
         np.testing.assert_allclose(batch["states"][place][:length], states, atol=4e-3)
         assert not batch["states"][place][length:].any()
 
@@ -80,7 +80,7 @@ def test_what_is_there_is_not_computed_again_and_what_is_torn_is(
     again = KeptAnswers(kept.master, kept.asked, weights="w", precision="fp32")
     assert again.missing() == [1]
     again.fill([1])
-    np.testing.assert_allclose(again.logits(20), _live(kept, kept.asked[20])[0], rtol=1e-5, atol=1e-4)
+    np.testing.assert_allclose(again.logits(20), _live(kept, kept.asked[20])[0], rtol=1e-6, atol=1e-5)
     torn = next(again.folder.glob("*.states.npy"))
     torn.write_bytes(torn.read_bytes()[:-8])
     assert len(KeptAnswers(kept.master, kept.asked, weights="w", precision="fp32").missing()) == 1
