@@ -7,20 +7,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import DTypeLike, NDArray
-from torch import Tensor
+from numpy.typing import NDArray
 
-from edgebert.batching import length_batches, pad
+from edgebert.batching import pad
 from edgebert.cache import cache_folder
 from edgebert.distill.corpus import require_disk
 from edgebert.distill.lessons import LessonCollator
-from edgebert.distill.shards import Shards, Told
+from edgebert.distill.shards import Answer, Kind, Shards
 from edgebert.distill.task_model import Master
 from edgebert.tasks.reading import Row, types_of
 from edgebert.tasks.task import Lesson
@@ -41,7 +41,8 @@ class KeptAnswers(Shards):
         settings = json.dumps(["task answers", 1, weights, master.place, precision, torch.cuda.is_available()])
         self._folder = cache_folder("teachers") / hashlib.sha256(settings.encode()).hexdigest()[:24]
         lengths = np.array([len(row) for row in asked], np.int64)
-        super().__init__(lengths, ["logits", "states"] if master.hidden else ["logits"], SHARD_ROWS)
+        kinds = [Kind("logits", master.over_tokens, np.float32), Kind("states", True)][: 1 + master.hidden]
+        super().__init__(lengths, kinds, size=SHARD_ROWS, batch=_BATCH)
 
     @property
     def folder(self) -> Path:
@@ -56,64 +57,35 @@ class KeptAnswers(Shards):
             digest.update(np.array([row, row.types], np.int64).tobytes())
         return digest.hexdigest()[:32]
 
-    def opened(self, shards: Sequence[int]) -> Callable[[range, Told], list[NDArray[Any]]]:
+    def opened(self, shards: Sequence[int]) -> Answer:
         """See `Shards`."""
         if self.master.hidden:
             size = 2 * self.master.encoder.backbone.config.hidden_size * self.tokens(shards)
             instead = "learn without hidden states (task.hidden = 0 in a recipe)"
             require_disk(self.folder, size, "the cache of the teacher's states", instead=instead)
-        self.master.encoder.to(_device()).eval()
-        return self._answers
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.master.encoder.to(device).eval()
+        return partial(self._answers, device)
 
     def logits(self, row: int) -> NDArray[np.float32]:
         """Of the head for one row. Shape: (labels,) of a head over the text, (tokens, labels) of one over tokens."""
-        return (self.stretch if self.master.over_tokens else self.line)("logits", row)
+        return self.of("logits", row)
 
     def states(self, row: int) -> NDArray[np.float16]:
         """The last hidden states of one row. Shape: (tokens, width)."""
-        return self.stretch("states", row)
+        return self.of("states", row)
 
-    def _answers(self, rows: range, told: Told) -> list[NDArray[Any]]:
-        asked, device = self.asked[rows.start : rows.stop], _device()
-        tokens = self.offsets[rows.start : rows.stop + 1] - self.offsets[rows.start]
-        logits = _Lines(tokens if self.master.over_tokens else np.arange(len(rows) + 1), np.float32)
-        states = _Lines(tokens, np.float16)
-        for batch in length_batches([len(row) for row in asked], _BATCH):
-            chosen = [asked[row] for row in batch]
-            input_ids, mask = pad(chosen, 0)
-            types = types_of(chosen, input_ids.shape)
-            tensors = [None if a is None else torch.from_numpy(a).to(device) for a in (input_ids, mask, types)]
-            with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-                encoded = self.master.encoder(*tensors)
-            logits.take(batch, encoded.logits[self.master.place])
-            if self.master.hidden:
-                states.take(batch, encoded.last_hidden_state)
-            told(len(batch))
-        return [logits.all, states.all] if self.master.hidden else [logits.all]
-
-
-class _Lines:
-    """Gathers what is said of rows in any order, one row behind the other.
-
-    starts: the first line of each row, and the end of all.
-    """
-
-    def __init__(self, starts: NDArray[np.int64], dtype: DTypeLike) -> None:
-        self.starts, self.dtype = starts, dtype
-        self.all = np.empty((0, 0), dtype)
-
-    def take(self, rows: NDArray[np.int64], said: Tensor) -> None:
-        """What is said of rows by their numbers. Shape: (rows, width), or (rows, seq_len, width) of their tokens."""
-        found = said.float().cpu().numpy().reshape(len(rows), -1, said.shape[-1])
-        if not self.all.size:
-            self.all = np.empty((self.starts[-1], said.shape[-1]), self.dtype)
-        for place, row in enumerate(rows):
-            start, end = self.starts[[row, row + 1]]
-            self.all[start:end] = found[place, : end - start]
-
-
-def _device() -> torch.device:
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    def _answers(self, device: torch.device, rows: Sequence[int]) -> list[NDArray[Any]]:
+        chosen = [self.asked[row] for row in rows]
+        input_ids, mask = pad(chosen, 0)
+        types = types_of(chosen, input_ids.shape)
+        tensors = [None if a is None else torch.from_numpy(a).to(device) for a in (input_ids, mask, types)]
+        with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+            encoded = self.master.encoder(*tensors)
+        said = [encoded.logits[self.master.place]]
+        if self.master.hidden:
+            said.append(encoded.last_hidden_state)
+        return [tensor.float().cpu().numpy() for tensor in said]
 
 
 class ImitationCollator(LessonCollator):

@@ -8,32 +8,43 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from accelerate import PartialState
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
+from edgebert.batching import length_batches
 from edgebert.files import new_file
 from edgebert.progress import Progress
 
-Told = Callable[[int], None]  # the number of rows that were answered now
+# Row numbers of a batch to an array of each kind. Shape: (batch, width), or (batch, seq_len, width) of their tokens.
+Answer = Callable[[Sequence[int]], Sequence[NDArray[Any]]]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """An array of a shard: a line for every row or, `over_tokens`, for every token, one row behind the other."""
+
+    name: str
+    over_tokens: bool
+    dtype: DTypeLike = np.float16
 
 
 class Shards(ABC):
-    """Arrays of a teacher's answers to rows of tokens, `size` rows in a shard.
+    """Arrays of a teacher's answers to rows of tokens, `size` rows in a shard, `batch` of them answered at once.
 
-    lengths: tokens of each row. kinds: the names of a shard's arrays, each with a line for every row or, one row behind
-    the other, for every token.
+    lengths: tokens of each row. kinds: the arrays of a shard.
     """
 
-    def __init__(self, lengths: NDArray[np.int64], kinds: Sequence[str], size: int) -> None:
-        self.kinds, self.size = tuple(kinds), size
+    def __init__(self, lengths: NDArray[np.int64], kinds: Sequence[Kind], *, size: int, batch: int) -> None:
+        self.kinds, self.size, self.batch = {kind.name: kind for kind in kinds}, size, batch
         self.offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)])
         self.shards = -(-len(lengths) // size)
         self._names = [self.name(self.rows(shard)) for shard in range(self.shards)]
-        self._open: dict[tuple[int, str], NDArray[Any]] = {}
+        self._open: dict[tuple[str, int], NDArray[Any]] = {}
 
     @property
     @abstractmethod
@@ -45,8 +56,8 @@ class Shards(ABC):
         """A hash of the tokens of `rows`."""
 
     @abstractmethod
-    def opened(self, shards: Sequence[int]) -> Callable[[range, Told], list[NDArray[Any]]]:
-        """What answers rows, with an array of each kind, after a look at whether the disk holds what is made.
+    def opened(self, shards: Sequence[int]) -> Answer:
+        """What answers, after a look at whether the disk holds what is made of those shards.
 
         Raises: BudgetError when it does not.
         """
@@ -60,7 +71,9 @@ class Shards(ABC):
 
     def missing(self) -> list[int]:
         """The numbers of the shards that are not on disk yet."""
-        return [shard for shard in range(self.shards) if not all(map(is_array, self._paths(shard)))]
+        return [
+            shard for shard in range(self.shards) if not all(is_array(self._path(kind, shard)) for kind in self.kinds)
+        ]
 
     def count(self, shards: Sequence[int]) -> int:
         """How many rows those shards have."""
@@ -70,7 +83,7 @@ class Shards(ABC):
         """How many tokens those shards have."""
         return sum(int(self.offsets[rows.stop] - self.offsets[rows.start]) for rows in map(self.rows, shards))
 
-    def fill(self, shards: Sequence[int], told: Told = lambda rows: None) -> None:
+    def fill(self, shards: Sequence[int], told: Callable[[int], None] = lambda rows: None) -> None:
         """Computes those shards; `told` hears the number of rows after each batch.
 
         Raises: BudgetError when the disk cannot hold them.
@@ -79,29 +92,41 @@ class Shards(ABC):
             return
         answer = self.opened(shards)
         for shard in shards:
-            for path, array in zip(self._paths(shard), answer(self.rows(shard), told), strict=True):
-                with new_file(path, replace=True) as partial, partial.open("wb") as stream:
+            for kind, array in self._computed(answer, self.rows(shard), told).items():
+                with new_file(self._path(kind, shard), replace=True) as partial, partial.open("wb") as stream:
                     np.save(stream, array)
 
-    def line(self, kind: str, row: int) -> NDArray[Any]:
-        """What an array with a line for every row says of one."""
-        found: NDArray[Any] = self._array(kind, row // self.size)[row % self.size]
+    def of(self, kind: str, row: int) -> NDArray[Any]:
+        """What the array of that kind says of a row. Shape: (width,), or (its tokens, width)."""
+        shard, place = divmod(row, self.size)
+        if (kind, shard) not in self._open:
+            self._open[kind, shard] = np.load(self._path(kind, shard), mmap_mode="r")
+        found: NDArray[Any] = self._open[kind, shard][self._place(kind, shard * self.size, place)]
         return found
 
-    def stretch(self, kind: str, row: int) -> NDArray[Any]:
-        """What an array with a line for every token says of a row. Shape: (its tokens, ...)."""
-        first = self.offsets[row // self.size * self.size]
-        start, end = self.offsets[[row, row + 1]] - first
-        return self._array(kind, row // self.size)[start:end]
+    def _computed(self, answer: Answer, rows: range, told: Callable[[int], None]) -> dict[str, NDArray[Any]]:
+        found: dict[str, NDArray[Any]] = {}
+        tokens = int(self.offsets[rows.stop] - self.offsets[rows.start])
+        for batch in length_batches(np.diff(self.offsets[rows.start : rows.stop + 1]).tolist(), self.batch):
+            for kind, said in zip(self.kinds.values(), answer([rows[place] for place in batch.tolist()]), strict=True):
+                if kind.name not in found:
+                    lines = tokens if kind.over_tokens else len(rows)
+                    found[kind.name] = np.empty((lines, said.shape[-1]), kind.dtype)
+                for line, place in zip(said, batch.tolist(), strict=True):
+                    target = found[kind.name][self._place(kind.name, rows.start, place)]
+                    target[:] = line[: len(target)]
+            told(len(batch))
+        return found
 
-    def _array(self, kind: str, shard: int) -> NDArray[Any]:
-        if (shard, kind) not in self._open:
-            path = self._paths(shard)[self.kinds.index(kind)]
-            self._open[shard, kind] = np.load(path, mmap_mode="r")
-        return self._open[shard, kind]
+    def _place(self, kind: str, first: int, place: int) -> int | slice:
+        """Where an array of the shard that begins with the row `first` has its row at `place`."""
+        if not self.kinds[kind].over_tokens:
+            return place
+        start, end = self.offsets[[first + place, first + place + 1]] - self.offsets[first]
+        return slice(int(start), int(end))
 
-    def _paths(self, shard: int) -> list[Path]:
-        return [self.folder / f"{self._names[shard]}.{kind}.npy" for kind in self.kinds]
+    def _path(self, kind: str, shard: int) -> Path:
+        return self.folder / f"{self._names[shard]}.{kind}.npy"
 
 
 def is_array(path: Path) -> bool:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgebert.batching import length_batches, pad
+from edgebert.batching import pad
 from edgebert.bundle import Bundle
 from edgebert.cache import cache_folder
 from edgebert.distill.corpus import require_disk
 from edgebert.distill.fast_teacher import Choice, TeacherEngine, choose, open_teacher
 from edgebert.distill.ragged import Ragged
-from edgebert.distill.shards import Shards, Told
+from edgebert.distill.shards import Answer, Kind, Shards
 from edgebert.files import sha256
 from edgebert.pretrained import hidden_size, read_config
 
@@ -39,7 +39,8 @@ class TeacherCache(Shards):
         self.teacher, self.ids, self.hidden, self.precision = teacher, ids, hidden, precision
         self.weights = fingerprint(teacher)
         self.width = hidden_size(read_config(teacher.root))
-        super().__init__(ids.lengths, ["vectors", "states"] if hidden else ["vectors"], SHARD_ROWS)
+        kinds = [Kind("vectors", False), Kind("states", True)][: 1 + hidden]
+        super().__init__(ids.lengths, kinds, size=SHARD_ROWS, batch=_BATCH)
 
     @cached_property
     def choice(self) -> Choice:
@@ -60,7 +61,7 @@ class TeacherCache(Shards):
         digest.update(np.ascontiguousarray(ids.values[ids.offsets[rows.start] : ids.offsets[rows.stop]]).tobytes())
         return digest.hexdigest()[:32]
 
-    def opened(self, shards: Sequence[int]) -> Callable[[range, Told], list[NDArray[Any]]]:
+    def opened(self, shards: Sequence[int]) -> Answer:
         """See `Shards`."""
         states = self.tokens(shards) * self.width if self.hidden else 0
         size = 2 * (self.count(shards) * self.teacher.manifest.dimension + states)
@@ -69,26 +70,15 @@ class TeacherCache(Shards):
 
     def vectors(self, rows: NDArray[np.int64]) -> NDArray[np.float16]:
         """The sentence vectors of texts `rows`. Shape: (len(rows), dimension)."""
-        return np.stack([self.line("vectors", int(row)) for row in rows])
+        return np.stack([self.of("vectors", int(row)) for row in rows])
 
     def states(self, row: int) -> NDArray[np.float16]:
         """The last hidden states of text `row`. Shape: (its tokens, width)."""
-        return self.stretch("states", row)
+        return self.of("states", row)
 
-    def _answers(self, engine: TeacherEngine, rows: range, told: Told) -> list[NDArray[Any]]:
-        ids = [self.ids[row] for row in rows]
-        offsets = self.offsets[rows.start : rows.stop + 1] - self.offsets[rows.start]
-        vectors = np.empty((len(rows), self.teacher.manifest.dimension), np.float16)
-        states = np.empty((offsets[-1] if self.hidden else 0, self.width), np.float16)
-        for batch in length_batches([len(i) for i in ids], _BATCH):
-            input_ids, mask = pad([ids[row] for row in batch], self.teacher.manifest.pad_token_id)
-            answers = engine.answer(input_ids, mask)
-            vectors[batch] = answers.vectors
-            if self.hidden:
-                for place, row in enumerate(batch):
-                    states[offsets[row] : offsets[row + 1]] = answers.states[place, : len(ids[row])]
-            told(len(batch))
-        return [vectors, states] if self.hidden else [vectors]
+    def _answers(self, engine: TeacherEngine, rows: Sequence[int]) -> list[NDArray[Any]]:
+        answers = engine.answer(*pad([self.ids[row] for row in rows], self.teacher.manifest.pad_token_id))
+        return [answers.vectors, answers.states] if self.hidden else [answers.vectors]
 
 
 def reading_of(model: Bundle) -> str:

@@ -83,6 +83,12 @@ def is_json(path: str | Path) -> bool:
     return str(path).lower().removesuffix(".gz").endswith(".json")
 
 
+def refuse_json(path: str | Path) -> None:
+    """Raises DataError for a file that is one JSON value where rows are wanted."""
+    if is_json(path):
+        raise DataError(f"{path}: rows are read from .jsonl, .csv, .tsv and .parquet, one JSON object a line")
+
+
 def _texts(name: str, column: str | None) -> Iterator[str]:
     if _format(name) == "lines":
         yield from _lines(name)

@@ -21,7 +21,7 @@ from edgebert.progress import Progress
 from edgebert.runner import Reopen
 from edgebert.tasks.columns import TEXT, column
 from edgebert.tasks.reading import Row, TaskReader, types_of
-from edgebert.texts import has_columns, is_json, read_rows, read_texts
+from edgebert.texts import has_columns, read_rows, read_texts, refuse_json
 from edgebert.tokenizer import Tokenizer
 
 T = TypeVar("T")
@@ -71,8 +71,7 @@ class Predictor(Model):
     @classmethod
     def items(cls, path: str | Path) -> Iterator[Any]:
         """What every row of a file asks about; a file without columns has a text in each line. Raises: DataError."""
-        if is_json(path):
-            raise DataError(f"{path}: rows are read from .jsonl, .csv, .tsv and .parquet, one JSON object a line")
+        refuse_json(path)
         if has_columns(path):
             for number, row in enumerate(read_rows(path), start=1):
                 yield cls.item(row, f"{path}: row {number}")

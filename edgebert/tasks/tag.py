@@ -23,7 +23,7 @@ from edgebert.tasks.results import Tag
 from edgebert.tasks.tagged_files import Joined, joined_words, stretches, stripped, tagged_words, words_of
 from edgebert.tasks.tagging import OUTSIDE, as_bio, merged, names_of, split_label
 from edgebert.tasks.task import IGNORED, Example, Lesson, Task, place_of
-from edgebert.texts import has_columns, is_json, read_rows
+from edgebert.texts import has_columns, read_rows, refuse_json
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -98,8 +98,7 @@ class TagTask(Task):
 
     def read_file(self, path: str | Path) -> Iterator[Example]:
         """See `Task.read_file`; files without columns of their own are CoNLL's."""
-        if is_json(path):
-            raise DataError(f"{path}: rows are read from .jsonl, .csv, .tsv and .parquet, one JSON object a line")
+        refuse_json(path)
         yield from super().read_file(path) if has_columns(path) else conll(path)
 
     def example(self, row: Mapping[str, Any], where: str) -> Example:
