@@ -13,10 +13,12 @@ the same settings.
 
 Dev examples are the set's own; where it has none, or its dev split is what is scored, they are held out of training: a
 tenth, of sst2 2,000. squad_part and cmrc2018 are split by paragraph, by a hash of it: a twelfth of the paragraphs that
-squad_part trains on are dev; cmrc2018's trial split trains, of its dev split's paragraphs three quarters train, too, a
-twelfth is dev and a sixth is scored. snli trains on nine tenths of its dev split. scifact: pairs of a train query and
-its abstracts, and seven others that the default embedder finds, from its best to its 64th; scored is nDCG@10 of
-reranking its best 100 for each test query. All that is made stays in --work, so that an interrupted run goes on.
+squad_part trains on are dev; cmrc2018's trial split trains, but for two rows without a question, of its dev split's
+paragraphs three quarters train, too, a twelfth is dev and a sixth is scored. snli trains on nine tenths of its dev
+split. scifact: pairs of a train query and its abstracts, and seven others that the default embedder finds, from its
+best to its 64th, each twice, and pairs of a document's title and its abstract, and two others, its best and its tenth;
+a tenth of the queries is dev; scored is nDCG@10 of reranking its best 100 for each test query. All that is made stays
+in --work, so that an interrupted run goes on.
 """
 
 from __future__ import annotations
@@ -68,7 +70,7 @@ from edgebert.version import VERSION
 
 ROUNDS, TIMED, SINGLES = 5, 256, 64
 RERANKED = 100
-NEGATIVES = (1, 2, 4, 8, 16, 32, 64)  # places among what the embedder finds
+NEGATIVES, TITLES_NEGATIVES = (1, 2, 4, 8, 16, 32, 64), (1, 10)  # places among what the embedder finds
 GENERAL = "general"
 NAMED = ("18f", "digitalgov", "ljspeech", "openstax_by", "standardebooks", "tatoeba_en", "wordnet")
 Rows = list[dict[str, Any]]
@@ -123,7 +125,7 @@ def _squad(of: Splits) -> tuple[Rows, Rows, Rows]:
 def _cmrc(of: Splits) -> tuple[Rows, Rows, Rows]:
     rest, test = by_context(of["dev"], 0, 1)
     train, dev = by_context(rest, 2)
-    return of["trial"] + train, dev, test
+    return [row for row in of["trial"] if row["question"].strip()] + train, dev, test
 
 
 def _snli(of: Splits) -> tuple[Rows, Rows, Rows]:
@@ -131,26 +133,40 @@ def _snli(of: Splits) -> tuple[Rows, Rows, Rows]:
 
 
 def _scifact(of: Splits) -> tuple[Rows, Rows, Rows]:
-    """Pairs of a claim and an abstract; there is no test split of pairs: see `reranked`."""
-    corpus = {row["id"]: f"{row.get('title') or ''} {row['text']}".strip() for row in of["corpus"]}
-    queries = {row["id"]: row["text"] for row in of["queries_train"]}
+    """Pairs of a claim and an abstract, and of a title and an abstract; there is no test split of pairs: see
+    `reranked`."""
+    corpus = {row["id"]: row for row in of["corpus"]}
+    documents = {name: f"{row.get('title') or ''} {row['text']}".strip() for name, row in corpus.items()}
+    titles = {name: row["title"] for name, row in corpus.items() if (row.get("title") or "").strip()}
+    claims = {row["id"]: row["text"] for row in of["queries_train"]}
     relevant: dict[str, list[str]] = {}
     for row in of["qrels_train"]:
-        if row["score"] > 0 and row["query_id"] in queries:
+        if row["score"] > 0 and row["query_id"] in claims:
             relevant.setdefault(row["query_id"], []).append(row["doc_id"])
-    names = list(corpus)
+    asked = {name: claims[name] for name in relevant}
     with edgebert.load("edgebert-mini-en", task="embedding") as model:
-        documents = model.encode_document([corpus[name] for name in names])
-        asked = model.encode_query([queries[name] for name in relevant])
-    rows: list[Rows] = []
-    for found, query in zip(asked @ documents.T, relevant, strict=True):
-        best = [names[i] for i in np.argsort(-found)[:RERANKED] if names[i] not in relevant[query]]
-        wrong = [best[place - 1] for place in NEGATIVES]
-        labelled = [(name, 1) for name in relevant[query]] + [(name, 0) for name in wrong]
-        rows.append([{"text": queries[query], "text_pair": corpus[n], "label": label} for n, label in labelled])
-    train = [row for i, some in enumerate(rows) for row in some if i % 10]
-    dev = [row for some in rows[::10] for row in some]
-    return train, dev, dev
+        vectors = model.encode_document(list(documents.values()))
+        found = {
+            what: dict(zip(queries, model.encode_query(list(queries.values())) @ vectors.T, strict=True))
+            for what, queries in (("claims", asked), ("titles", titles))
+        }
+    names = list(documents)
+
+    def labelled(query: str, alike: Any, right: list[str], places: tuple[int, ...], texts: dict[str, str]) -> Rows:
+        best = [names[i] for i in np.argsort(-alike)[:RERANKED] if names[i] not in right]
+        pairs = [(name, 1) for name in right] + [(best[place - 1], 0) for place in places]
+        return [{"text": query, "text_pair": texts[name], "label": label} for name, label in pairs]
+
+    of_claims = [
+        labelled(asked[name], alike, relevant[name], NEGATIVES, documents) for name, alike in found["claims"].items()
+    ]
+    abstracts = {name: row["text"] for name, row in corpus.items()}
+    of_titles = [
+        labelled(titles[name], alike, [name], TITLES_NEGATIVES, abstracts) for name, alike in found["titles"].items()
+    ]
+    dev = [row for some in of_claims[::10] for row in some]
+    train = [row for i, some in enumerate(of_claims) for row in some if i % 10]
+    return [*train, *train, *(row for some in of_titles for row in some)], dev, dev
 
 
 SETS: dict[str, tuple[str, str, Callable[[Splits], tuple[Rows, Rows, Rows]]]] = {
