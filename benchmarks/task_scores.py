@@ -16,9 +16,9 @@ tenth, of sst2 2,000. squad_part and cmrc2018 are split by paragraph, by a hash 
 squad_part trains on are dev; cmrc2018's trial split trains, but for two rows without a question, of its dev split's
 paragraphs three quarters train, too, a twelfth is dev and a sixth is scored. snli trains on nine tenths of its dev
 split. scifact: pairs of a train query and its abstracts, and seven others that the default embedder finds, from its
-best to its 64th, each twice, and pairs of a document's title and its abstract, and two others, its best and its tenth;
-a tenth of the queries is dev; scored is nDCG@10 of reranking its best 100 for each test query. All that is made stays
-in --work, so that an interrupted run goes on.
+best to its 64th; a tenth of those queries is dev. Trained on are also pairs of a document and its title, or a sentence
+out of it, each with one other document. Scored is nDCG@10 of reranking the embedder's best 100 for each test query.
+All that is made stays in --work, so that an interrupted run goes on.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import re
 import statistics
 import sys
 import time
@@ -70,7 +71,7 @@ from edgebert.version import VERSION
 
 ROUNDS, TIMED, SINGLES = 5, 256, 64
 RERANKED = 100
-NEGATIVES, TITLES_NEGATIVES = (1, 2, 4, 8, 16, 32, 64), (1, 10)  # places among what the embedder finds
+NEGATIVES = (1, 2, 4, 8, 16, 32, 64)  # places among what the embedder finds
 GENERAL = "general"
 NAMED = ("18f", "digitalgov", "ljspeech", "openstax_by", "standardebooks", "tatoeba_en", "wordnet")
 Rows = list[dict[str, Any]]
@@ -133,40 +134,37 @@ def _snli(of: Splits) -> tuple[Rows, Rows, Rows]:
 
 
 def _scifact(of: Splits) -> tuple[Rows, Rows, Rows]:
-    """Pairs of a claim and an abstract, and of a title and an abstract; there is no test split of pairs: see
-    `reranked`."""
-    corpus = {row["id"]: row for row in of["corpus"]}
-    documents = {name: f"{row.get('title') or ''} {row['text']}".strip() for name, row in corpus.items()}
-    titles = {name: row["title"] for name, row in corpus.items() if (row.get("title") or "").strip()}
-    claims = {row["id"]: row["text"] for row in of["queries_train"]}
-    relevant: dict[str, list[str]] = {}
+    """Pairs of a claim, a title or a sentence, and an abstract; there is no test split of pairs: see `_reranked`."""
+    rng, corpus = np.random.default_rng(0), of["corpus"]
+    documents = {row["id"]: f"{row.get('title') or ''} {row['text']}".strip() for row in corpus}
+    texts = {row["id"]: row["text"] for row in of["queries_train"]}
+    claims: dict[str, dict[str, str]] = {}  # by query, the text of each document that is right
     for row in of["qrels_train"]:
-        if row["score"] > 0 and row["query_id"] in claims:
-            relevant.setdefault(row["query_id"], []).append(row["doc_id"])
-    asked = {name: claims[name] for name in relevant}
+        if row["score"] > 0 and row["query_id"] in texts:
+            claims.setdefault(row["query_id"], {})[row["doc_id"]] = documents[row["doc_id"]]
+    asked = [(texts[name], right) for name, right in claims.items()]
+    for row in corpus:  # what is asked with is taken out of the document
+        name, title = row["id"], (row.get("title") or "").strip()
+        sentences = re.split(r"(?<=[.!?])\s+(?=[A-Z0-9])", row["text"])
+        fit = [i for i, sentence in enumerate(sentences) if 8 <= len(sentence.split()) <= 40]
+        if title:
+            asked.append((title, {name: row["text"]}))
+        if fit:
+            sentence = sentences.pop(rng.choice(fit))
+            asked.append((sentence, {name: f"{title} {' '.join(sentences)}".strip()}))
+    names = list(documents)
     with edgebert.load("edgebert-mini-en", task="embedding") as model:
         vectors = model.encode_document(list(documents.values()))
-        found = {
-            what: dict(zip(queries, model.encode_query(list(queries.values())) @ vectors.T, strict=True))
-            for what, queries in (("claims", asked), ("titles", titles))
-        }
-    names = list(documents)
-
-    def labelled(query: str, alike: Any, right: list[str], places: tuple[int, ...], texts: dict[str, str]) -> Rows:
-        best = [names[i] for i in np.argsort(-alike)[:RERANKED] if names[i] not in right]
-        pairs = [(name, 1) for name in right] + [(best[place - 1], 0) for place in places]
-        return [{"text": query, "text_pair": texts[name], "label": label} for name, label in pairs]
-
-    of_claims = [
-        labelled(asked[name], alike, relevant[name], NEGATIVES, documents) for name, alike in found["claims"].items()
-    ]
-    abstracts = {name: row["text"] for name, row in corpus.items()}
-    of_titles = [
-        labelled(titles[name], alike, [name], TITLES_NEGATIVES, abstracts) for name, alike in found["titles"].items()
-    ]
-    dev = [row for some in of_claims[::10] for row in some]
-    train = [row for i, some in enumerate(of_claims) for row in some if i % 10]
-    return [*train, *train, *(row for some in of_titles for row in some)], dev, dev
+        queries = model.encode_query([text for text, _ in asked])
+    rows: list[Rows] = []
+    for query, (text, right) in zip(queries, asked, strict=True):
+        best = [names[i] for i in np.argsort(-(vectors @ query))[:RERANKED] if names[i] not in right]
+        places = NEGATIVES if len(rows) < len(claims) else (int(rng.choice(NEGATIVES)),)
+        pairs = [(found, 1) for found in right.values()] + [(documents[best[place - 1]], 0) for place in places]
+        rows.append([{"text": text, "text_pair": found, "label": label} for found, label in pairs])
+    dev = [row for some in rows[: len(claims) : 10] for row in some]
+    train = [row for i, some in enumerate(rows) for row in some if i % 10 or i >= len(claims)]
+    return train, dev, dev
 
 
 SETS: dict[str, tuple[str, str, Callable[[Splits], tuple[Rows, Rows, Rows]]]] = {
