@@ -5,11 +5,11 @@
 
 Sets: sst2, chnsenticorp, clinc150, banking77, wnut17, btc_ner, wikigold, squad_part, cmrc2018, snli, scifact. The base
 is fine-tuned (`edgebert finetune`), its student distilled from the training inputs (`edgebert distill`), the student
-quantized with the set's dev examples as gate, where they are few the training ones, too, and all of them scored. How
-each is trained stands in `task_settings.toml`, chosen by dev examples; where it says so, students learn from sentences
-without labels, too. --start is a general student of the base, made once for the sets whose students start from one,
-such as the first stage of `edgebert.distill.defaults`. --trainer fine-tunes the same base by a plain transformers
-Trainer on the same rows in the same settings.
+quantized with the set's dev examples as gate, and all of them scored. How each is trained stands in
+`task_settings.toml`, chosen by dev examples; where it says so, students learn from sentences without labels, too.
+--start is a general student of the base, made once for the sets whose students start from one, such as the first stage
+of `edgebert.distill.defaults`. --trainer fine-tunes the same base by a plain transformers Trainer on the same rows in
+the same settings.
 
 Dev examples are the set's own; where it has none, or its dev split is what is scored, they are held out of training: a
 tenth, of sst2 2,000. squad_part and cmrc2018 are split by paragraph, by a hash of it: a twelfth of the paragraphs that
@@ -206,15 +206,14 @@ class Settings:
     """How teachers and students of a set are trained; see `task_settings.toml`.
 
     max_length: tokens that they read at once, None for as many as the base. engines: those that int8 is scored in.
-    gate: the files whose score int8 must keep. unlabelled: so many sentences with names that students learn from, too;
-    see `with_names`. joined: so many texts made of training texts; see `joined`.
+    unlabelled: so many sentences with names that students learn from, too; see `with_names`. joined: so many texts made
+    of training texts; see `joined`.
     """
 
     teacher: Training
     recipe: Recipe
     max_length: int | None
     engines: tuple[str, ...]
-    gate: tuple[str, ...]
     unlabelled: int
     joined: int
 
@@ -225,11 +224,10 @@ class Settings:
         max_length = found.pop("max_length", None)
         unlabelled, together = found.pop("unlabelled", 0), found.pop("joined", 0)
         engines = tuple(found.pop("engines", ("onnxruntime", "openvino")))
-        gate = tuple(found.pop("gate", ("dev",)))
         where = f"{path}: {name}"
         teacher = parse(Training, plain(SETTINGS) | found.pop("teacher", {}), where=where, error=RecipeError)
         recipe = parse(Recipe, found, where=where, error=RecipeError)
-        return cls(teacher, recipe, max_length, engines, gate, unlabelled, together)
+        return cls(teacher, recipe, max_length, engines, unlabelled, together)
 
 
 def main() -> None:
@@ -321,8 +319,6 @@ class Run:
             VERSION, fingerprint(self.base), [sha256(path) for path in self.files.values()], name,
             teacher.epochs, teacher.learning_rate, teacher.batch_size, self.settings.max_length,
         ]  # fmt: skip
-        if name.startswith("int8") and self.settings.gate != ("dev",):
-            facts.append(self.settings.gate)
         if name.startswith(("student", "int8")):
             facts += [plain(self.settings.recipe), self.start, *(sha256(path) for path in self.corpus[1:])]
         out = self.work / f"{name}-{hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:8]}"
@@ -382,7 +378,7 @@ class Run:
 
     def _quantize(self, model: Bundle, out: Path, *, gates: bool = True) -> None:
         texts = calibration_texts(model, [str(self.files["train"])], None)
-        gate = TaskGate("task", tuple(str(self.files[name]) for name in self.settings.gate), 0.993) if gates else None
+        gate = TaskGate("task", (str(self.files["dev"]),), 0.993) if gates else None
         limits = Gates() if gates else Gates(0.0, 0.0, 0.0)
         recipe = None if gates else find_recipe("weight-only")  # its int8 is not asked for: the quickest to make
         quantize(model, texts, out, Options(recipe=recipe, task=gate, gates=limits), progress=self.progress)

@@ -14,7 +14,7 @@ from edgebert.golden import Worst, prove, read_golden
 from edgebert.manifest import Parity
 from edgebert.progress import Progress
 from edgebert.quantize.reference import Reference
-from edgebert.quantize.task_gate import TaskGate
+from edgebert.quantize.task_gate import Judged, TaskGate
 from edgebert.vectors import row_cosines
 
 
@@ -22,6 +22,8 @@ from edgebert.vectors import row_cosines
 class Gates:
     """What int8 artifacts must reach: least cosine on ordinary and on degenerate text, least agreement.
 
+    The agreement is that of vectors; of a model scored at its task that of its answers, which may change on few
+    examples without a change of the score.
     Raises: RecipeError for a value that is not within 0 to 1.
     """
 
@@ -45,22 +47,23 @@ class Measured:
     """What was found out about one artifact.
 
     fault: what is below the cosine gates, "" when nothing. retention: the share kept of torch fp32's score. lengths:
-    (tokens, kind of text, cosine) of single texts.
+    (tokens, kind of text, cosine) of single texts. answers: the agreement of a task's answers with torch fp32's.
     """
 
     parity: Parity
     fault: str
     retention: float
     lengths: tuple[tuple[int, str, float], ...]
+    answers: float | None = None
 
     def faults(self, gates: Gates, task: TaskGate | None) -> str:
         """Everything that is below a gate, in words, "" when nothing.
 
-        A task's score stands in for the agreement of vectors: those of a model that tells two labels apart may lie in
+        A task's answers stand in for the agreement of vectors: those of a model that tells two labels apart may lie in
         two heaps, within which their order says nothing.
         """
         told = [self.fault] if self.fault else []
-        kept = None if task is not None and task.metric == "task" else self.parity.agreement
+        kept = self.answers if task is not None and task.metric == "task" else self.parity.agreement
         if kept is not None and not kept >= gates.min_agreement:
             told.append(f"agreement {kept:.4f}, at least {gates.min_agreement} is needed")
         if task is not None and not self.retention >= task.min_retention:
@@ -88,7 +91,7 @@ def measure(
             progress.advance()
         model = Embedder(bundle, engine)
         sentences = model.encode(list(known.texts), normalize_embeddings=False, prompt="")
-        score = task.score(model) if task is not None and known.score is not None else None
+        judged = task.judge(model) if task is not None else Judged()
     worst.add(sentences, known.sentences, ["ordinary"] * len(known.texts), "the calibration file's own text")
     kept = agreement(sentences, known.sentences).spearman
     parity = Parity(
@@ -98,8 +101,10 @@ def measure(
         degenerate_mean=worst.mean("degenerate"),
         agreement=kept,
     )
-    retention = kept if score is None or known.score is None else score / known.score
-    return Measured(parity, worst.fault(artifact, golden.max_error), retention, tuple(lengths))
+    score, before = judged.score, known.judged.score
+    retention = kept if score is None or before is None else score / before
+    same = None if score is None else judged.agreement(known.judged)
+    return Measured(parity, worst.fault(artifact, golden.max_error), retention, tuple(lengths), same)
 
 
 def require(faults: dict[str, str]) -> None:

@@ -11,6 +11,7 @@ from edgebert.engines.base import Vectors
 from edgebert.golden import read_golden
 from edgebert.probes import Probe, length_probes
 from edgebert.progress import Progress
+from edgebert.quantize.task_gate import Judged
 
 _SAMPLE_STEP = 8
 
@@ -19,14 +20,14 @@ _SAMPLE_STEP = 8
 class Reference:
     """Inputs and torch's answers. Shapes: answers[i] (rows of probe i, dimension); sentences (texts, dimension).
 
-    texts: text that calibration did not see. score: torch's score at the task, None where there is none.
+    texts: text that calibration did not see. judged: torch at the task.
     """
 
     probes: tuple[Probe, ...]
     answers: tuple[Vectors, ...]
     texts: tuple[str, ...]
     sentences: Vectors
-    score: float | None = None
+    judged: Judged
 
     def sample(self) -> Reference:
         """Every eighth length, the shortest ones and all batches: enough to tell a recipe that fails."""
@@ -37,12 +38,12 @@ class Reference:
         ]
         return Reference(
             tuple(self.probes[i] for i in kept), tuple(self.answers[i] for i in kept),
-            self.texts, self.sentences, self.score,
+            self.texts, self.sentences, self.judged,
         )  # fmt: skip
 
 
 def reference(
-    torch_model: Embedder, bundle: Bundle, texts: Sequence[str], progress: Progress, *, score: float | None = None
+    torch_model: Embedder, bundle: Bundle, texts: Sequence[str], progress: Progress, *, judged: Judged
 ) -> Reference:
     """Torch's vectors for inputs of every length, made from the golden cases of `bundle`, and for `texts`."""
     from edgebert.distill.encoder import TorchEngine, encode_ids
@@ -57,4 +58,4 @@ def reference(
         answers.append(encode_ids(engine.encoder, probe.rows, pad_token_id))
         progress.advance()
     sentences = torch_model.encode(list(texts), normalize_embeddings=False, prompt="")
-    return Reference(probes, tuple(answers), tuple(texts), sentences, score)
+    return Reference(probes, tuple(answers), tuple(texts), sentences, judged)

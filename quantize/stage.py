@@ -32,7 +32,7 @@ from edgebert.quantize.recipe import DEFAULT, LADDER, Recipe, TableBits, with_ta
 from edgebert.quantize.reference import Reference, reference
 from edgebert.quantize.search import ENOUGH, Attempt, Search, keep
 from edgebert.quantize.sensitivity import node_names, sensitivity
-from edgebert.quantize.task_gate import TaskGate
+from edgebert.quantize.task_gate import Judged, TaskGate
 from edgebert.timing import Timing, side_by_side
 
 AGREEMENT_TEXTS = 300
@@ -138,8 +138,8 @@ class _Work:
     def run(self, *, layers: bool) -> Findings:
         """Everything from the reference to the sealed bundle."""
         options, progress = self.options, self.progress
-        score = options.task.reference_score(self.torch_model) if options.task is not None else None
-        known = reference(self.torch_model, self.bundle, self.unseen, progress, score=score)
+        judged = options.task.reference(self.torch_model) if options.task is not None else Judged()
+        known = reference(self.torch_model, self.bundle, self.unseen, progress, judged=judged)
         if options.half:
             self._halve()
         found = self._fp32(known)
@@ -205,6 +205,11 @@ class _Work:
             quality += [
                 Quality(f"{task.metric}_retention", round(found.retention, 6), names, name)
                 for name, found in chosen.measured.items()
+            ]
+            quality += [
+                Quality("task_agreement", round(found.answers, 6), names, name)
+                for name, found in chosen.measured.items()
+                if found.answers is not None
             ]
         manifest = dataclasses.replace(
             bundle.manifest,

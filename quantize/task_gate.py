@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+
 from edgebert.embedder import Embedder
 from edgebert.errors import DataError, RecipeError
 from edgebert.evaluate import classification_scores, retrieval_scores, similarity_scores
 from edgebert.manifest import Head
 from edgebert.tasks import task_named
-from edgebert.tasks.scoring import files_of, task_score
+from edgebert.tasks.scoring import Answered, answered, files_of
 
 Metric = Literal["agreement", "similarity", "classification", "retrieval", "task"]
 _FILES: dict[str, tuple[int | None, str]] = {
@@ -22,6 +24,23 @@ _FILES: dict[str, tuple[int | None, str]] = {
     "retrieval": (1, "one folder in BEIR's layout"),
     "task": (None, "files of labelled examples"),
 }
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A model at its task.
+
+    score: None for "agreement", which compares vectors with torch's and has none. answers: of "task", by head.
+    """
+
+    score: float | None = None
+    answers: tuple[Answered, ...] = ()
+
+    def agreement(self, reference: Judged) -> float | None:
+        """The least over the heads, None where there are no answers; see `Task.agreement`."""
+        return min(
+            (ours.agreement(theirs) for ours, theirs in zip(self.answers, reference.answers, strict=True)), default=None
+        )
 
 
 @dataclass(frozen=True)
@@ -52,17 +71,21 @@ class TaskGate:
         """The files, in words."""
         return ", ".join(self.files) or "texts of the calibration file that calibration did not see"
 
-    def score(self, model: Embedder) -> float | None:
-        """The model's score, None for "agreement", which compares vectors with torch's and has no score of its own.
+    def judge(self, model: Embedder) -> Judged:
+        """The model's score and answers.
 
         Raises: DataError when the files cannot be used.
         """
+        if self.metric == "task":
+            found = answered(model, self.files)
+            return Judged(float(np.mean([one.score for one in found])), found)
+        return Judged(self._score(model))
+
+    def _score(self, model: Embedder) -> float | None:
         if self.metric == "similarity":
             return similarity_scores(model, self.files[0])[0].value
         if self.metric == "classification":
             return classification_scores(model, self.files[0], self.files[1])[0].value
-        if self.metric == "task":
-            return task_score(model, self.files)
         if self.metric == "retrieval":
             return retrieval_scores(model, self.files[0])[0].value
         return None
@@ -80,12 +103,14 @@ class TaskGate:
             if not Path(path).exists():
                 raise DataError(f"no such file: {path}")
 
-    def reference_score(self, model: Embedder) -> float | None:
-        """The score of torch in fp32.
+    def reference(self, model: Embedder) -> Judged:
+        """The score and the answers of torch in fp32.
 
         Raises: DataError when it is not above zero: there is nothing to keep.
         """
-        score = self.score(model)
-        if score is not None and not score > 0:
-            raise DataError(f"the model's own {self.metric} on {self.data} is {score:.4f}: there is nothing to keep")
-        return score
+        found = self.judge(model)
+        if found.score is not None and not found.score > 0:
+            raise DataError(
+                f"the model's own {self.metric} on {self.data} is {found.score:.4f}: there is nothing to keep"
+            )
+        return found

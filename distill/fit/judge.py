@@ -52,7 +52,7 @@ class Judge:
         if self.dev is None:
             vectors = model.encode(list(self.texts), normalize_embeddings=False, prompt="")
             return float(np.nan_to_num(agreement(vectors, self._vectors).spearman))
-        score = self._gate.score(model)
+        score = self._gate.judge(model).score
         assert score is not None
         return score / self._known
 
@@ -68,7 +68,7 @@ class Judge:
         """
         path = self.folder / "teacher.json"
         if (found := read_kept(path, Scored)) is None:
-            score = self._gate.reference_score(torch_embedder(self.teacher))
+            score = self._gate.reference(torch_embedder(self.teacher)).score
             assert score is not None
             found = Scored(score)
             keep(path, found)

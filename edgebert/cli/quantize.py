@@ -44,8 +44,8 @@ _SHARE = click.FloatRange(0, 1)
 @click.option("--min-degenerate", type=_SHARE, default=0.95, show_default=True,
               help="The same on degenerate text: empty, one word repeated.")  # fmt: skip
 @click.option("--min-agreement", type=_SHARE, default=0.98, show_default=True,
-              help="Least Spearman correlation of pairwise similarities with those of fp32; not asked where the metric "
-              "is task.")  # fmt: skip
+              help="Least Spearman correlation of pairwise similarities with those of fp32; where the metric is task, "
+              "of the task's own metric with fp32's answers as the right ones.")  # fmt: skip
 @click.option("--report", type=click.Path(path_type=Path), help="Write what was found out as one HTML page.")
 @click.option("--json", "as_json", is_flag=True, help="Print the table as JSON.")
 def command(

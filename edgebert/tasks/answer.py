@@ -179,21 +179,28 @@ class AnswerTask(Task):
         ours, theirs = (one.masked_fill(mask.unsqueeze(-1) == 0, -1e4).transpose(1, 2) for one in (student, teacher))
         return logits_loss(ours, theirs, temperature=temperature)
 
-    def scores(self, model: Predictor, examples: Sequence[Example]) -> dict[str, float]:
-        """See `Task.scores`: SQuAD's F1 and exact match (torchmetrics) of what the model says, also that it is nothing.
+    def answers(self, model: Predictor, examples: Sequence[Example]) -> list[Any]:
+        """See `Task.answers`: where the answer begins and its text, which is "" where there is none."""
+        assert isinstance(model, QuestionAnswerer)
+        return [(one.start, one.text) for one in model.best([(one.text, one.pair or "") for one in examples])]
+
+    def as_target(self, answer: Any, example: Example) -> Any:
+        """See `Task.as_target`."""
+        return (answer,) if answer[1] else ()
+
+    def scored(self, answers: Sequence[Any], examples: Sequence[Example], head: Head) -> dict[str, float]:
+        """See `Task.scored`: SQuAD's F1 and exact match (torchmetrics) of what the model says, also that it is nothing.
 
         A Chinese character counts as a word. CMRC's own script counts the longest run that both have, which is less.
         """
-        assert isinstance(model, QuestionAnswerer)
         try:
             from torchmetrics.functional.text import squad
         except ImportError:
             raise MissingExtraError("torchmetrics", "workshop", "scores of answers") from None
         got: list[Any] = []
         wanted: list[Any] = []
-        answers = model.best([(one.text, one.pair or "") for one in examples])
-        for number, (one, answer) in enumerate(zip(examples, answers, strict=True)):
-            got.append({"id": str(number), "prediction_text": spaced(answer.text)})
+        for number, (one, (_, said)) in enumerate(zip(examples, answers, strict=True)):
+            got.append({"id": str(number), "prediction_text": spaced(said)})
             texts = [spaced(text) for _, text in one.target] or [""]
             starts = [start for start, _ in one.target] or [0]
             wanted.append({"id": str(number), "answers": {"text": texts, "answer_start": starts}})

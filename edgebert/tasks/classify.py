@@ -136,15 +136,22 @@ class Classify(Task):
         """See `Task.imitation`."""
         return imitated_classes(student, teacher, head, temperature)
 
-    def scores(self, model: Predictor, examples: Sequence[Example]) -> dict[str, float]:
-        """See `Task.scores`: accuracy and macro F1; of several labels at once the micro F1 and exact matches."""
+    def answers(self, model: Predictor, examples: Sequence[Example]) -> list[Any]:
+        """See `Task.answers`: a label, or the set of those that hold."""
         assert isinstance(model, Classifier)
-        same_kind(examples, model.head)
         texts = [one.text for one in examples]
         if model.head.multi_label:
-            held = [{c.label for c in found} for found in model.classify_all(texts, threshold=HOLDS)]
-            return label_scores(examples, held, model.head)
-        return label_scores(examples, [c.label for c in model.classify(texts)], model.head)
+            return [frozenset(c.label for c in found) for found in model.classify_all(texts, threshold=HOLDS)]
+        return [c.label for c in model.classify(texts)]
+
+    def scored(self, answers: Sequence[Any], examples: Sequence[Example], head: Head) -> dict[str, float]:
+        """See `Task.scored`: accuracy and macro F1; of several labels at once the micro F1 and exact matches."""
+        same_kind(examples, head)
+        return label_scores(examples, answers, head)
+
+    def as_target(self, answer: Any, example: Example) -> Any:
+        """See `Task.as_target`."""
+        return answer
 
 
 TASK = Classify()

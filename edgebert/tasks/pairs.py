@@ -167,14 +167,24 @@ class Pairs(Task):
             return numbers_loss(student, teacher[:, 0])
         return imitated_classes(student, teacher, head, temperature)
 
-    def scores(self, model: Predictor, examples: Sequence[Example]) -> dict[str, float]:
-        """See `Task.scores`: accuracy and macro F1 of labels, correlations of numbers."""
+    def answers(self, model: Predictor, examples: Sequence[Example]) -> list[Any]:
+        """See `Task.answers`: a label, or a number."""
         assert isinstance(model, PairScorer)
-        same_kind(examples, model.head)
         pairs = [(one.text, one.pair or "") for one in examples]
         if not model.labels:
-            return correlations([one.target for one in examples], model.score_pairs(pairs))
-        return label_scores(examples, [c.label for c in model.classify_pairs(pairs)], model.head)
+            return [float(score) for score in model.score_pairs(pairs)]
+        return [c.label for c in model.classify_pairs(pairs)]
+
+    def scored(self, answers: Sequence[Any], examples: Sequence[Example], head: Head) -> dict[str, float]:
+        """See `Task.scored`: accuracy and macro F1 of labels, correlations of numbers."""
+        same_kind(examples, head)
+        if not head.labels:
+            return correlations([one.target for one in examples], answers)
+        return label_scores(examples, answers, head)
+
+    def as_target(self, answer: Any, example: Example) -> Any:
+        """See `Task.as_target`."""
+        return answer
 
 
 TASK = Pairs()

@@ -78,10 +78,18 @@ class Regress(Task):
         """See `Task.imitation`."""
         return numbers_loss(student, teacher[:, 0])
 
-    def scores(self, model: Predictor, examples: Sequence[Example]) -> dict[str, float]:
-        """See `Task.scores`."""
+    def answers(self, model: Predictor, examples: Sequence[Example]) -> list[Any]:
+        """See `Task.answers`: a number."""
         assert isinstance(model, Regressor)
-        return correlations([one.target for one in examples], model.predict([one.text for one in examples]))
+        return [float(number) for number in model.predict([one.text for one in examples])]
+
+    def scored(self, answers: Sequence[Any], examples: Sequence[Example], head: Head) -> dict[str, float]:
+        """See `Task.scored`."""
+        return correlations([one.target for one in examples], answers)
+
+    def as_target(self, answer: Any, example: Example) -> Any:
+        """See `Task.as_target`."""
+        return answer
 
 
 TASK = Regress()

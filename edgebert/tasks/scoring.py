@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Sequence
-
-import numpy as np
+from dataclasses import dataclass
+from typing import Any
 
 from edgebert.engines.base import Engine, Ids, Vectors
 from edgebert.errors import RecipeError
@@ -14,7 +14,7 @@ from edgebert.manifest import Head
 from edgebert.model import Model
 from edgebert.tasks import as_task, task_named
 from edgebert.tasks.predictor import Predictor
-from edgebert.tasks.task import Task
+from edgebert.tasks.task import Example, Task
 
 
 class OneHead:
@@ -76,20 +76,35 @@ def labelled_scores(model: Model, files: Sequence[str], task_name: str | None = 
     return found
 
 
-def task_score(model: Model, files: Sequence[str]) -> float:
-    """The mean over the model's heads of each one's main metric on its files of labelled examples; see `files_of`.
+@dataclass(frozen=True)
+class Answered:
+    """What a head said to labelled examples."""
+
+    head: Head
+    task: Task
+    examples: list[Example]
+    answers: list[Any]
+
+    @property
+    def score(self) -> float:
+        """The head's main metric."""
+        return self.task.scored(self.answers, self.examples, self.head)[self.task.metric_of(self.head)]
+
+    def agreement(self, reference: Answered) -> float:
+        """See `Task.agreement`."""
+        return self.task.agreement(self.answers, reference.answers, self.examples, self.head)
+
+
+def answered(model: Model, files: Sequence[str]) -> tuple[Answered, ...]:
+    """What each of the model's heads says to its files of labelled examples; see `files_of`.
 
     Raises: DataError for files that cannot be used, RecipeError.
     """
-    named = files_of(model.bundle.manifest.heads, files)
-    return float(
-        np.mean(
-            [
-                task.scores(predictor, task.read(named[head.name]))[task.metric_of(head)]
-                for head, task, predictor in _predictors(model)
-            ]
-        )
-    )
+    named, found = files_of(model.bundle.manifest.heads, files), list[Answered]()
+    for head, task, predictor in _predictors(model):
+        examples = task.read(named[head.name])
+        found.append(Answered(head, task, examples, task.answers(predictor, examples)))
+    return tuple(found)
 
 
 def _predictors(model: Model, task_name: str | None = None) -> Iterator[tuple[Head, Task, Predictor]]:

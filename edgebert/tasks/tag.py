@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import dataclasses
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -169,16 +170,23 @@ class TagTask(Task):
 
         return logits_loss(student, teacher, temperature=temperature, mask=mask.to(student.dtype))
 
-    def scores(self, model: Predictor, examples: Sequence[Example]) -> dict[str, float]:
-        """See `Task.scores`: of whole stretches, as the CoNLL shared tasks count them (seqeval)."""
+    def answers(self, model: Predictor, examples: Sequence[Example]) -> list[Any]:
+        """See `Task.answers`: a label of BIO for each word."""
         assert isinstance(model, Tagger)
+        found = model.tag([one.text for one in examples])
+        return [word_labels(tags, one.target.words) for tags, one in zip(found, examples, strict=True)]
+
+    def as_target(self, answer: Any, example: Example) -> Any:
+        """See `Task.as_target`."""
+        return dataclasses.replace(example.target, labels=tuple(answer))
+
+    def scored(self, answers: Sequence[Any], examples: Sequence[Example], head: Head) -> dict[str, float]:
+        """See `Task.scored`: of whole stretches, as the CoNLL shared tasks count them (seqeval)."""
         try:
             from seqeval import metrics
         except ImportError:
             raise MissingExtraError("seqeval", "workshop", "scores of tags") from None
-        wanted = [list(in_bio(one, model.head)) for one in examples]
-        found = model.tag([one.text for one in examples])
-        got = [word_labels(tags, one.target.words) for tags, one in zip(found, examples, strict=True)]
+        wanted, got = [list(in_bio(one, head)) for one in examples], [list(labels) for labels in answers]
         return {
             "f1": float(metrics.f1_score(wanted, got, zero_division=0)),
             "precision": float(metrics.precision_score(wanted, got, zero_division=0)),

@@ -126,8 +126,34 @@ class Task(ABC):
         seq_len)."""
 
     @abstractmethod
-    def scores(self, model: Predictor, examples: Sequence[Example]) -> dict[str, float]:
+    def answers(self, model: Predictor, examples: Sequence[Example]) -> list[Any]:
+        """What the model says to each, as `scored` reads it."""
+
+    @abstractmethod
+    def scored(self, answers: Sequence[Any], examples: Sequence[Example], head: Head) -> dict[str, float]:
         """Metrics by name, `metric` first, each within 0 to 1 or a correlation."""
+
+    @abstractmethod
+    def as_target(self, answer: Any, example: Example) -> Any:
+        """The target that the example would have if that answer were right."""
+
+    def scores(self, model: Predictor, examples: Sequence[Example]) -> dict[str, float]:
+        """Metrics of the model; see `scored`."""
+        return self.scored(self.answers(model, examples), examples, model.head)
+
+    def agreement(
+        self, answers: Sequence[Any], reference: Sequence[Any], examples: Sequence[Example], head: Head
+    ) -> float:
+        """The main metric with the reference's answers as the right ones; 1 where all are the same."""
+        told = [
+            dataclasses.replace(one, target=self.as_target(answer, one))
+            for one, answer in zip(examples, reference, strict=True)
+        ]
+        if [self.as_target(answer, one) for answer, one in zip(answers, examples, strict=True)] == [
+            one.target for one in told
+        ]:
+            return 1.0
+        return self.scored(answers, told, head)[self.metric_of(head)]
 
 
 def label_of(value: Any, where: str, *, column: str = "label") -> str:

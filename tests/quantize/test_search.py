@@ -20,11 +20,11 @@ from edgebert.quantize.passes.static_int8 import StaticInt8
 from edgebert.quantize.recipe import DYNAMIC, Recipe
 from edgebert.quantize.reference import Reference
 from edgebert.quantize.search import INT8, Search, keep
-from edgebert.quantize.task_gate import TaskGate
+from edgebert.quantize.task_gate import Judged, TaskGate
 from edgebert.timing import Timing
 
 A, B, C, D = (Recipe(name, (StaticInt8(),)) for name in "abcd")
-KNOWN = Reference((), (), ("a text",), np.ones((1, 2), np.float32))
+KNOWN = Reference((), (), ("a text",), np.ones((1, 2), np.float32), Judged())
 
 
 class Told(Progress):
@@ -37,10 +37,10 @@ class Told(Progress):
         self.lines.append(text)
 
 
-def worth(cosine: float, *, agreement: float = 1.0, retention: float = 1.0) -> Measured:
+def worth(cosine: float, *, agreement: float = 1.0, retention: float = 1.0, answers: float | None = None) -> Measured:
     """A measurement whose least cosine is that."""
     fault = "" if cosine >= 0.97 else f"cosine {cosine} on ordinary text, at least 0.97 is needed"
-    return Measured(Parity(cosine, 1, 1, 1, agreement), fault, retention, ())
+    return Measured(Parity(cosine, 1, 1, 1, agreement), fault, retention, (), answers)
 
 
 def speed(sentences_s: float) -> Timing:
@@ -173,6 +173,24 @@ def test_every_gate_can_reject(searching: Callable[..., object]) -> None:
         search.run([A, B], enough=3)
     assert "agreement 0.9000, at least 0.98 is needed" in search.attempts[0].why
     assert search.attempts[1].retention == 0.9
+
+
+def test_a_task_is_kept_where_its_answers_are(searching: Callable[..., object]) -> None:
+    search, _ = searching(  # type: ignore[misc]
+        {"a": worth(0.99, answers=0.9), "b": worth(0.99, answers=0.97), "c": worth(0.99, agreement=0.5, answers=0.99)},
+        task=TaskGate("task", ("dev.jsonl",)),
+    )
+    assert search.run([A, B, C]).recipe.name == "c"
+    assert "agreement 0.9700, at least 0.98 is needed" in search.attempts[1].why
+
+
+def test_of_a_task_the_nearest_miss_is_told_by_its_answers(searching: Callable[..., object]) -> None:
+    search, _ = searching(  # type: ignore[misc]
+        {"a": worth(0.99, answers=0.9), "b": worth(0.99, agreement=0.5, answers=0.97)},
+        task=TaskGate("task", ("dev.jsonl",)),
+    )
+    with pytest.raises(BudgetError, match="b, the nearest of 2 recipes: onnxruntime-int8: agreement 0.9700, at least"):
+        search.run([A, B])
 
 
 def test_only_crashes_are_told_as_such(searching: Callable[..., object]) -> None:

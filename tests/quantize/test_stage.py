@@ -172,8 +172,10 @@ def test_an_impossible_gate_names_recipe_artifact_and_place_and_writes_nothing(
 
 
 def test_every_fault_and_a_low_agreement_are_named() -> None:
-    def told(fault: str, agreement: float, retention: float = 1.0, task: TaskGate | None = None) -> str:
-        return Measured(Parity(1, 1, 1, 1, agreement), fault, retention, ()).faults(Gates(), task)
+    def told(
+        fault: str, agreement: float, retention: float = 1.0, task: TaskGate | None = None, answers: float | None = None
+    ) -> str:
+        return Measured(Parity(1, 1, 1, 1, agreement), fault, retention, (), answers).faults(Gates(), task)
 
     require({"a": told("", 0.99)})
     with pytest.raises(BudgetError) as raised:
@@ -183,7 +185,9 @@ def test_every_fault_and_a_low_agreement_are_named() -> None:
     assert told("", 1, 0.9, TaskGate(min_retention=0.95)) == "keeps 0.9000 of the agreement, at least 0.95 is needed"
     assert told("", 1, float("nan"), TaskGate()).startswith("keeps nan of the agreement")
     assert told("", 1, 0.9) == ""
-    assert told("", 0.5, 1.0, TaskGate("task", ("dev.jsonl",))) == ""  # the task's own score stands in for it
+    task = TaskGate("task", ("dev.jsonl",))
+    assert told("", 0.5, 1.0, task, 0.99) == ""  # the agreement of answers stands in for that of vectors
+    assert told("", 1.0, 1.0, task, 0.97) == "agreement 0.9700, at least 0.98 is needed"
     assert told("", 0.5, 1.0, TaskGate("similarity", ("dev.tsv",))) == "agreement 0.5000, at least 0.98 is needed"
 
 

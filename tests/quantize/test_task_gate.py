@@ -62,12 +62,12 @@ def test_what_does_not_fit_is_refused(arguments: tuple[Any, ...], message: str) 
 def test_a_file_that_is_not_there_is_named(model: Embedder, tmp_path: Path) -> None:
     gate = TaskGate("similarity", (str(tmp_path / "none.tsv"),))
     with pytest.raises(DataError, match="none.tsv"):
-        gate.score(model)
+        gate.judge(model)
 
 
 def test_the_score_is_that_of_the_evaluation(model: Embedder, tmp_path: Path) -> None:
     gate = TaskGate("similarity", (pairs_file(tmp_path, model),))
-    assert gate.reference_score(model) == pytest.approx(1.0)
+    assert gate.reference(model).score == pytest.approx(1.0)
     assert gate.data.endswith("pairs.jsonl")
 
 
@@ -76,11 +76,11 @@ def test_a_score_that_is_not_above_zero_leaves_nothing_to_keep(model: Embedder, 
     with pytest.raises(
         DataError, match="the model's own similarity on .*pairs.jsonl is -1.0000: there is nothing to keep"
     ):
-        gate.reference_score(model)
+        gate.reference(model)
 
 
 def test_agreement_has_no_score_of_its_own(model: Embedder) -> None:
-    assert TaskGate().score(model) is None
-    assert TaskGate().reference_score(model) is None
+    assert TaskGate().judge(model).score is None
+    assert TaskGate().reference(model).score is None
     assert TaskGate().data == "texts of the calibration file that calibration did not see"
     assert np.isfinite(TaskGate().min_retention)

@@ -16,7 +16,7 @@ from edgebert.probes import length_probes
 from edgebert.quantize import worker
 from edgebert.quantize.parity import measure
 from edgebert.quantize.reference import Reference
-from edgebert.quantize.task_gate import TaskGate
+from edgebert.quantize.task_gate import Judged, TaskGate
 from edgebert.quantize.worker import measured, timings
 
 # Put on the path, Python imports this when it starts: an engine that ends its process as a crash in C does.
@@ -40,7 +40,7 @@ def known(tiny_bundle: Path) -> Reference:
     probes = tuple(p for p in length_probes(read_golden(bundle).cases, 48, every=False) if p.width == 16)[:2]
     answers = tuple(encode_ids(engine.encoder, p.rows, 0) for p in probes)
     texts = tuple(sentences(20, seed=5))
-    return Reference(probes, answers, texts, torch_model.encode(list(texts), normalize_embeddings=False))
+    return Reference(probes, answers, texts, torch_model.encode(list(texts), normalize_embeddings=False), Judged())
 
 
 def test_the_answer_is_that_of_this_process(tiny_bundle: Path, known: Reference) -> None:
@@ -60,7 +60,7 @@ def test_an_error_of_ours_is_raised_here_as_it_was_there(tiny_bundle: Path, know
         timings(bundle, ["openvino-int2"], sentences(8), 4)
     task = TaskGate("similarity", ("none.tsv",))
     with pytest.raises(DataError, match="none.tsv"):
-        measured(bundle, "onnxruntime-int8", dataclasses.replace(known, score=1.0), task)
+        measured(bundle, "onnxruntime-int8", dataclasses.replace(known, judged=Judged(1.0)), task)
 
 
 @pytest.mark.parametrize(
