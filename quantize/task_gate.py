@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,9 +39,8 @@ class Judged:
 
     def agreement(self, reference: Judged) -> float | None:
         """The least over the heads, None where there are no answers; see `Task.agreement`."""
-        return min(
-            (ours.agreement(theirs) for ours, theirs in zip(self.answers, reference.answers, strict=True)), default=None
-        )
+        each = [ours.agreement(theirs) for ours, theirs in zip(self.answers, reference.answers, strict=True)]
+        return float(np.min(each)) if each else None
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ class TaskGate:
                 raise DataError(f"no such file: {path}")
 
     def reference(self, model: Embedder) -> Judged:
-        """The score and the answers of torch in fp32.
+        """The score of torch in fp32, and its answers, without what they are to, which goes to no worker.
 
         Raises: DataError when it is not above zero: there is nothing to keep.
         """
@@ -113,4 +113,4 @@ class TaskGate:
             raise DataError(
                 f"the model's own {self.metric} on {self.data} is {found.score:.4f}: there is nothing to keep"
             )
-        return found
+        return Judged(found.score, tuple(dataclasses.replace(one, examples=[]) for one in found.answers))

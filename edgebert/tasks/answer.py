@@ -184,7 +184,7 @@ class AnswerTask(Task):
         assert isinstance(model, QuestionAnswerer)
         return [(one.start, one.text) for one in model.best([(one.text, one.pair or "") for one in examples])]
 
-    def as_target(self, answer: Any, example: Example) -> Any:
+    def as_target(self, answer: Any) -> Any:
         """See `Task.as_target`."""
         return (answer,) if answer[1] else ()
 

@@ -149,9 +149,5 @@ class Classify(Task):
         same_kind(examples, head)
         return label_scores(examples, answers, head)
 
-    def as_target(self, answer: Any, example: Example) -> Any:
-        """See `Task.as_target`."""
-        return answer
-
 
 TASK = Classify()

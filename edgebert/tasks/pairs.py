@@ -182,9 +182,5 @@ class Pairs(Task):
             return correlations([one.target for one in examples], answers)
         return label_scores(examples, answers, head)
 
-    def as_target(self, answer: Any, example: Example) -> Any:
-        """See `Task.as_target`."""
-        return answer
-
 
 TASK = Pairs()

@@ -87,9 +87,5 @@ class Regress(Task):
         """See `Task.scored`."""
         return correlations([one.target for one in examples], answers)
 
-    def as_target(self, answer: Any, example: Example) -> Any:
-        """See `Task.as_target`."""
-        return answer
-
 
 TASK = Regress()

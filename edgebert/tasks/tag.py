@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import bisect
-import dataclasses
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -176,22 +175,28 @@ class TagTask(Task):
         found = model.tag([one.text for one in examples])
         return [word_labels(tags, one.target.words) for tags, one in zip(found, examples, strict=True)]
 
-    def as_target(self, answer: Any, example: Example) -> Any:
-        """See `Task.as_target`."""
-        return dataclasses.replace(example.target, labels=tuple(answer))
+    def agreement(
+        self, answers: Sequence[Any], reference: Sequence[Any], examples: Sequence[Example], head: Head
+    ) -> float:
+        """See `Task.agreement`; answers are in BIO, in which the head's labels need not be."""
+        return 1.0 if list(answers) == list(reference) else _of_stretches(reference, answers)[self.metric]
 
     def scored(self, answers: Sequence[Any], examples: Sequence[Example], head: Head) -> dict[str, float]:
         """See `Task.scored`: of whole stretches, as the CoNLL shared tasks count them (seqeval)."""
-        try:
-            from seqeval import metrics
-        except ImportError:
-            raise MissingExtraError("seqeval", "workshop", "scores of tags") from None
-        wanted, got = [list(in_bio(one, head)) for one in examples], [list(labels) for labels in answers]
-        return {
-            "f1": float(metrics.f1_score(wanted, got, zero_division=0)),
-            "precision": float(metrics.precision_score(wanted, got, zero_division=0)),
-            "recall": float(metrics.recall_score(wanted, got, zero_division=0)),
-        }
+        return _of_stretches([list(in_bio(one, head)) for one in examples], answers)
+
+
+def _of_stretches(wanted: Sequence[list[str]], got: Sequence[list[str]]) -> dict[str, float]:
+    """F1, precision and recall of labels in BIO."""
+    try:
+        from seqeval import metrics
+    except ImportError:
+        raise MissingExtraError("seqeval", "workshop", "scores of tags") from None
+    return {
+        "f1": float(metrics.f1_score(wanted, got, zero_division=0)),
+        "precision": float(metrics.precision_score(wanted, got, zero_division=0)),
+        "recall": float(metrics.recall_score(wanted, got, zero_division=0)),
+    }
 
 
 def _own_text(row: Mapping[str, Any], where: str) -> str | None:

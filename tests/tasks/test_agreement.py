@@ -43,6 +43,18 @@ CASES = {
         TAGS, rows("tag", {"tokens": ["x", "y", "z"], "tags": ["O", "O", "B-B"]}),
         [["B-A", "I-A", "O"]], [["B-A", "I-A", "B-B"]], 2 / 3,
     ),
+    "tags of a head without B": (
+        Head("tag", "tag", "token", ("O", "S-A", "S-B")), rows("tag", {"tokens": ["x", "y"], "tags": "S-A S-B"}),
+        [["B-A", "O"]], [["B-A", "B-B"]], 2 / 3,
+    ),
+    "a word without a tag of a head without O": (
+        Head("tag", "tag", "token", ("A", "B")), rows("tag", {"tokens": ["x", "y", "z"], "tags": "A A B"}),
+        [["B-A", "O", "B-A"]], [["B-A", "O", "B-B"]], 0.5,
+    ),
+    "numbers all the same": (
+        Head("regress", "regress", "text"), rows("regress", *({"text": "x", "score": 1.0} for _ in range(2))),
+        [0.1, 0.2], [0.1, 0.1], 0.0,
+    ),
     "no tags": (TAGS, rows("tag", {"tokens": ["x"], "tags": ["B-B"]}), [["O"]], [["O"]], 1.0),
     "answers": (
         Head("answer", "answer", "span"),
