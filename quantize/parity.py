@@ -56,16 +56,19 @@ class Measured:
     lengths: tuple[tuple[int, str, float], ...]
     answers: float | None = None
 
-    def faults(self, gates: Gates, task: TaskGate | None) -> str:
-        """Everything that is below a gate, in words, "" when nothing.
+    @property
+    def agreement(self) -> float | None:
+        """Of answers where a task was scored, else of vectors.
 
-        A task's answers stand in for the agreement of vectors: those of a model that tells two labels apart may lie in
-        two heaps, within which their order says nothing.
+        Those of a model that tells two labels apart may lie in two heaps, within which their order says nothing.
         """
+        return self.parity.agreement if self.answers is None else self.answers
+
+    def faults(self, gates: Gates, task: TaskGate | None) -> str:
+        """Everything that is below a gate, in words, "" when nothing."""
         told = [self.fault] if self.fault else []
-        kept = self.answers if task is not None and task.metric == "task" else self.parity.agreement
-        if kept is not None and not kept >= gates.min_agreement:
-            told.append(f"agreement {kept:.4f}, at least {gates.min_agreement} is needed")
+        if self.agreement is not None and not self.agreement >= gates.min_agreement:
+            told.append(f"agreement {self.agreement:.4f}, at least {gates.min_agreement} is needed")
         if task is not None and not self.retention >= task.min_retention:
             told.append(f"keeps {self.retention:.4f} of the {task.metric}, at least {task.min_retention} is needed")
         return "; ".join(told)
@@ -103,7 +106,7 @@ def measure(
     )
     score, before = judged.score, known.judged.score
     retention = kept if score is None or before is None else score / before
-    same = None if score is None else judged.agreement(known.judged)
+    same = judged.agreement(known.judged) if task is not None else None
     return Measured(parity, worst.fault(artifact, golden.max_error), retention, tuple(lengths), same)
 
 

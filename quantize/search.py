@@ -189,9 +189,7 @@ class Search:
             parities = [found.parity for found in attempt.measured.values()]
             gaps = [self.gates.min_cosine - p.ordinary_min for p in parities]
             gaps += [self.gates.min_degenerate - p.degenerate_min for p in parities]
-            own = self.task is not None and self.task.metric == "task"
-            agreed = [found.answers if own else found.parity.agreement for found in attempt.measured.values()]
-            gaps += [self.gates.min_agreement - (agreement or 0.0) for agreement in agreed]
+            gaps += [self.gates.min_agreement - (found.agreement or 0.0) for found in attempt.measured.values()]
             if self.task is not None:
                 gaps += [self.task.min_retention - found.retention for found in attempt.measured.values()]
             return max(gaps, default=float("inf"))

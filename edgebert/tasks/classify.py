@@ -139,6 +139,7 @@ class Classify(Task):
     def answers(self, model: Predictor, examples: Sequence[Example]) -> list[Any]:
         """See `Task.answers`: a label, or the set of those that hold."""
         assert isinstance(model, Classifier)
+        same_kind(examples, model.head)
         texts = [one.text for one in examples]
         if model.head.multi_label:
             return [frozenset(c.label for c in found) for found in model.classify_all(texts, threshold=HOLDS)]
@@ -146,7 +147,6 @@ class Classify(Task):
 
     def scored(self, answers: Sequence[Any], examples: Sequence[Example], head: Head) -> dict[str, float]:
         """See `Task.scored`: accuracy and macro F1; of several labels at once the micro F1 and exact matches."""
-        same_kind(examples, head)
         return label_scores(examples, answers, head)
 
 

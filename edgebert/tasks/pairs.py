@@ -170,6 +170,7 @@ class Pairs(Task):
     def answers(self, model: Predictor, examples: Sequence[Example]) -> list[Any]:
         """See `Task.answers`: a label, or a number."""
         assert isinstance(model, PairScorer)
+        same_kind(examples, model.head)
         pairs = [(one.text, one.pair or "") for one in examples]
         if not model.labels:
             return [float(score) for score in model.score_pairs(pairs)]
@@ -177,7 +178,6 @@ class Pairs(Task):
 
     def scored(self, answers: Sequence[Any], examples: Sequence[Example], head: Head) -> dict[str, float]:
         """See `Task.scored`: accuracy and macro F1 of labels, correlations of numbers."""
-        same_kind(examples, head)
         if not head.labels:
             return correlations([one.target for one in examples], answers)
         return label_scores(examples, answers, head)

@@ -65,15 +65,12 @@ def labelled_scores(model: Model, files: Sequence[str], task_name: str | None = 
     """
     if not model.bundle.manifest.heads:
         raise RecipeError(f"{model.bundle.source} gives vectors and has no task to be scored at")
-    named, found = files_of(as_task(model.bundle, task_name).manifest.heads, files), list[Score]()
-    for head, task, predictor in _predictors(model, task_name):
-        examples = task.read(named[head.name])
-        data = ", ".join(named[head.name])
-        found += [
-            Score(head.name, metric, value, data, len(examples))
-            for metric, value in task.scores(predictor, examples).items()
-        ]
-    return found
+    named = files_of(as_task(model.bundle, task_name).manifest.heads, files)
+    return [
+        Score(one.head.name, metric, value, ", ".join(named[one.head.name]), len(one.examples))
+        for one in answered(model, files, task_name)
+        for metric, value in one.scores().items()
+    ]
 
 
 @dataclass(frozen=True)
@@ -85,23 +82,27 @@ class Answered:
     examples: list[Example]
     answers: list[Any]
 
+    def scores(self) -> dict[str, float]:
+        """See `Task.scored`."""
+        return self.task.scored(self.answers, self.examples, self.head)
+
     @property
     def score(self) -> float:
         """The head's main metric."""
-        return self.task.scored(self.answers, self.examples, self.head)[self.task.metric_of(self.head)]
+        return self.scores()[self.task.metric_of(self.head)]
 
     def agreement(self, reference: Answered) -> float:
         """See `Task.agreement`."""
         return self.task.agreement(self.answers, reference.answers, self.examples, self.head)
 
 
-def answered(model: Model, files: Sequence[str]) -> tuple[Answered, ...]:
-    """What each of the model's heads says to its files of labelled examples; see `files_of`.
+def answered(model: Model, files: Sequence[str], task_name: str | None = None) -> tuple[Answered, ...]:
+    """What each of the model's heads says to its files of labelled examples; see `files_of` and `labelled_scores`.
 
     Raises: DataError for files that cannot be used, RecipeError.
     """
-    named, found = files_of(model.bundle.manifest.heads, files), list[Answered]()
-    for head, task, predictor in _predictors(model):
+    named, found = files_of(as_task(model.bundle, task_name).manifest.heads, files), list[Answered]()
+    for head, task, predictor in _predictors(model, task_name):
         examples = task.read(named[head.name])
         found.append(Answered(head, task, examples, task.answers(predictor, examples)))
     return tuple(found)

@@ -172,6 +172,8 @@ class TagTask(Task):
     def answers(self, model: Predictor, examples: Sequence[Example]) -> list[Any]:
         """See `Task.answers`: a label of BIO for each word."""
         assert isinstance(model, Tagger)
+        for one in examples:
+            in_bio(one, model.head)  # a label that the head lacks is told before the model reads
         found = model.tag([one.text for one in examples])
         return [word_labels(tags, one.target.words) for tags, one in zip(found, examples, strict=True)]
 
