@@ -28,6 +28,8 @@ from edgebert.manifest import PoolingMode
 from edgebert.pretrained import WEIGHTS, dense_settings, read_config
 from edgebert.tokenizer import Tokenizer, open_tokenizer
 
+_ATTENTION_DROPOUT = ("attention_probs_dropout_prob", "attention_dropout")  # BERT's name, and that of newer models
+_FUSED_FROM = 240  # tokens, measured by benchmarks/attention_dropout.py
 _INTEGERS = ("I8", "U8", "F8_E4M3", "F8_E5M2")  # as safetensors names them; float8 has lost as much
 
 
@@ -58,12 +60,17 @@ class SentenceEncoder(nn.Module):
         self.dense = nn.ModuleList(dense)
         self.normalize = normalize
         self.heads = nn.ModuleList(heads)
+        # Where layers ask for the kernel in every pass, as in transformers 5, it is chosen in every pass.
+        chosen = getattr(backbone, "_supports_attention_backend", False)
+        self._fused = chosen and getattr(backbone.config, "_attn_implementation", None) == "sdpa"
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None) -> Encoded:
         """Shapes: inputs (batch, seq_len), int64; the mask is 1 on tokens and 0 on padding.
 
         token_type_ids: which of two texts a token is of; models that tell no texts apart do without.
         """
+        if self._fused:
+            self.backbone.config._attn_implementation = "eager" if _is_plain_faster(input_ids) else "sdpa"
         told = token_type_ids is not None and getattr(self.backbone.config, "type_vocab_size", 1) > 1
         types = {"token_type_ids": token_type_ids} if told else {}
         hidden: Tensor = self.backbone(input_ids=input_ids, attention_mask=attention_mask, **types).last_hidden_state
@@ -73,6 +80,16 @@ class SentenceEncoder(nn.Module):
         if self.normalize:
             vector = nn.functional.normalize(vector, p=2.0, dim=-1)
         return Encoded(hidden, vector, tuple(head(hidden, attention_mask) for head in self.heads))
+
+
+def _is_plain_faster(input_ids: Tensor) -> bool:
+    """Whether attention by single products is trained faster than torch's kernel: of few tokens, on a CPU, in bf16."""
+    return (
+        torch.is_grad_enabled()
+        and input_ids.device.type == "cpu"
+        and torch.is_autocast_enabled("cpu")
+        and input_ids.shape[1] < _FUSED_FROM
+    )
 
 
 def pool(mode: PoolingMode, hidden: Tensor, attention_mask: Tensor) -> Tensor:
@@ -167,15 +184,16 @@ def encode_ids(
     return np.stack(out)
 
 
-def load_encoder(bundle: Bundle, *, fused_attention: bool = False) -> SentenceEncoder:
+def load_encoder(bundle: Bundle, *, fused_attention: bool = False, attention_dropout: bool = True) -> SentenceEncoder:
     """The bundle's model in float32, in eval mode.
 
     fused_attention: torch's own attention kernel where the architecture has it, which is faster; the plain one is what
-    every exporter follows. Safetensors first; pickles are read with `weights_only`; code from the model's repository is
-    never run.
+    every exporter follows. attention_dropout: in training, drop attention weights as the configuration says; with it
+    torch has no fused kernel for a CPU. Safetensors first; pickles are read with `weights_only`; code from the model's
+    repository is never run.
     Raises: BundleError when weights are missing, are quantized already, do not fit or are not finite.
     """
-    from transformers import AutoModel
+    from transformers import AutoConfig, AutoModel
 
     manifest = bundle.manifest
     if not any((bundle.root / name).is_file() for name in WEIGHTS):
@@ -185,6 +203,8 @@ def load_encoder(bundle: Bundle, *, fused_attention: bool = False) -> SentenceEn
     _refuse_quantized(bundle)
     try:
         with quiet_transformers():
+            config = AutoConfig.from_pretrained(bundle.root, trust_remote_code=False, local_files_only=True)
+            dropped = {name: getattr(config, name) for name in _ATTENTION_DROPOUT if hasattr(config, name)}
             backbone, report = AutoModel.from_pretrained(
                 bundle.root,
                 dtype=torch.float32,
@@ -193,7 +213,10 @@ def load_encoder(bundle: Bundle, *, fused_attention: bool = False) -> SentenceEn
                 local_files_only=True,
                 output_loading_info=True,
                 **without_pooler(manifest.architecture),
+                **({} if attention_dropout else dict.fromkeys(dropped, 0.0)),
             )
+            for name, share in dropped.items():  # layers have read it: what is written says what the base says
+                setattr(backbone.config, name, share)
     except _load_faults() as problem:
         raise BundleError(f"{bundle.source}: the weights cannot be loaded: {_first_line(problem)}") from None
     missing = sorted(name for name in report["missing_keys"] if "position_ids" not in name)

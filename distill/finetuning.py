@@ -148,6 +148,7 @@ def _lineage(
         ],
         "max_length": base.manifest.max_length,
         "class_weights": class_weights,
+        "attention_dropout": 0.0,
         "training": plain(dataclasses.replace(settings, tensorboard=None)),
         "versions": versions(),
     }  # fmt: skip
@@ -174,7 +175,7 @@ def _described(course: Course, counts: Sequence[int]) -> str:
 def _model(course: Course, settings: Training, class_weights: bool) -> TaskModel:
     """The base with new heads."""
     torch.manual_seed(settings.seed)
-    encoder = load_encoder(without_heads(course.base), fused_attention=True)
+    encoder = load_encoder(without_heads(course.base), fused_attention=True, attention_dropout=False)
     encoder.heads = nn.ModuleList(head_over(course.base, head) for head in course.heads)
     if settings.freeze_embeddings:
         encoder.backbone.get_input_embeddings().weight.requires_grad_(False)
