@@ -62,7 +62,7 @@ from edgebert.quantize.task_gate import TaskGate
 from edgebert.schema import parse, plain, read_toml
 from edgebert.table import show
 from edgebert.tasks import as_task, task_named
-from edgebert.tasks.asked import calibration_texts
+from edgebert.tasks.asked import calibration_items
 from edgebert.tasks.pairs import PairScorer
 from edgebert.tasks.predictor import Predictor
 from edgebert.tasks.task import Task
@@ -377,7 +377,7 @@ class Run:
         distill_task(chosen, out, recipe, progress=self.progress)
 
     def _quantize(self, model: Bundle, out: Path, *, gates: bool = True) -> None:
-        texts = calibration_texts(model, [str(self.files["train"])], None)
+        texts = calibration_items(model, [str(self.files["train"])], None)
         gate = TaskGate("task", (str(self.files["dev"]),), 0.993) if gates else None
         limits = Gates() if gates else Gates(0.0, 0.0, 0.0)
         recipe = None if gates else find_recipe("weight-only")  # its int8 is not asked for: the quickest to make

@@ -73,7 +73,7 @@ def make(base: str, work: Path, epochs: float, learning_rate: float) -> None:
     from edgebert.quantize.stage import Options, quantize
     from edgebert.quantize.task_gate import TaskGate
     from edgebert.tasks import task_named
-    from edgebert.tasks.asked import calibration_texts
+    from edgebert.tasks.asked import calibration_items
 
     train, dev, tuned = str(work / "train.jsonl"), str(work / "dev.jsonl"), work / "tuned"
     training = Training(epochs=epochs, batch_size=16, learning_rate=learning_rate)
@@ -83,7 +83,7 @@ def make(base: str, work: Path, epochs: float, learning_rate: float) -> None:
             finetune(edgebert.Bundle.from_pretrained(base), [lesson], tuned, training, max_length=64, progress=progress)
         model = edgebert.Bundle.open(tuned)
         gate = Options(recipe=find_recipe("outliers-8"), task=TaskGate("task", (dev,), min_retention=0.98))
-        quantize(model, calibration_texts(model, [train], None), work / "bundle", gate, progress=progress)
+        quantize(model, calibration_items(model, [train], None), work / "bundle", gate, progress=progress)
 
 
 def write_data(work: Path) -> None:

@@ -22,8 +22,8 @@ from edgebert.vectors import row_cosines
 class Gates:
     """What int8 artifacts must reach: least cosine on ordinary and on degenerate text, least agreement.
 
-    The agreement is that of vectors; of a model scored at its task that of its answers, which may change on few
-    examples without a change of the score.
+    The agreement is that of vectors; of a model of a task that of its answers, which may change on few examples without
+    a change of the score, and while vectors stay.
     Raises: RecipeError for a value that is not within 0 to 1.
     """
 

@@ -26,6 +26,7 @@ from edgebert.progress import Progress
 from edgebert.quantize.calibration import calibration
 from edgebert.quantize.context import Context
 from edgebert.quantize.export import export_onnx, export_openvino
+from edgebert.quantize.own_answers import own_answers
 from edgebert.quantize.parity import Gates, Measured, measure, require
 from edgebert.quantize.passes.float16 import Float16
 from edgebert.quantize.recipe import DEFAULT, LADDER, Recipe, TableBits, with_tables
@@ -33,6 +34,7 @@ from edgebert.quantize.reference import Reference, reference
 from edgebert.quantize.search import ENOUGH, Attempt, Search, keep
 from edgebert.quantize.sensitivity import node_names, sensitivity
 from edgebert.quantize.task_gate import Judged, TaskGate
+from edgebert.tasks.asked import Item, as_text
 from edgebert.timing import Timing, side_by_side
 
 AGREEMENT_TEXTS = 300
@@ -89,13 +91,14 @@ class Findings:
 
 
 def quantize(
-    model: Bundle, texts: Iterable[str], out: Path, options: Options | None = None, *,
+    model: Bundle, texts: Iterable[Item], out: Path, options: Options | None = None, *,
     layers: bool = False, progress: Progress | None = None,
 ) -> tuple[Bundle, Findings]:  # fmt: skip
     """The bundle `out` with fp32 and int8 ONNX and OpenVINO files of `model`, and what was found out on the way.
 
-    texts: calibration text, read as a stream; a part that calibration does not see measures the agreement. layers: rank
-    the layers by sensitivity even where no recipe asks for it.
+    texts: calibration text, read as a stream, or pairs of texts where a head asks about two; a part that calibration
+    does not see measures the agreement, of a model of a task without `options.task` also that of its answers (see
+    `edgebert.quantize.own_answers`). layers: rank the layers by sensitivity even where no recipe asks for it.
     Raises: BudgetError when no recipe passes the gates, DataError, BundleError, EngineError; nothing is written then.
     """
     options, progress = options or Options(), progress or Progress()
@@ -113,15 +116,16 @@ class _Work:
     """One run of the stage, in the folder `partial` that becomes `out`."""
 
     def __init__(
-        self, model: Bundle, texts: Iterable[str], partial: Path, out: Path, options: Options, progress: Progress,
+        self, model: Bundle, texts: Iterable[Item], partial: Path, out: Path, options: Options, progress: Progress,
         scratch: Path,
     ) -> None:  # fmt: skip
         self.partial, self.out, self.options, self.progress = partial, out, options, progress
         self.model, self.torch_model = model, torch_embedder(model)
-        seen, self.unseen = _split(texts, options.samples)
+        seen, self.unseen_items = _split(texts, options.samples)
+        self.unseen = [as_text(item) for item in self.unseen_items]
         self.rows = calibration(
-            seen, self.torch_model.tokenizer, max_length=model.manifest.max_length, samples=options.samples,
-            say=progress.say,
+            map(as_text, seen), self.torch_model.tokenizer, max_length=model.manifest.max_length,
+            samples=options.samples, say=progress.say,
         )  # fmt: skip
         encoder = load_encoder(model)
         self.manifest = write_model(partial, encoder, model, model.manifest)
@@ -138,12 +142,12 @@ class _Work:
     def run(self, *, layers: bool) -> Findings:
         """Everything from the reference to the sealed bundle."""
         options, progress = self.options, self.progress
-        judged = options.task.reference(self.torch_model) if options.task is not None else Judged()
+        gate, judged = self._judged()
         known = reference(self.torch_model, self.bundle, self.unseen, progress, judged=judged)
         if options.half:
             self._halve()
         found = self._fp32(known)
-        search = Search(self.bundle, self.context, known, options.gates, options.task, self._ranked, progress)
+        search = Search(self.bundle, self.context, known, options.gates, gate, self._ranked, progress)
         chosen = search.run(options.recipes, enough=1 if options.task is None or options.recipe else ENOUGH)
         if layers:
             self._ranked()
@@ -154,6 +158,14 @@ class _Work:
         table = _table(bundle, self.torch_model, parities, self.unseen, progress)
         self._seal(bundle, parities, chosen)
         return Findings(tuple(table), tuple(search.attempts), self.sensitivity, found)
+
+    def _judged(self) -> tuple[TaskGate | None, Judged]:
+        """What int8 is judged by at its task, and torch at it."""
+        if (gate := self.options.task) is not None:
+            return gate, gate.reference(self.torch_model)
+        if self.model.manifest.heads and self.options.gates.min_agreement:
+            return own_answers(self.torch_model, self.unseen_items, self.context.folder, self.progress)
+        return None, Judged()
 
     def _fp32(self, known: Reference) -> dict[str, Measured]:
         """The fp32 artifacts, measured; they must be what torch is.
@@ -200,17 +212,18 @@ class _Work:
         }
         quality = [q for q in self.manifest.quality if q.artifact is None]
         quality += _quality(parities, len(self.unseen))
+        data = _unseen(len(self.unseen))
         if task is not None and task.metric != "agreement":
-            names = " and ".join(Path(file).name for file in task.files)
+            data = " and ".join(Path(file).name for file in task.files)
             quality += [
-                Quality(f"{task.metric}_retention", round(found.retention, 6), names, name)
+                Quality(f"{task.metric}_retention", round(found.retention, 6), data, name)
                 for name, found in chosen.measured.items()
             ]
-            quality += [
-                Quality("task_agreement", round(found.answers, 6), names, name)
-                for name, found in chosen.measured.items()
-                if found.answers is not None
-            ]
+        quality += [
+            Quality("task_agreement", round(found.answers, 6), data, name)
+            for name, found in chosen.measured.items()
+            if found.answers is not None
+        ]
         manifest = dataclasses.replace(
             bundle.manifest,
             artifacts={n: dataclasses.replace(a, parity=parities[n]) for n, a in bundle.manifest.artifacts.items()},
@@ -221,12 +234,12 @@ class _Work:
         seal(self.partial, manifest)
 
 
-def _split(texts: Iterable[str], samples: int) -> tuple[list[str], list[str]]:
+def _split(texts: Iterable[Item], samples: int) -> tuple[list[Item], list[Item]]:
     """Texts to calibrate on and texts to measure on, taken in turns from a stream of which enough is read.
 
     Raises: DataError when there are too few.
     """
-    distinct = list(dict.fromkeys(t for t in itertools.islice(texts, _SCAN) if t.strip()))
+    distinct = list(dict.fromkeys(t for t in itertools.islice(texts, _SCAN) if as_text(t).strip()))
     if len(distinct) < 16:
         raise DataError(f"the calibration text has {len(distinct)} distinct usable lines; at least 16 are needed")
     wanted = min(samples + AGREEMENT_TEXTS, len(distinct))
@@ -266,9 +279,12 @@ def _table(
 
 
 def _quality(parities: dict[str, Parity], texts: int) -> list[Quality]:
-    data = f"{texts} texts of the calibration file that calibration did not see"
     return [
-        Quality("agreement_with_fp32", round(parity.agreement, 6), data, name)
+        Quality("agreement_with_fp32", round(parity.agreement, 6), _unseen(texts), name)
         for name, parity in parities.items()
         if parity.agreement is not None
     ]
+
+
+def _unseen(texts: int) -> str:
+    return f"{texts} texts of the calibration file that calibration did not see"

@@ -44,8 +44,8 @@ _SHARE = click.FloatRange(0, 1)
 @click.option("--min-degenerate", type=_SHARE, default=0.95, show_default=True,
               help="The same on degenerate text: empty, one word repeated.")  # fmt: skip
 @click.option("--min-agreement", type=_SHARE, default=0.98, show_default=True,
-              help="Least Spearman correlation of pairwise similarities with those of fp32; where the metric is task, "
-              "of the task's own metric with fp32's answers as the right ones.")  # fmt: skip
+              help="Least Spearman correlation of pairwise similarities with those of fp32; of a model of a task, "
+              "least score with fp32's answers as the right ones.")  # fmt: skip
 @click.option("--report", type=click.Path(path_type=Path), help="Write what was found out as one HTML page.")
 @click.option("--json", "as_json", is_flag=True, help="Print the table as JSON.")
 def command(
@@ -76,7 +76,7 @@ def command(
     from edgebert.quantize.task_gate import TaskGate
     from edgebert.schema import plain
     from edgebert.tasks import as_task
-    from edgebert.tasks.asked import calibration_texts
+    from edgebert.tasks.asked import calibration_items
 
     refuse_existing(out)
     if report is not None:
@@ -107,7 +107,7 @@ def command(
     with TerminalProgress() as progress:
         bundle, findings = quantize(
             given,
-            calibration_texts(given, calibration, column),
+            calibration_items(given, calibration, column),
             out,
             options,
             layers=report is not None,
@@ -138,5 +138,8 @@ def _show(findings: Findings) -> None:
     show(head, rows)
     chosen = next(attempt for attempt in findings.attempts if attempt.status == "chosen")
     click.echo(f"recipe {chosen.recipe.name}: {chosen.why}")
+    same = [f"{name} {one.answers:.4f}" for name, one in chosen.measured.items() if one.answers is not None]
+    if same:
+        click.echo(f"answers, their agreement with torch fp32's: {', '.join(same)}")
     if chosen.recipe.depends_on_batch:
         click.echo("warning: with dynamic int8 a text's vector depends on what shares its batch")

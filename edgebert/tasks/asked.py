@@ -8,9 +8,11 @@ from edgebert.bundle import Bundle
 from edgebert.tasks import task_named
 from edgebert.texts import has_columns, is_json, read_texts
 
+Item = str | tuple[str, str]  # a text, or two where a head asks about two
 
-def calibration_texts(model: Bundle, files: Sequence[str], column: str | None) -> Iterator[str]:
-    """The texts of those files; where the model's head asks about two, both with a blank between.
+
+def calibration_items(model: Bundle, files: Sequence[str], column: str | None) -> Iterator[Item]:
+    """What those files hold: texts, or where the model's head asks about two, pairs of them where there are columns.
 
     column: the text's, of files with columns. Raises: DataError.
     """
@@ -21,6 +23,10 @@ def calibration_texts(model: Bundle, files: Sequence[str], column: str | None) -
     for path in files:
         if asks is None or not (has_columns(path) or asks.level == "token" or is_json(path)):
             yield from read_texts([path], column=column)
-            continue
-        for item in asks.read_inputs(path):
-            yield item if isinstance(item, str) else " ".join(item)
+        else:
+            yield from asks.read_inputs(path)
+
+
+def as_text(item: Item) -> str:
+    """A text; of two, both with a blank between."""
+    return item if isinstance(item, str) else " ".join(item)

@@ -136,6 +136,12 @@ class Classify(Task):
         """See `Task.imitation`."""
         return imitated_classes(student, teacher, head, temperature)
 
+    def labelled(self, item: Any, said: Mapping[str, Any], head: Head) -> dict[str, Any]:
+        """See `Task.labelled`."""
+        if "labels" in said:
+            return {"text": item, "labels": [one["label"] for one in said["labels"]]}
+        return {"text": item, **said}
+
     def answers(self, model: Predictor, examples: Sequence[Example]) -> list[Any]:
         """See `Task.answers`: a label, or the set of those that hold."""
         assert isinstance(model, Classifier)

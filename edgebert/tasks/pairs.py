@@ -113,7 +113,10 @@ class PairScorer(Predictor):
 
 
 class Pairs(Task):
-    """See `PairScorer`. A target is a label, or a number where the files have scores."""
+    """See `PairScorer`. A target is a label, or a number where the files have scores.
+
+    A head with one label, as many cross-encoders have, is asked for the label's probability: a number.
+    """
 
     name, level, metric, runtime = "pairs", "text", "accuracy", PairScorer
     columns = "two texts (text, text_pair) and their label (label) or number (score)"
@@ -141,7 +144,7 @@ class Pairs(Task):
 
     def metric_of(self, head: Head) -> str:
         """See `Task.metric_of`."""
-        return self.metric if head.labels else "spearman"
+        return "spearman" if _gives_numbers(head) else self.metric
 
     def rows(self, reader: TaskReader, item: Any) -> list[Row]:
         """See `Task.rows`."""
@@ -149,12 +152,15 @@ class Pairs(Task):
 
     def lessons(self, reader: TaskReader, examples: Sequence[Example], head: Head) -> list[Lesson]:
         """See `Task.lessons`."""
-        same_kind(examples, head)
+        if len(head.labels) == 1:
+            targets: list[Any] = [np.array([share], np.float32) for share in _shares(examples)]
+        else:
+            same_kind(examples, head)
+            targets = [
+                np.int64(place_of(one.target, head, one.where)) if head.labels else np.float32(one.target)
+                for one in examples
+            ]
         rows, _ = reader.pairs([(one.text, one.pair or "") for one in examples])
-        targets = [
-            np.int64(place_of(one.target, head, one.where)) if head.labels else np.float32(one.target)
-            for one in examples
-        ]
         return [Lesson(row, np.asarray(target)) for row, target in zip(rows, targets, strict=True)]
 
     def loss(self, logits: Tensor, targets: Tensor, mask: Tensor, head: Head, weights: Tensor | None) -> Tensor:
@@ -167,20 +173,56 @@ class Pairs(Task):
             return numbers_loss(student, teacher[:, 0])
         return imitated_classes(student, teacher, head, temperature)
 
+    def labelled(self, item: Any, said: Mapping[str, Any], head: Head) -> dict[str, Any]:
+        """See `Task.labelled`."""
+        name = "score" if _gives_numbers(head) else "label"
+        return {"text": item[0], "text_pair": item[1], name: said[name]}
+
     def answers(self, model: Predictor, examples: Sequence[Example]) -> list[Any]:
         """See `Task.answers`: a label, or a number."""
         assert isinstance(model, PairScorer)
-        same_kind(examples, model.head)
+        _targets(examples, model.head)  # what is of another kind is told before the model reads
         pairs = [(one.text, one.pair or "") for one in examples]
-        if not model.labels:
+        if _gives_numbers(model.head):
             return [float(score) for score in model.score_pairs(pairs)]
         return [c.label for c in model.classify_pairs(pairs)]
 
     def scored(self, answers: Sequence[Any], examples: Sequence[Example], head: Head) -> dict[str, float]:
         """See `Task.scored`: accuracy and macro F1 of labels, correlations of numbers."""
-        if not head.labels:
-            return correlations([one.target for one in examples], answers)
-        return label_scores(examples, answers, head)
+        targets = _targets(examples, head)
+        return correlations(targets, answers) if _gives_numbers(head) else label_scores(examples, answers, head)
+
+
+def _gives_numbers(head: Head) -> bool:
+    return len(head.labels) < 2
+
+
+def _targets(examples: Sequence[Example], head: Head) -> list[Any]:
+    """Labels, or numbers where the head gives such. Raises: DataError for an example with the other."""
+    if len(head.labels) == 1:
+        return _numbers(examples)
+    same_kind(examples, head)
+    return [one.target for one in examples]
+
+
+def _numbers(examples: Sequence[Example]) -> list[float]:
+    """The numbers of examples for a head with one label: the labels 0 and 1 are such. Raises: DataError for others."""
+    for one in examples:
+        if not isinstance(one.target, float) and one.target not in _YES_IS_LAST[0]:
+            raise DataError(
+                f"{one.where} has the label {one.target!r}; the model has one label and says how probable it is: a "
+                "score, or a label of 0 or 1, is needed"
+            )
+    return [float(one.target) for one in examples]
+
+
+def _shares(examples: Sequence[Example]) -> list[float]:
+    """Numbers that a probability can learn. Raises: DataError."""
+    found = _numbers(examples)
+    for one, number in zip(examples, found, strict=True):
+        if not 0 <= number <= 1:
+            raise DataError(f"{one.where} has the score {number}; it must be within 0 to 1, as it is a probability")
+    return found
 
 
 TASK = Pairs()

@@ -102,14 +102,14 @@ def answered(model: Model, files: Sequence[str], task_name: str | None = None) -
     Raises: DataError for files that cannot be used, RecipeError.
     """
     named, found = files_of(as_task(model.bundle, task_name).manifest.heads, files), list[Answered]()
-    for head, task, predictor in _predictors(model, task_name):
+    for head, task, predictor in predictors(model, task_name):
         examples = task.read(named[head.name])
         found.append(Answered(head, task, examples, task.answers(predictor, examples)))
     return tuple(found)
 
 
-def _predictors(model: Model, task_name: str | None = None) -> Iterator[tuple[Head, Task, Predictor]]:
-    """A runtime object for each head over the engine that is open."""
+def predictors(model: Model, task_name: str | None = None) -> Iterator[tuple[Head, Task, Predictor]]:
+    """Each head, its task, and the runtime object for it over the engine that is open."""
     bundle = as_task(model.bundle, task_name)
     for place, head in enumerate(bundle.manifest.heads):
         task = task_named(head.task)

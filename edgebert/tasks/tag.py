@@ -169,6 +169,14 @@ class TagTask(Task):
 
         return logits_loss(student, teacher, temperature=temperature, mask=mask.to(student.dtype))
 
+    def labelled(self, item: Any, said: Mapping[str, Any], head: Head) -> dict[str, Any]:
+        """See `Task.labelled`."""
+        return {"text": item, "entities": said["tags"]}
+
+    def weight(self, said: Mapping[str, Any]) -> int:
+        """See `Task.weight`."""
+        return len(said["tags"])
+
     def answers(self, model: Predictor, examples: Sequence[Example]) -> list[Any]:
         """See `Task.answers`: a label of BIO for each word."""
         assert isinstance(model, Tagger)

@@ -134,6 +134,14 @@ class Task(ABC):
     def scored(self, answers: Sequence[Any], examples: Sequence[Example], head: Head) -> dict[str, float]:
         """Metrics by name, `metric` first, each within 0 to 1 or a correlation."""
 
+    def labelled(self, item: Any, said: Mapping[str, Any], head: Head) -> dict[str, Any]:
+        """The row of a file, for `example`, whose right answer is what `Predictor.results` said of the item."""
+        return {"text": item, **said}
+
+    def weight(self, said: Mapping[str, Any]) -> int:
+        """How many answers that is."""
+        return 1
+
     def as_target(self, answer: Any) -> Any:
         """The target of an example of which that answer is right."""
         return answer
@@ -148,7 +156,7 @@ class Task(ABC):
         """The main metric with the reference's answers as the right ones; 1 where all are the same."""
         if list(answers) == list(reference):
             return 1.0
-        if not head.labels and head.level == "text" and np.ptp(reference) == 0:
+        if all(isinstance(one, float) for one in reference) and np.ptp(reference) == 0:
             return float(np.allclose(answers, reference))  # nothing correlates with numbers that are all the same
         told = [
             dataclasses.replace(one, target=self.as_target(answer))

@@ -23,7 +23,7 @@ from edgebert.distill.task_stage import _write_texts
 from edgebert.errors import DataError, RecipeError
 from edgebert.manifest import Head
 from edgebert.tasks import task_named
-from edgebert.tasks.asked import calibration_texts
+from edgebert.tasks.asked import calibration_items
 from edgebert.tasks.multi import MultiTask
 from edgebert.texts import read_rows
 
@@ -123,10 +123,10 @@ def test_calibration_reads_what_the_model_is_asked(base: Path, tmp_path: Path) -
     made.with_head(base, tmp_path / "tagger", "AutoModelForTokenClassification", num_labels=2)
     made.with_head(base, tmp_path / "answerer", "AutoModelForQuestionAnswering")
     tagger, answerer = (Bundle.from_pretrained(tmp_path / name) for name in ("tagger", "answerer"))
-    assert list(calibration_texts(tagger, [str(tmp_path / "c.conll")], None)) == ["Ada runs", "Bo sits"]
-    assert list(calibration_texts(tagger, [str(tmp_path / "plain.txt")], None)) == ["the dog"]
-    assert list(calibration_texts(answerer, [str(tmp_path / "q.JSON")], None)) == ["who the dog"]
-    assert list(calibration_texts(answerer, [str(tmp_path / "plain.txt")], None)) == ["the dog"]
+    assert list(calibration_items(tagger, [str(tmp_path / "c.conll")], None)) == ["Ada runs", "Bo sits"]
+    assert list(calibration_items(tagger, [str(tmp_path / "plain.txt")], None)) == ["the dog"]
+    assert list(calibration_items(answerer, [str(tmp_path / "q.JSON")], None)) == [("who", "the dog")]
+    assert list(calibration_items(answerer, [str(tmp_path / "plain.txt")], None)) == ["the dog"]
 
 
 @pytest.mark.parametrize("text", ["...", "😀😀", "—", "\u200d"])
