@@ -1,65 +1,75 @@
-"""The gate of a model of a task that comes without labelled examples: torch's own answers are the right ones.
+"""What a model of a task answers to text without labels: in int8 the same as in torch's float32, which is right here.
 
-Vectors say little of them: a tagger's may agree where its names change.
+Vectors say little of answers: a tagger's may agree where its names change.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from edgebert.embedder import Embedder
 from edgebert.errors import DataError
 from edgebert.progress import Progress
-from edgebert.quantize.task_gate import Judged, TaskGate
 from edgebert.tasks.asked import Item
-from edgebert.tasks.scoring import predictors
-from edgebert.tasks.task import Task
+from edgebert.tasks.reading import TaskReader
+from edgebert.tasks.scoring import Answered, predictors
+from edgebert.tasks.task import Example, Task
 
 ENOUGH = 100  # answers, of which the default gate lets two change
 
 
-def own_answers(
-    model: Embedder, items: Sequence[Item], folder: Path, progress: Progress
-) -> tuple[TaskGate | None, Judged]:
-    """A gate on what `model` says of `items`, whose files are written into `folder`, and the model judged by it.
+@dataclass(frozen=True)
+class OwnAnswers:
+    """What each head of a model is asked, nothing of those that are not compared."""
 
-    No gate where the heads cannot be asked about the items or say too little, of which `progress` is told.
+    examples: tuple[tuple[Example, ...], ...]
+
+    def answers(self, model: Embedder) -> tuple[Answered, ...]:
+        """What the heads that are asked say."""
+        return tuple(
+            Answered(head, task, list(examples), task.answers(predictor, examples))
+            for (head, task, predictor), examples in zip(predictors(model), self.examples, strict=True)
+            if examples
+        )
+
+
+def own_answers(model: Embedder, items: Sequence[Item], progress: Progress) -> OwnAnswers | None:
+    """What of `items` the heads of `model` are asked, None where none is.
+
+    A head that cannot be asked about them, or that says too little of them, is not: `progress` is told.
     """
-    try:
-        files = _files(model, items, folder)
-        gate = TaskGate("task", files, min_retention=0.0)
-        return gate, gate.reference(model)
-    except DataError as problem:
-        progress.say(f"vectors are compared with torch's, answers are not: {problem}")
-        return None, Judged()
-
-
-def _files(model: Embedder, items: Sequence[Item], folder: Path) -> tuple[str, ...]:
-    """The items with the model's answers as labels, for each head.
-
-    Raises: DataError for what a head cannot be asked, and where the answers are too few to say anything.
-    """
-    heads, files = model.bundle.manifest.heads, list[str]()
+    found = []
     for head, task, predictor in predictors(model):
-        asked = [item for item in items if _fits(item, task)]
-        said = predictor.results(asked)
-        if (count := sum(map(task.weight, said))) < ENOUGH:
-            raise DataError(
-                f"on the text that calibration does not see {head.name!r} gives {count}, and {ENOUGH} are needed; give "
-                "more text, or labelled examples (--eval)"
+        examples = tuple(_fitting(items, task, predictor.reader))
+        count = _told(task, task.answers(predictor, examples))
+        if count < ENOUGH:
+            progress.say(
+                f"the answers of {head.name!r} are not compared with torch's: there are {count} to text that "
+                f"calibration does not see, and {ENOUGH} are needed; give more text"
+                + (", two texts in each row" if task.two_texts else "")
+                + ", or labelled examples (--eval)"
             )
-        path = folder / f"answers-{len(files)}.jsonl"
-        rows = [task.labelled(item, one, head) for item, one in zip(asked, said, strict=True)]
-        path.write_text("".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows), encoding="utf-8")
-        files.append(str(path) if len(heads) == 1 else f"{head.name}={path}")
-    return tuple(files)
+        found.append(examples if count >= ENOUGH else ())
+    return OwnAnswers(tuple(found)) if any(found) else None
 
 
-def _fits(item: Any, task: Task) -> bool:
-    """Whether the task can be asked about the item."""
-    if isinstance(item, str):
-        return not task.two_texts
-    return task.two_texts and all(text.strip() for text in item)
+def _fitting(items: Sequence[Item], task: Task, reader: TaskReader) -> Iterator[Example]:
+    """An example of each item that the task can be asked about."""
+    for number, item in enumerate(items, start=1):
+        texts = (item,) if isinstance(item, str) else item
+        if len(texts) != 1 + task.two_texts or not all(text.strip() for text in texts):
+            continue
+        try:
+            task.rows(reader, item)
+        except DataError:  # a question that leaves no room for its context
+            continue
+        yield task.unlabelled(item, f"calibration text {number}")
+
+
+def _told(task: Task, answers: Sequence[Any]) -> int:
+    """How many answers those are; of numbers, that many different ones."""
+    if all(isinstance(one, float) for one in answers):
+        return len(set(answers))
+    return sum(map(task.weight, answers))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from dataclasses import dataclass
 
 from edgebert.bundle import Bundle
@@ -95,6 +96,8 @@ def measure(
         model = Embedder(bundle, engine)
         sentences = model.encode(list(known.texts), normalize_embeddings=False, prompt="")
         judged = task.judge(model) if task is not None else Judged()
+        if known.own is not None:
+            judged = dataclasses.replace(judged, answers=known.own.answers(model))
     worst.add(sentences, known.sentences, ["ordinary"] * len(known.texts), "the calibration file's own text")
     kept = agreement(sentences, known.sentences).spearman
     parity = Parity(
@@ -105,8 +108,9 @@ def measure(
         agreement=kept,
     )
     score, before = judged.score, known.judged.score
-    retention = kept if score is None or before is None else score / before
-    same = judged.agreement(known.judged) if task is not None else None
+    same = judged.agreement(known.judged) if judged.answers else None
+    agreed = kept if same is None else same
+    retention = agreed if score is None or before is None else score / before
     return Measured(parity, worst.fault(artifact, golden.max_error), retention, tuple(lengths), same)
 
 

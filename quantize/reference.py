@@ -11,6 +11,7 @@ from edgebert.engines.base import Vectors
 from edgebert.golden import read_golden
 from edgebert.probes import Probe, length_probes
 from edgebert.progress import Progress
+from edgebert.quantize.own_answers import OwnAnswers
 from edgebert.quantize.task_gate import Judged
 
 _SAMPLE_STEP = 8
@@ -20,7 +21,7 @@ _SAMPLE_STEP = 8
 class Reference:
     """Inputs and torch's answers. Shapes: answers[i] (rows of probe i, dimension); sentences (texts, dimension).
 
-    texts: text that calibration did not see. judged: torch at the task.
+    texts: text that calibration did not see. judged: torch at the task. own: what it answered without labels.
     """
 
     probes: tuple[Probe, ...]
@@ -28,6 +29,7 @@ class Reference:
     texts: tuple[str, ...]
     sentences: Vectors
     judged: Judged
+    own: OwnAnswers | None = None
 
     def sample(self) -> Reference:
         """Every eighth length, the shortest ones and all batches: enough to tell a recipe that fails."""
@@ -38,12 +40,18 @@ class Reference:
         ]
         return Reference(
             tuple(self.probes[i] for i in kept), tuple(self.answers[i] for i in kept),
-            self.texts, self.sentences, self.judged,
+            self.texts, self.sentences, self.judged, self.own,
         )  # fmt: skip
 
 
 def reference(
-    torch_model: Embedder, bundle: Bundle, texts: Sequence[str], progress: Progress, *, judged: Judged
+    torch_model: Embedder,
+    bundle: Bundle,
+    texts: Sequence[str],
+    progress: Progress,
+    *,
+    judged: Judged,
+    own: OwnAnswers | None = None,
 ) -> Reference:
     """Torch's vectors for inputs of every length, made from the golden cases of `bundle`, and for `texts`."""
     from edgebert.distill.encoder import TorchEngine, encode_ids
@@ -58,4 +66,4 @@ def reference(
         answers.append(encode_ids(engine.encoder, probe.rows, pad_token_id))
         progress.advance()
     sentences = torch_model.encode(list(texts), normalize_embeddings=False, prompt="")
-    return Reference(probes, tuple(answers), tuple(texts), sentences, judged)
+    return Reference(probes, tuple(answers), tuple(texts), sentences, judged, own)

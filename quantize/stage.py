@@ -26,14 +26,14 @@ from edgebert.progress import Progress
 from edgebert.quantize.calibration import calibration
 from edgebert.quantize.context import Context
 from edgebert.quantize.export import export_onnx, export_openvino
-from edgebert.quantize.own_answers import own_answers
+from edgebert.quantize.own_answers import OwnAnswers, own_answers
 from edgebert.quantize.parity import Gates, Measured, measure, require
 from edgebert.quantize.passes.float16 import Float16
 from edgebert.quantize.recipe import DEFAULT, LADDER, Recipe, TableBits, with_tables
 from edgebert.quantize.reference import Reference, reference
 from edgebert.quantize.search import ENOUGH, Attempt, Search, keep
 from edgebert.quantize.sensitivity import node_names, sensitivity
-from edgebert.quantize.task_gate import Judged, TaskGate
+from edgebert.quantize.task_gate import Judged, TaskGate, without_examples
 from edgebert.tasks.asked import Item, as_text
 from edgebert.timing import Timing, side_by_side
 
@@ -142,12 +142,12 @@ class _Work:
     def run(self, *, layers: bool) -> Findings:
         """Everything from the reference to the sealed bundle."""
         options, progress = self.options, self.progress
-        gate, judged = self._judged()
-        known = reference(self.torch_model, self.bundle, self.unseen, progress, judged=judged)
+        judged, own = self._judged()
+        known = reference(self.torch_model, self.bundle, self.unseen, progress, judged=judged, own=own)
         if options.half:
             self._halve()
         found = self._fp32(known)
-        search = Search(self.bundle, self.context, known, options.gates, gate, self._ranked, progress)
+        search = Search(self.bundle, self.context, known, options.gates, options.task, self._ranked, progress)
         chosen = search.run(options.recipes, enough=1 if options.task is None or options.recipe else ENOUGH)
         if layers:
             self._ranked()
@@ -159,13 +159,15 @@ class _Work:
         self._seal(bundle, parities, chosen)
         return Findings(tuple(table), tuple(search.attempts), self.sensitivity, found)
 
-    def _judged(self) -> tuple[TaskGate | None, Judged]:
-        """What int8 is judged by at its task, and torch at it."""
-        if (gate := self.options.task) is not None:
-            return gate, gate.reference(self.torch_model)
-        if self.model.manifest.heads and self.options.gates.min_agreement:
-            return own_answers(self.torch_model, self.unseen_items, self.context.folder, self.progress)
-        return None, Judged()
+    def _judged(self) -> tuple[Judged, OwnAnswers | None]:
+        """Torch at its task, and what it was asked where no labelled examples tell its answers."""
+        task, own = self.options.task, None
+        judged = task.reference(self.torch_model) if task is not None else Judged()
+        if self.options.gates.min_agreement and (task is None or task.metric != "task"):
+            own = own_answers(self.torch_model, self.unseen_items, self.progress)
+        if own is not None:
+            judged = Judged(judged.score, without_examples(own.answers(self.torch_model)))
+        return judged, own
 
     def _fp32(self, known: Reference) -> dict[str, Measured]:
         """The fp32 artifacts, measured; they must be what torch is.
@@ -174,7 +176,7 @@ class _Work:
         """
         found = {}
         for name in self.bundle.manifest.artifacts:
-            found[name] = measure(self.bundle, name, known, None, self.progress)
+            found[name] = measure(self.bundle, name, dataclasses.replace(known, own=None), None, self.progress)
             require({name: found[name].fault})
         return found
 
@@ -212,15 +214,15 @@ class _Work:
         }
         quality = [q for q in self.manifest.quality if q.artifact is None]
         quality += _quality(parities, len(self.unseen))
-        data = _unseen(len(self.unseen))
+        names = "" if task is None else " and ".join(Path(file).name for file in task.files)
         if task is not None and task.metric != "agreement":
-            data = " and ".join(Path(file).name for file in task.files)
             quality += [
-                Quality(f"{task.metric}_retention", round(found.retention, 6), data, name)
+                Quality(f"{task.metric}_retention", round(found.retention, 6), names, name)
                 for name, found in chosen.measured.items()
             ]
+        answered = names if task is not None and task.metric == "task" else _unseen(len(self.unseen))
         quality += [
-            Quality("task_agreement", round(found.answers, 6), data, name)
+            Quality("task_agreement", round(found.answers, 6), answered, name)
             for name, found in chosen.measured.items()
             if found.answers is not None
         ]

@@ -31,7 +31,7 @@ _FILES: dict[str, tuple[int | None, str]] = {
 class Judged:
     """A model at its task.
 
-    score: None for "agreement", which compares vectors with torch's and has none. answers: of "task", by head.
+    score: None for "agreement", which compares with torch and has none. answers: of the heads that were asked.
     """
 
     score: float | None = None
@@ -49,7 +49,8 @@ class TaskGate:
 
     "similarity" is Spearman's correlation, "classification" the accuracy of a logistic regression on the vectors,
     "retrieval" nDCG@10, "task" the mean over the model's heads of each one's metric (of several heads the files are
-    NAME=FILE), "agreement" the correlation of pairwise similarities with those of fp32, which needs no labels.
+    NAME=FILE), "agreement" the correlation of pairwise similarities with those of fp32, of a model of a task the
+    agreement of its answers, neither of which needs labels.
     Raises: RecipeError for a number that is not within 0 to 1 or files that do not fit the metric.
     """
 
@@ -113,4 +114,9 @@ class TaskGate:
             raise DataError(
                 f"the model's own {self.metric} on {self.data} is {found.score:.4f}: there is nothing to keep"
             )
-        return Judged(found.score, tuple(dataclasses.replace(one, examples=[]) for one in found.answers))
+        return Judged(found.score, without_examples(found.answers))
+
+
+def without_examples(answers: Sequence[Answered]) -> tuple[Answered, ...]:
+    """The answers alone, as workers have the examples."""
+    return tuple(dataclasses.replace(one, examples=[]) for one in answers)

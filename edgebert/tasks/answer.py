@@ -179,10 +179,8 @@ class AnswerTask(Task):
         ours, theirs = (one.masked_fill(mask.unsqueeze(-1) == 0, -1e4).transpose(1, 2) for one in (student, teacher))
         return logits_loss(ours, theirs, temperature=temperature)
 
-    def labelled(self, item: Any, said: Mapping[str, Any], head: Head) -> dict[str, Any]:
-        """See `Task.labelled`."""
-        answers = [{"text": said["text"], "answer_start": said["start"]}] if said["text"] else []
-        return {"question": item[0], "context": item[1], "answers": answers}
+    def check(self, examples: Sequence[Example], head: Head) -> None:
+        """See `Task.check`: all are of one kind."""
 
     def answers(self, model: Predictor, examples: Sequence[Example]) -> list[Any]:
         """See `Task.answers`: where the answer begins and its text, which is "" where there is none."""

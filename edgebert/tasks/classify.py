@@ -136,16 +136,17 @@ class Classify(Task):
         """See `Task.imitation`."""
         return imitated_classes(student, teacher, head, temperature)
 
-    def labelled(self, item: Any, said: Mapping[str, Any], head: Head) -> dict[str, Any]:
-        """See `Task.labelled`."""
-        if "labels" in said:
-            return {"text": item, "labels": [one["label"] for one in said["labels"]]}
-        return {"text": item, **said}
+    def weight(self, answer: Any) -> int:
+        """See `Task.weight`: labels that hold."""
+        return len(answer) if isinstance(answer, frozenset) else 1
+
+    def check(self, examples: Sequence[Example], head: Head) -> None:
+        """See `Task.check`."""
+        same_kind(examples, head)
 
     def answers(self, model: Predictor, examples: Sequence[Example]) -> list[Any]:
         """See `Task.answers`: a label, or the set of those that hold."""
         assert isinstance(model, Classifier)
-        same_kind(examples, model.head)
         texts = [one.text for one in examples]
         if model.head.multi_label:
             return [frozenset(c.label for c in found) for found in model.classify_all(texts, threshold=HOLDS)]

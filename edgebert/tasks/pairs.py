@@ -173,15 +173,13 @@ class Pairs(Task):
             return numbers_loss(student, teacher[:, 0])
         return imitated_classes(student, teacher, head, temperature)
 
-    def labelled(self, item: Any, said: Mapping[str, Any], head: Head) -> dict[str, Any]:
-        """See `Task.labelled`."""
-        name = "score" if _gives_numbers(head) else "label"
-        return {"text": item[0], "text_pair": item[1], name: said[name]}
+    def check(self, examples: Sequence[Example], head: Head) -> None:
+        """See `Task.check`."""
+        _targets(examples, head)
 
     def answers(self, model: Predictor, examples: Sequence[Example]) -> list[Any]:
         """See `Task.answers`: a label, or a number."""
         assert isinstance(model, PairScorer)
-        _targets(examples, model.head)  # what is of another kind is told before the model reads
         pairs = [(one.text, one.pair or "") for one in examples]
         if _gives_numbers(model.head):
             return [float(score) for score in model.score_pairs(pairs)]

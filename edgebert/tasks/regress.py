@@ -9,7 +9,7 @@ import numpy as np
 
 from edgebert.manifest import Head
 from edgebert.tasks.columns import TEXT, column
-from edgebert.tasks.labels import correlations, number_of, numbers_loss, require_different
+from edgebert.tasks.labels import correlations, number_of, numbers_loss, require_different, same_kind
 from edgebert.tasks.predictor import Predictor, as_texts
 from edgebert.tasks.reading import Row, TaskReader
 from edgebert.tasks.task import Example, Lesson, Task
@@ -77,6 +77,10 @@ class Regress(Task):
     def imitation(self, student: Tensor, teacher: Tensor, mask: Tensor, head: Head, temperature: float) -> Tensor:
         """See `Task.imitation`."""
         return numbers_loss(student, teacher[:, 0])
+
+    def check(self, examples: Sequence[Example], head: Head) -> None:
+        """See `Task.check`."""
+        same_kind(examples, head)
 
     def answers(self, model: Predictor, examples: Sequence[Example]) -> list[Any]:
         """See `Task.answers`: a number."""

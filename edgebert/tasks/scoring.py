@@ -104,6 +104,7 @@ def answered(model: Model, files: Sequence[str], task_name: str | None = None) -
     named, found = files_of(as_task(model.bundle, task_name).manifest.heads, files), list[Answered]()
     for head, task, predictor in predictors(model, task_name):
         examples = task.read(named[head.name])
+        task.check(examples, head)
         found.append(Answered(head, task, examples, task.answers(predictor, examples)))
     return tuple(found)
 

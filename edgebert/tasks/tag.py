@@ -169,19 +169,22 @@ class TagTask(Task):
 
         return logits_loss(student, teacher, temperature=temperature, mask=mask.to(student.dtype))
 
-    def labelled(self, item: Any, said: Mapping[str, Any], head: Head) -> dict[str, Any]:
-        """See `Task.labelled`."""
-        return {"text": item, "entities": said["tags"]}
+    def unlabelled(self, item: Any, where: str) -> Example:
+        """See `Task.unlabelled`: every character is a word."""
+        return Example(item, None, stretches(item, [], where), where)
 
-    def weight(self, said: Mapping[str, Any]) -> int:
-        """See `Task.weight`."""
-        return len(said["tags"])
+    def weight(self, answer: Any) -> int:
+        """See `Task.weight`: stretches."""
+        return sum(label.startswith("B-") for label in answer)
+
+    def check(self, examples: Sequence[Example], head: Head) -> None:
+        """See `Task.check`."""
+        for one in examples:
+            in_bio(one, head)
 
     def answers(self, model: Predictor, examples: Sequence[Example]) -> list[Any]:
         """See `Task.answers`: a label of BIO for each word."""
         assert isinstance(model, Tagger)
-        for one in examples:
-            in_bio(one, model.head)  # a label that the head lacks is told before the model reads
         found = model.tag([one.text for one in examples])
         return [word_labels(tags, one.target.words) for tags, one in zip(found, examples, strict=True)]
 

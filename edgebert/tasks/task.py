@@ -126,20 +126,25 @@ class Task(ABC):
         """How far the student's logits are from a teacher's, a scalar. Shape: both as a head gives them; mask (batch,
         seq_len)."""
 
+    def unlabelled(self, item: Any, where: str) -> Example:
+        """What asks about a text or a pair of texts and has no target."""
+        text, pair = (item, None) if isinstance(item, str) else item
+        return Example(text, pair, None, where)
+
+    @abstractmethod
+    def check(self, examples: Sequence[Example], head: Head) -> None:
+        """Raises DataError for a target of another kind than the head's, before a model reads."""
+
     @abstractmethod
     def answers(self, model: Predictor, examples: Sequence[Example]) -> list[Any]:
-        """What the model says to each, as `scored` reads it."""
+        """What the model says to each, as `scored` reads it, whatever their targets."""
 
     @abstractmethod
     def scored(self, answers: Sequence[Any], examples: Sequence[Example], head: Head) -> dict[str, float]:
         """Metrics by name, `metric` first, each within 0 to 1 or a correlation."""
 
-    def labelled(self, item: Any, said: Mapping[str, Any], head: Head) -> dict[str, Any]:
-        """The row of a file, for `example`, whose right answer is what `Predictor.results` said of the item."""
-        return {"text": item, **said}
-
-    def weight(self, said: Mapping[str, Any]) -> int:
-        """How many answers that is."""
+    def weight(self, answer: Any) -> int:
+        """How many answers the metric counts in it."""
         return 1
 
     def as_target(self, answer: Any) -> Any:
@@ -148,6 +153,7 @@ class Task(ABC):
 
     def scores(self, model: Predictor, examples: Sequence[Example]) -> dict[str, float]:
         """Metrics of the model; see `scored`."""
+        self.check(examples, model.head)
         return self.scored(self.answers(model, examples), examples, model.head)
 
     def agreement(

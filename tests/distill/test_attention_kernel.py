@@ -20,11 +20,13 @@ def test_both_kernels_say_the_same_and_have_the_same_gradients(
     base = Bundle.from_pretrained(make_architecture(tmp_path / "base", architecture))
     encoder = load_encoder(base, fused_attention=True)
     chosen = encoder.backbone.config._attn_implementation
+    # Of transformers 4.57 layers choose once, and so does mpnet.
+    plain = "eager" if getattr(encoder.backbone, "_supports_attention_backend", False) else chosen
     ids = torch.arange(10, 26).reshape(2, 8)
     mask = torch.ones_like(ids)
     mask[1, 5:] = 0
     found = []
-    for limit, expected in ((9, "eager"), (8, chosen)):
+    for limit, expected in ((9, plain), (8, chosen)):
         monkeypatch.setattr(module, "_FUSED_FROM", limit)
         with torch.autocast("cpu", torch.bfloat16):
             vectors = encoder(ids, mask).sentence_embedding

@@ -2,34 +2,46 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from helpers import make_teacher, sentences
 from tasks import made
 
 from edgebert.bundle import Bundle
 from edgebert.distill.encoder import torch_embedder
+from edgebert.distill.finetuning import Assignment, finetune
+from edgebert.distill.recipe import Training
 from edgebert.progress import Progress
 from edgebert.quantize.own_answers import ENOUGH, own_answers
 from edgebert.quantize.parity import Gates
 from edgebert.quantize.stage import Options, quantize
-from edgebert.tasks import as_task
+from edgebert.quantize.task_gate import TaskGate
+from edgebert.tasks import as_task, task_named
 
-TEXTS = sentences(2 * ENOUGH, seed=1, shortest=6)
+TEXTS = sentences(4 * ENOUGH, seed=1, shortest=6)
 PAIRS = [(f"{one} a {number}", other) for number, (one, other) in enumerate(itertools.pairwise(TEXTS))]
-TAGS = {0: "O", 1: "B-A", 2: "I-A", 3: "B-B", 4: "I-B"}
 MANY = {"problem_type": "multi_label_classification"}
+
+
+def named(*labels: str) -> dict[str, Any]:
+    """A configuration with those labels."""
+    return {"id2label": dict(enumerate(labels)), "label2id": {label: i for i, label in enumerate(labels)}}
+
+
 CASES: dict[str, tuple[str, dict[str, Any], str | None, list[Any]]] = {
     "a label": ("SequenceClassification", {"num_labels": 3}, None, TEXTS),
+    "labels with blanks": ("SequenceClassification", named("good ", " bad", "a|b"), None, TEXTS),
     "several labels": ("SequenceClassification", {"num_labels": 3, **MANY}, None, TEXTS),
     "a number": ("SequenceClassification", {"num_labels": 1}, None, TEXTS),
     "a pair's label": ("SequenceClassification", {"num_labels": 3}, "pairs", PAIRS),
     "a pair's number": ("SequenceClassification", {"num_labels": 1}, "pairs", PAIRS),
-    "tags": ("TokenClassification", {"id2label": TAGS, "label2id": {v: k for k, v in TAGS.items()}}, None, TEXTS),
+    "tags": ("TokenClassification", named("O", "B-A", "I-A", "B-B", "I-B"), None, TEXTS),
+    "tags of BMES": ("TokenClassification", named("O", "B-A", "M-A", "E-A", "S-A", "S-B "), None, TEXTS),
+    "tags without O": ("TokenClassification", named("A", "B", "C"), None, TEXTS),
     "answers": ("QuestionAnswering", {}, None, PAIRS),
 }
 
@@ -58,15 +70,13 @@ def model(base: Path, out: Path, case: str, seed: int = 1) -> Bundle:
 @pytest.mark.parametrize("case", CASES)
 def test_the_models_own_answers_are_right_and_anothers_are_not(base: Path, tmp_path: Path, case: str) -> None:
     one, other = (torch_embedder(model(base, tmp_path / str(seed), case, seed)) for seed in (1, 2))
-    said, items = Said(), CASES[case][3]
-    gate, judged = own_answers(one, items, tmp_path, said)
+    said = Said()
+    own = own_answers(one, CASES[case][3], said)
     assert said.lines == []
-    assert gate is not None
-    assert judged.score == pytest.approx(1)
-    assert gate.judge(one).agreement(judged) == pytest.approx(1)
-    changed = gate.judge(other).agreement(judged)
-    assert changed is not None
-    assert changed < Gates().min_agreement
+    assert own is not None
+    (right,), (same,), (changed,) = (own.answers(asked) for asked in (one, one, other))
+    assert same.agreement(right) == pytest.approx(1)
+    assert changed.agreement(right) < Gates().min_agreement
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -75,27 +85,62 @@ def test_too_little_text_and_text_of_another_kind_are_told(base: Path, tmp_path:
     wrong: list[Any] = TEXTS if items is PAIRS else PAIRS
     for few in (items[:3], wrong):
         said = Said()
-        gate, judged = own_answers(one, few, tmp_path, said)
-        assert gate is None
-        assert judged.answers == ()
+        assert own_answers(one, few, said) is None
         (line,) = said.lines
-        assert line.startswith("vectors are compared with torch's, answers are not: on the text that calibration does")
-        assert f"{ENOUGH} are needed" in line
+        assert f"{ENOUGH} are needed; give more text" in line
+        assert ("two texts in each row" in line) == (items is PAIRS)
+
+
+def test_labels_that_rarely_hold_are_too_few(base: Path, tmp_path: Path) -> None:
+    rare = made.with_head(base, tmp_path / "model", "AutoModelForSequenceClassification", num_labels=3, **MANY)
+    with torch.no_grad():
+        rare.classifier.bias -= 1000
+    rare.save_pretrained(tmp_path / "model")
+    said = Said()
+    assert own_answers(torch_embedder(Bundle.from_pretrained(tmp_path / "model")), TEXTS, said) is None
+    assert "there are 0 to text" in said.lines[0]
+
+
+def test_odd_text_is_asked_and_what_cannot_be_is_left_out(base: Path, tmp_path: Path) -> None:
+    tagger = torch_embedder(model(base, tmp_path / "tagger", "tags"))
+    own = own_answers(tagger, [*TEXTS, "a \ud83d dog", "\U0001f600 dog 中文。", "a\0b\u2028c"], Progress())
+    assert own is not None
+    assert len(own.examples[0]) == len(TEXTS) + 3
+    reader = torch_embedder(model(base, tmp_path / "reader", "answers"))
+    own = own_answers(
+        reader, [*PAIRS, ("dog " * 500, "too long a question"), ("", "a dog"), ("a dog?", " ")], Progress()
+    )
+    assert own is not None
+    assert len(own.examples[0]) == len(PAIRS)
+
+
+def test_heads_that_cannot_be_asked_do_not_keep_others_from_it(base: Path, tmp_path: Path) -> None:
+    parts = {"classify": made.class_rows, "pairs": made.pair_rows}
+    files = {name: made.write_rows(tmp_path / f"{name}.jsonl", rows(32, seed=1)) for name, rows in parts.items()}
+    several = [Assignment(task_named(name), (str(path),), (str(path),), name) for name, path in files.items()]
+    bundle = finetune(Bundle.from_pretrained(base), several, tmp_path / "out", Training(epochs=1, batch_size=16))
+    one, said = torch_embedder(bundle), Said()
+    own = own_answers(one, TEXTS, said)
+    assert own is not None
+    assert [len(examples) for examples in own.examples] == [len(TEXTS), 0]
+    assert [answered.head.name for answered in own.answers(one)] == ["classify"]
+    (line,) = said.lines
+    assert line.startswith("the answers of 'pairs' are not compared with torch's: there are 0 to text")
 
 
 def test_what_was_compared_stands_in_the_manifest(base: Path, tmp_path: Path) -> None:
-    texts, options = sentences(280, seed=3), Options(samples=100, gates=Gates(0.5, 0.5, 0.5))
+    texts = [*sentences(280, seed=3), "a \ud83d dog"]
+    options = Options(samples=100, gates=Gates(0.5, 0.5, 0.5), task=TaskGate("agreement", (), 0.5))
     bundle, findings = quantize(model(base, tmp_path / "model", "tags"), texts, tmp_path / "bundle", options)
     found = {one.artifact: one for one in bundle.manifest.quality if one.metric == "task_agreement"}
     assert set(found) == {"onnxruntime-int8", "openvino-int8"}
     for name, one in found.items():
-        answers = findings.measured[name].answers
-        assert answers is not None
-        assert one.value == round(answers, 6)
+        measured = findings.measured[name]
+        assert measured.answers == measured.retention == measured.agreement
+        assert one.value == round(measured.retention, 6)
         assert one.value >= 0.5
         assert one.data.endswith("texts of the calibration file that calibration did not see")
     assert not [one for one in bundle.manifest.quality if one.metric == "task_retention"]
-    assert not list(bundle.root.rglob("answers-*"))
-    unasked = dataclasses.replace(options, gates=Gates(0.5, 0.5, 0.0))
+    unasked = Options(samples=100, gates=Gates(0.5, 0.5, 0.0))
     _, findings = quantize(model(base, tmp_path / "other", "tags"), texts, tmp_path / "unasked", unasked)
     assert findings.measured["onnxruntime-int8"].answers is None
