@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 from dataclasses import dataclass
 
 from edgebert.bundle import Bundle
@@ -23,8 +22,8 @@ from edgebert.vectors import row_cosines
 class Gates:
     """What int8 artifacts must reach: least cosine on ordinary and on degenerate text, least agreement.
 
-    The agreement is that of vectors; of a model of a task that of its answers, which may change on few examples without
-    a change of the score, and while vectors stay.
+    The agreement is that of vectors; of a model scored at its task that of its answers, which may change on few
+    examples without a change of the score.
     Raises: RecipeError for a value that is not within 0 to 1.
     """
 
@@ -48,7 +47,8 @@ class Measured:
     """What was found out about one artifact.
 
     fault: what is below the cosine gates, "" when nothing. retention: the share kept of torch fp32's score. lengths:
-    (tokens, kind of text, cosine) of single texts. answers: the agreement of a task's answers with torch fp32's.
+    (tokens, kind of text, cosine) of single texts. answers: the agreement of a task's answers with torch fp32's; own:
+    the same on text without labels, which gates nothing: near a tie another answer may be as good.
     """
 
     parity: Parity
@@ -56,6 +56,7 @@ class Measured:
     retention: float
     lengths: tuple[tuple[int, str, float], ...]
     answers: float | None = None
+    own: float | None = None
 
     @property
     def agreement(self) -> float | None:
@@ -96,8 +97,7 @@ def measure(
         model = Embedder(bundle, engine)
         sentences = model.encode(list(known.texts), normalize_embeddings=False, prompt="")
         judged = task.judge(model) if task is not None else Judged()
-        if known.own is not None:
-            judged = dataclasses.replace(judged, answers=known.own.answers(model))
+        told = Judged(answers=known.own.answers(model)) if known.own is not None else None
     worst.add(sentences, known.sentences, ["ordinary"] * len(known.texts), "the calibration file's own text")
     kept = agreement(sentences, known.sentences).spearman
     parity = Parity(
@@ -108,10 +108,11 @@ def measure(
         agreement=kept,
     )
     score, before = judged.score, known.judged.score
-    same = judged.agreement(known.judged) if judged.answers else None
-    agreed = kept if same is None else same
+    same = judged.agreement(known.judged) if task is not None else None
+    own = told.agreement(known.told) if told is not None else None
+    agreed = kept if own is None else own
     retention = agreed if score is None or before is None else score / before
-    return Measured(parity, worst.fault(artifact, golden.max_error), retention, tuple(lengths), same)
+    return Measured(parity, worst.fault(artifact, golden.max_error), retention, tuple(lengths), same, own)
 
 
 def require(faults: dict[str, str]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from edgebert.bundle import Bundle
 from edgebert.embedder import Embedder
@@ -21,7 +21,8 @@ _SAMPLE_STEP = 8
 class Reference:
     """Inputs and torch's answers. Shapes: answers[i] (rows of probe i, dimension); sentences (texts, dimension).
 
-    texts: text that calibration did not see. judged: torch at the task. own: what it answered without labels.
+    texts: text that calibration did not see. judged: torch at the task. own: text without labels,
+    and `told` what torch answers to it.
     """
 
     probes: tuple[Probe, ...]
@@ -30,6 +31,7 @@ class Reference:
     sentences: Vectors
     judged: Judged
     own: OwnAnswers | None = None
+    told: Judged = field(default_factory=Judged)
 
     def sample(self) -> Reference:
         """Every eighth length, the shortest ones and all batches: enough to tell a recipe that fails."""
@@ -40,7 +42,7 @@ class Reference:
         ]
         return Reference(
             tuple(self.probes[i] for i in kept), tuple(self.answers[i] for i in kept),
-            self.texts, self.sentences, self.judged, self.own,
+            self.texts, self.sentences, self.judged, self.own, self.told,
         )  # fmt: skip
 
 
@@ -52,6 +54,7 @@ def reference(
     *,
     judged: Judged,
     own: OwnAnswers | None = None,
+    told: Judged | None = None,
 ) -> Reference:
     """Torch's vectors for inputs of every length, made from the golden cases of `bundle`, and for `texts`."""
     from edgebert.distill.encoder import TorchEngine, encode_ids
@@ -66,4 +69,4 @@ def reference(
         answers.append(encode_ids(engine.encoder, probe.rows, pad_token_id))
         progress.advance()
     sentences = torch_model.encode(list(texts), normalize_embeddings=False, prompt="")
-    return Reference(probes, tuple(answers), tuple(texts), sentences, judged, own)
+    return Reference(probes, tuple(answers), tuple(texts), sentences, judged, own, told or Judged())

@@ -125,9 +125,9 @@ def _head(bundle: Bundle, chosen: Attempt, findings: Findings, options: Options)
         kept = ", ".join(f"{name} {chosen.measured[name].retention:.4f}" for name in chosen.measured)
         rows.append(("Task", f"{task.metric} on {files}; keeps at least {task.min_retention:g} of torch fp32's score"))
         rows.append(("Kept", kept))
-    same = {name: one.answers for name, one in chosen.measured.items() if one.answers is not None}
-    if same:
-        rows.append(("Answers", "agreement with torch fp32's: " + ", ".join(f"{n} {v:.4f}" for n, v in same.items())))
+    if chosen.answers:
+        same = ", ".join(f"{name} {value:.4f}" for name, value in chosen.answers.items())
+        rows.append(("Answers", f"agreement with torch fp32's: {same}"))
     if facts:
         rows.append(("Calibration", f"{facts['calibration_texts']} texts of the file, {facts['calibration_rows']} rows "
                      f"with the made-up ones; {100 * facts['unknown_tokens']:.2f} % unknown tokens"))  # fmt: skip

@@ -52,6 +52,12 @@ class Attempt:
         return min((found.retention for found in self.measured.values()), default=None)
 
     @property
+    def answers(self) -> dict[str, float]:
+        """How far a task's answers are torch's, by artifact, of labelled examples or of text without labels."""
+        both = {name: one.own if one.answers is None else one.answers for name, one in self.measured.items()}
+        return {name: value for name, value in both.items() if value is not None}
+
+    @property
     def sentences_s(self) -> float:
         """Sentences a second in the faster engine, 0 where it was not timed."""
         return max((timing.sentences_s for timing in self.timing.values()), default=0.0)

@@ -97,7 +97,7 @@ def quantize(
     """The bundle `out` with fp32 and int8 ONNX and OpenVINO files of `model`, and what was found out on the way.
 
     texts: calibration text, read as a stream, or pairs of texts where a head asks about two; a part that calibration
-    does not see measures the agreement, of a model of a task without `options.task` also that of its answers (see
+    does not see measures the agreement, of a model of a task that is not scored also that of its answers (see
     `edgebert.quantize.own_answers`). layers: rank the layers by sensitivity even where no recipe asks for it.
     Raises: BudgetError when no recipe passes the gates, DataError, BundleError, EngineError; nothing is written then.
     """
@@ -142,8 +142,10 @@ class _Work:
     def run(self, *, layers: bool) -> Findings:
         """Everything from the reference to the sealed bundle."""
         options, progress = self.options, self.progress
-        judged, own = self._judged()
-        known = reference(self.torch_model, self.bundle, self.unseen, progress, judged=judged, own=own)
+        judged = options.task.reference(self.torch_model) if options.task is not None else Judged()
+        own = self._own_answers()
+        told = Judged(answers=without_examples(own.answers(self.torch_model))) if own is not None else None
+        known = reference(self.torch_model, self.bundle, self.unseen, progress, judged=judged, own=own, told=told)
         if options.half:
             self._halve()
         found = self._fp32(known)
@@ -159,15 +161,11 @@ class _Work:
         self._seal(bundle, parities, chosen)
         return Findings(tuple(table), tuple(search.attempts), self.sensitivity, found)
 
-    def _judged(self) -> tuple[Judged, OwnAnswers | None]:
-        """Torch at its task, and what it was asked where no labelled examples tell its answers."""
-        task, own = self.options.task, None
-        judged = task.reference(self.torch_model) if task is not None else Judged()
-        if self.options.gates.min_agreement and (task is None or task.metric != "task"):
-            own = own_answers(self.torch_model, self.unseen_items, self.progress)
-        if own is not None:
-            judged = Judged(judged.score, without_examples(own.answers(self.torch_model)))
-        return judged, own
+    def _own_answers(self) -> OwnAnswers | None:
+        """What the heads are asked where there are no labelled examples."""
+        if self.options.task is not None and self.options.task.metric == "task":
+            return None
+        return own_answers(self.torch_model, self.unseen_items, self.progress)
 
     def _fp32(self, known: Reference) -> dict[str, Measured]:
         """The fp32 artifacts, measured; they must be what torch is.
@@ -220,12 +218,10 @@ class _Work:
                 Quality(f"{task.metric}_retention", round(found.retention, 6), names, name)
                 for name, found in chosen.measured.items()
             ]
-        answered = names if task is not None and task.metric == "task" else _unseen(len(self.unseen))
-        quality += [
-            Quality("task_agreement", round(found.answers, 6), answered, name)
-            for name, found in chosen.measured.items()
-            if found.answers is not None
-        ]
+        for name, found in chosen.measured.items():
+            for value, data in ((found.answers, names), (found.own, _unseen(len(self.unseen)))):
+                if value is not None:
+                    quality.append(Quality("task_agreement", round(value, 6), data, name))
         manifest = dataclasses.replace(
             bundle.manifest,
             artifacts={n: dataclasses.replace(a, parity=parities[n]) for n, a in bundle.manifest.artifacts.items()},

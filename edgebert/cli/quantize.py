@@ -44,8 +44,8 @@ _SHARE = click.FloatRange(0, 1)
 @click.option("--min-degenerate", type=_SHARE, default=0.95, show_default=True,
               help="The same on degenerate text: empty, one word repeated.")  # fmt: skip
 @click.option("--min-agreement", type=_SHARE, default=0.98, show_default=True,
-              help="Least Spearman correlation of pairwise similarities with those of fp32; of a model of a task, "
-              "least score with fp32's answers as the right ones.")  # fmt: skip
+              help="Least Spearman correlation of pairwise similarities with those of fp32; where the metric is task, "
+              "of the task's own metric with fp32's answers as the right ones.")  # fmt: skip
 @click.option("--report", type=click.Path(path_type=Path), help="Write what was found out as one HTML page.")
 @click.option("--json", "as_json", is_flag=True, help="Print the table as JSON.")
 def command(
@@ -118,10 +118,10 @@ def command(
     if as_json:
         click.echo(json.dumps(plain(findings.table), indent=2))
     else:
-        _show(findings)
+        _show(findings, min_agreement)
 
 
-def _show(findings: Findings) -> None:
+def _show(findings: Findings, min_agreement: float) -> None:
     from edgebert.table import show
 
     rows = []
@@ -138,8 +138,13 @@ def _show(findings: Findings) -> None:
     show(head, rows)
     chosen = next(attempt for attempt in findings.attempts if attempt.status == "chosen")
     click.echo(f"recipe {chosen.recipe.name}: {chosen.why}")
-    same = [f"{name} {one.answers:.4f}" for name, one in chosen.measured.items() if one.answers is not None]
-    if same:
-        click.echo(f"answers, their agreement with torch fp32's: {', '.join(same)}")
+    if same := chosen.answers:
+        told = ", ".join(f"{name} {value:.4f}" for name, value in same.items())
+        click.echo(f"answers, their agreement with torch fp32's: {told}")
+        if min(same.values()) < min_agreement:
+            click.echo(
+                "warning: int8 changes answers; --eval with labelled examples takes a recipe that keeps them, "
+                f"--min-retention {min_agreement:g} one that keeps them on text without labels"
+            )
     if chosen.recipe.depends_on_batch:
         click.echo("warning: with dynamic int8 a text's vector depends on what shares its batch")

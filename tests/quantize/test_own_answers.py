@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from conftest import Result
 from helpers import make_teacher, sentences
 from tasks import made
 
@@ -18,10 +21,9 @@ from edgebert.distill.recipe import Training
 from edgebert.progress import Progress
 from edgebert.quantize.own_answers import ENOUGH, own_answers
 from edgebert.quantize.parity import Gates
-from edgebert.quantize.stage import Options, quantize
-from edgebert.quantize.task_gate import TaskGate
 from edgebert.tasks import as_task, task_named
 
+Cli = Callable[..., Result]
 TEXTS = sentences(4 * ENOUGH, seed=1, shortest=6)
 PAIRS = [(f"{one} a {number}", other) for number, (one, other) in enumerate(itertools.pairwise(TEXTS))]
 MANY = {"problem_type": "multi_label_classification"}
@@ -128,19 +130,28 @@ def test_heads_that_cannot_be_asked_do_not_keep_others_from_it(base: Path, tmp_p
     assert line.startswith("the answers of 'pairs' are not compared with torch's: there are 0 to text")
 
 
-def test_what_was_compared_stands_in_the_manifest(base: Path, tmp_path: Path) -> None:
-    texts = [*sentences(280, seed=3), "a \ud83d dog"]
-    options = Options(samples=100, gates=Gates(0.5, 0.5, 0.5), task=TaskGate("agreement", (), 0.5))
-    bundle, findings = quantize(model(base, tmp_path / "model", "tags"), texts, tmp_path / "bundle", options)
-    found = {one.artifact: one for one in bundle.manifest.quality if one.metric == "task_agreement"}
+def test_what_was_compared_is_told_and_stands_in_the_manifest(base: Path, tmp_path: Path, cli: Cli) -> None:
+    source, texts = model(base, tmp_path / "model", "tags").root, tmp_path / "texts.jsonl"
+    made.write_rows(texts, [{"text": text} for text in sentences(280, seed=3)])
+    with texts.open("a") as file:
+        file.write(json.dumps({"text": "a \ud83d dog"}) + "\n")
+    given = ("--calibration", texts, "--samples", "100", "--min-cosine", "0.5", "--recipe", "outliers-8")
+    done = cli("quantize", source, *given, "-o", tmp_path / "bundle", "--min-agreement", "0.9999", "--report",
+               tmp_path / "report.html")  # fmt: skip
+    assert done.code == 0, done.err
+    quality = Bundle.open(tmp_path / "bundle").manifest.quality
+    found = {one.artifact: one for one in quality if one.metric == "task_agreement"}
     assert set(found) == {"onnxruntime-int8", "openvino-int8"}
-    for name, one in found.items():
-        measured = findings.measured[name]
-        assert measured.answers == measured.retention == measured.agreement
-        assert one.value == round(measured.retention, 6)
-        assert one.value >= 0.5
-        assert one.data.endswith("texts of the calibration file that calibration did not see")
-    assert not [one for one in bundle.manifest.quality if one.metric == "task_retention"]
-    unasked = Options(samples=100, gates=Gates(0.5, 0.5, 0.0))
-    _, findings = quantize(model(base, tmp_path / "other", "tags"), texts, tmp_path / "unasked", unasked)
-    assert findings.measured["onnxruntime-int8"].answers is None
+    assert all(
+        one.data.endswith("texts of the calibration file that calibration did not see") for one in found.values()
+    )
+    told = ", ".join(f"{name} {one.value:.4f}" for name, one in found.items())
+    assert f"answers, their agreement with torch fp32's: {told}" in done.out
+    assert f"agreement with torch fp32&#x27;s: {told}" in (tmp_path / "report.html").read_text(encoding="utf-8")
+    least = min(one.value for one in found.values())
+    assert ("warning: int8 changes answers" in done.out) == (least < 0.9999)
+    assert least < 1  # else the next says nothing
+    refused = cli("quantize", source, *given, "-o", tmp_path / "other", "--min-retention", "1")
+    assert refused.code == 1
+    assert "of the agreement, at least 1.0 is needed" in refused.err
+    assert not (tmp_path / "other").exists()
