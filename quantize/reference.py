@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -13,16 +14,19 @@ from edgebert.probes import Probe, length_probes
 from edgebert.progress import Progress
 from edgebert.quantize.own_answers import OwnAnswers
 from edgebert.quantize.task_gate import Judged
+from edgebert.tokenizer import Tokenizer
 
 _SAMPLE_STEP = 8
+_TIMED_TOKENS = 16_384
+_FEWEST_TIMED, _MOST_TIMED = 32, 256  # texts; the fewest are one batch
 
 
 @dataclass(frozen=True)
 class Reference:
     """Inputs and torch's answers. Shapes: answers[i] (rows of probe i, dimension); sentences (texts, dimension).
 
-    texts: text that calibration did not see. judged: torch at the task. own: text without labels,
-    and `told` what torch answers to it.
+    texts: text that calibration did not see. judged: torch at the task. own: text without labels, and `told` what
+    torch answers to it. timed: texts to time with.
     """
 
     probes: tuple[Probe, ...]
@@ -32,6 +36,7 @@ class Reference:
     judged: Judged
     own: OwnAnswers | None = None
     told: Judged = field(default_factory=Judged)
+    timed: tuple[str, ...] = ()
 
     def sample(self) -> Reference:
         """Every eighth length, the shortest ones and all batches: enough to tell a recipe that fails."""
@@ -42,7 +47,7 @@ class Reference:
         ]
         return Reference(
             tuple(self.probes[i] for i in kept), tuple(self.answers[i] for i in kept),
-            self.texts, self.sentences, self.judged, self.own, self.told,
+            self.texts, self.sentences, self.judged, self.own, self.told, self.timed,
         )  # fmt: skip
 
 
@@ -69,4 +74,13 @@ def reference(
         answers.append(encode_ids(engine.encoder, probe.rows, pad_token_id))
         progress.advance()
     sentences = torch_model.encode(list(texts), normalize_embeddings=False, prompt="")
-    return Reference(probes, tuple(answers), tuple(texts), sentences, judged, own, told or Judged())
+    timed = timed_texts(texts, torch_model.tokenizer)
+    return Reference(probes, tuple(answers), tuple(texts), sentences, judged, own, told or Judged(), timed)
+
+
+def timed_texts(texts: Sequence[str], tokenizer: Tokenizer) -> tuple[str, ...]:
+    """As many of the texts, in turns, as have so many tokens together: long ones would be timed for a quarter of an
+    hour."""
+    mean = sum(len(tokens.ids) for tokens in tokenizer(list(texts))) / len(texts)
+    count = min(_MOST_TIMED, max(_FEWEST_TIMED, round(_TIMED_TOKENS / mean)))
+    return tuple(itertools.islice(itertools.cycle(texts), count))

@@ -178,9 +178,10 @@ class Search:
             for name, artifact in attempt.artifacts.items()
         }  # fmt: skip
         manifest = dataclasses.replace(self.bundle.manifest, artifacts=named)
-        texts = (list(self.known.texts) * (256 // len(self.known.texts) + 1))[:256]
         try:
-            found = timings(dataclasses.replace(self.bundle, manifest=manifest), tuple(named), texts, _SINGLES)
+            found = timings(
+                dataclasses.replace(self.bundle, manifest=manifest), tuple(named), self.known.timed, _SINGLES
+            )
         except EngineError as problem:
             self.progress.say(f"the recipes could not be timed, the cheapest that passes is taken: {problem}")
             return

@@ -6,7 +6,7 @@ import dataclasses
 import itertools
 import shutil
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -39,7 +39,6 @@ from edgebert.timing import Timing, side_by_side
 
 AGREEMENT_TEXTS = 300
 _SCAN = 200_000
-_TIMED = 256
 _SINGLES = 64
 
 
@@ -157,7 +156,7 @@ class _Work:
         artifacts = {**self.bundle.manifest.artifacts, **keep(chosen, self.partial)}
         bundle = Bundle(self.partial, dataclasses.replace(self.manifest, artifacts=artifacts), str(self.out))
         parities = {name: one.parity for name, one in found.items()}
-        table = _table(bundle, self.torch_model, parities, self.unseen, progress)
+        table = _table(bundle, self.torch_model, parities, known.timed, progress)
         self._seal(bundle, parities, chosen)
         return Findings(tuple(table), tuple(search.attempts), self.sensitivity, found)
 
@@ -259,11 +258,10 @@ def _export(encoder: SentenceEncoder, manifest: Manifest, folder: Path, progress
 
 
 def _table(
-    bundle: Bundle, torch_model: Embedder, parities: dict[str, Parity], texts: list[str], progress: Progress
+    bundle: Bundle, torch_model: Embedder, parities: dict[str, Parity], timed: Sequence[str], progress: Progress
 ) -> list[Row]:
     progress.start("measure speed", 1)
     encoders = {name: Embedder(bundle, open_engine(bundle, name)) for name in parities}
-    timed = (texts * (_TIMED // len(texts) + 1))[:_TIMED]
     timings = side_by_side({"torch-fp32": torch_model, **encoders}, timed[:_SINGLES], timed)
     for encoder in encoders.values():
         encoder.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -18,10 +19,11 @@ from edgebert.quantize.context import Context
 from edgebert.quantize.parity import Gates, Measured
 from edgebert.quantize.passes.static_int8 import StaticInt8
 from edgebert.quantize.recipe import DYNAMIC, Recipe
-from edgebert.quantize.reference import Reference
+from edgebert.quantize.reference import Reference, timed_texts
 from edgebert.quantize.search import INT8, Search, keep
 from edgebert.quantize.task_gate import Judged, TaskGate
 from edgebert.timing import Timing
+from edgebert.tokenizer import Tokens
 
 A, B, C, D = (Recipe(name, (StaticInt8(),)) for name in "abcd")
 KNOWN = Reference((), (), ("a text",), np.ones((1, 2), np.float32), Judged())
@@ -220,3 +222,14 @@ def test_the_files_of_the_chosen_are_kept_and_the_others_removed(searching: Call
     assert kept["onnxruntime-int8"].files == ("onnx/model_qint8.onnx",)
     assert (root / "onnx" / "model_qint8.onnx").read_bytes() == b"12345678"
     assert not (root / module.CANDIDATES).exists()
+
+
+@pytest.mark.parametrize(("tokens", "texts"), [(5, 256), (64, 256), (384, 43), (2000, 32)])
+def test_long_texts_are_timed_less_often(tokens: int, texts: int) -> None:
+    def tokenizer(read: Sequence[str]) -> list[Tokens]:
+        return [Tokens(list(range(tokens)), truncated=False) for _ in read]
+
+    given = [f"text {number}" for number in range(40)]
+    found = timed_texts(given, cast("Any", tokenizer))
+    assert len(found) == texts
+    assert found[:32] == tuple(given[:32])
