@@ -35,15 +35,18 @@ class OwnAnswers:
         )
 
 
-def own_answers(model: Embedder, items: Sequence[Item], progress: Progress) -> OwnAnswers | None:
-    """What of `items` the heads of `model` are asked, None where none is.
+def own_answers(
+    model: Embedder, items: Sequence[Item], progress: Progress
+) -> tuple[OwnAnswers | None, tuple[Answered, ...]]:
+    """What of `items` the heads of `model` are asked, None where none is, and what they answer.
 
     A head that cannot be asked about them, or that says too little of them, is not: `progress` is told.
     """
-    found = []
+    asked, found = list[tuple[Example, ...]](), list[Answered]()
     for head, task, predictor in predictors(model):
         examples = tuple(_fitting(items, task, predictor.reader))
-        count = _told(task, task.answers(predictor, examples))
+        answers = task.answers(predictor, examples)
+        count = _told(task, answers)
         if count < ENOUGH:
             progress.say(
                 f"the answers of {head.name!r} are not compared with torch's: there are {count} to text that "
@@ -51,8 +54,11 @@ def own_answers(model: Embedder, items: Sequence[Item], progress: Progress) -> O
                 + (", two texts in each row" if task.two_texts else "")
                 + ", or labelled examples (--eval)"
             )
-        found.append(examples if count >= ENOUGH else ())
-    return OwnAnswers(tuple(found)) if any(found) else None
+            examples = ()
+        else:
+            found.append(Answered(head, task, [], answers))  # workers have the examples
+        asked.append(examples)
+    return OwnAnswers(tuple(asked)) if found else None, tuple(found)
 
 
 def _fitting(items: Sequence[Item], task: Task, reader: TaskReader) -> Iterator[Example]:

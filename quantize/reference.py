@@ -58,8 +58,8 @@ def reference(
     progress: Progress,
     *,
     judged: Judged,
-    own: OwnAnswers | None = None,
-    told: Judged | None = None,
+    own: OwnAnswers | None,
+    told: Judged,
 ) -> Reference:
     """Torch's vectors for inputs of every length, made from the golden cases of `bundle`, and for `texts`."""
     from edgebert.distill.encoder import TorchEngine, encode_ids
@@ -75,7 +75,7 @@ def reference(
         progress.advance()
     sentences = torch_model.encode(list(texts), normalize_embeddings=False, prompt="")
     timed = timed_texts(texts, torch_model.tokenizer)
-    return Reference(probes, tuple(answers), tuple(texts), sentences, judged, own, told or Judged(), timed)
+    return Reference(probes, tuple(answers), tuple(texts), sentences, judged, own, told, timed)
 
 
 def timed_texts(texts: Sequence[str], tokenizer: Tokenizer) -> tuple[str, ...]:

@@ -33,8 +33,9 @@ from edgebert.quantize.recipe import DEFAULT, LADDER, Recipe, TableBits, with_ta
 from edgebert.quantize.reference import Reference, reference
 from edgebert.quantize.search import ENOUGH, Attempt, Search, keep
 from edgebert.quantize.sensitivity import node_names, sensitivity
-from edgebert.quantize.task_gate import Judged, TaskGate, without_examples
+from edgebert.quantize.task_gate import Judged, TaskGate
 from edgebert.tasks.asked import Item, as_text
+from edgebert.tasks.scoring import Answered
 from edgebert.timing import Timing, side_by_side
 
 AGREEMENT_TEXTS = 300
@@ -142,9 +143,10 @@ class _Work:
         """Everything from the reference to the sealed bundle."""
         options, progress = self.options, self.progress
         judged = options.task.reference(self.torch_model) if options.task is not None else Judged()
-        own = self._own_answers()
-        told = Judged(answers=without_examples(own.answers(self.torch_model))) if own is not None else None
-        known = reference(self.torch_model, self.bundle, self.unseen, progress, judged=judged, own=own, told=told)
+        own, told = self._own_answers()
+        known = reference(
+            self.torch_model, self.bundle, self.unseen, progress, judged=judged, own=own, told=Judged(answers=told)
+        )
         if options.half:
             self._halve()
         found = self._fp32(known)
@@ -160,10 +162,10 @@ class _Work:
         self._seal(bundle, parities, chosen)
         return Findings(tuple(table), tuple(search.attempts), self.sensitivity, found)
 
-    def _own_answers(self) -> OwnAnswers | None:
-        """What the heads are asked where there are no labelled examples."""
+    def _own_answers(self) -> tuple[OwnAnswers | None, tuple[Answered, ...]]:
+        """What the heads are asked where there are no labelled examples, and what they answer in torch."""
         if self.options.task is not None and self.options.task.metric == "task":
-            return None
+            return None, ()
         return own_answers(self.torch_model, self.unseen_items, self.progress)
 
     def _fp32(self, known: Reference) -> dict[str, Measured]:

@@ -114,9 +114,4 @@ class TaskGate:
             raise DataError(
                 f"the model's own {self.metric} on {self.data} is {found.score:.4f}: there is nothing to keep"
             )
-        return Judged(found.score, without_examples(found.answers))
-
-
-def without_examples(answers: Sequence[Answered]) -> tuple[Answered, ...]:
-    """The answers alone, as workers have the examples."""
-    return tuple(dataclasses.replace(one, examples=[]) for one in answers)
+        return Judged(found.score, tuple(dataclasses.replace(one, examples=[]) for one in found.answers))
