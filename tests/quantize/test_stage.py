@@ -21,7 +21,7 @@ from edgebert.distill.encoder import torch_embedder
 from edgebert.errors import BudgetError
 from edgebert.golden import read_golden
 from edgebert.manifest import Parity
-from edgebert.quantize import search, stage
+from edgebert.quantize import reference, search, stage
 from edgebert.quantize.parity import Gates, Measured, measure, require
 from edgebert.quantize.recipe import RECIPES
 from edgebert.quantize.stage import Options, quantize
@@ -36,7 +36,7 @@ LOOSE = Gates(min_cosine=0.8, min_degenerate=0.7, min_agreement=0.5)  # random t
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Engines in this process, and few texts timed. `test_worker` and the fixture `tiny_bundle` have real workers."""
     monkeypatch.setattr(search, "measured", measure)
-    monkeypatch.setattr(stage, "_TIMED", 8)
+    monkeypatch.setattr(reference, "_MOST_TIMED", 8)
     monkeypatch.setattr(stage, "_SINGLES", 2)
 
 

@@ -51,7 +51,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     """Runs an example's `main` with a tiny base, for so many epochs; all it makes lies in `tmp_path / "work"`."""
     # What runs engines for the gates does so in a process of its own, whose start takes longer than all it does here.
     monkeypatch.setattr("edgebert.quantize.search.measured", measure)
-    monkeypatch.setattr("edgebert.quantize.stage._TIMED", 16)  # texts whose speed is told
+    monkeypatch.setattr("edgebert.quantize.reference._MOST_TIMED", 16)  # texts whose speed is told
 
     def started(module: ModuleType, *more: str, epochs: int, rate: str = "2e-3") -> Any:
         work = tmp_path / "work"
