@@ -29,7 +29,7 @@ from edgebert.pretrained import WEIGHTS, dense_settings, read_config
 from edgebert.tokenizer import Tokenizer, open_tokenizer
 
 _ATTENTION_DROPOUT = ("attention_probs_dropout_prob", "attention_dropout")  # BERT's name, and that of newer models
-_FUSED_FROM = 240  # tokens, measured by benchmarks/attention_dropout.py
+_FUSED_FROM = 240  # tokens: see `_is_plain_faster`
 _INTEGERS = ("I8", "U8", "F8_E4M3", "F8_E5M2")  # as safetensors names them; float8 has lost as much
 
 
@@ -193,7 +193,7 @@ def load_encoder(bundle: Bundle, *, fused_attention: bool = False, attention_dro
     repository is never run.
     Raises: BundleError when weights are missing, are quantized already, do not fit or are not finite.
     """
-    from transformers import AutoConfig, AutoModel
+    from transformers import AutoModel
 
     manifest = bundle.manifest
     if not any((bundle.root / name).is_file() for name in WEIGHTS):
@@ -203,8 +203,7 @@ def load_encoder(bundle: Bundle, *, fused_attention: bool = False, attention_dro
     _refuse_quantized(bundle)
     try:
         with quiet_transformers():
-            config = AutoConfig.from_pretrained(bundle.root, trust_remote_code=False, local_files_only=True)
-            dropped = {name: getattr(config, name) for name in _ATTENTION_DROPOUT if hasattr(config, name)}
+            dropped = {} if attention_dropout else _attention_dropout(bundle)
             backbone, report = AutoModel.from_pretrained(
                 bundle.root,
                 dtype=torch.float32,
@@ -213,7 +212,7 @@ def load_encoder(bundle: Bundle, *, fused_attention: bool = False, attention_dro
                 local_files_only=True,
                 output_loading_info=True,
                 **without_pooler(manifest.architecture),
-                **({} if attention_dropout else dict.fromkeys(dropped, 0.0)),
+                **dict.fromkeys(dropped, 0.0),
             )
             for name, share in dropped.items():  # layers have read it: what is written says what the base says
                 setattr(backbone.config, name, share)
@@ -231,6 +230,14 @@ def load_encoder(bundle: Bundle, *, fused_attention: bool = False, attention_dro
         if not bool(torch.isfinite(weight).all()):
             raise BundleError(f"{bundle.source}: the weight {name} holds NaN or infinite values")
     return encoder
+
+
+def _attention_dropout(bundle: Bundle) -> dict[str, float]:
+    """What the bundle's configuration says of it, by the name that its architecture has for it."""
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(bundle.root, trust_remote_code=False, local_files_only=True)
+    return {name: getattr(config, name) for name in _ATTENTION_DROPOUT if hasattr(config, name)}
 
 
 def _refuse_quantized(bundle: Bundle) -> None:

@@ -14,7 +14,7 @@ from edgebert.errors import DataError
 from edgebert.progress import Progress
 from edgebert.tasks.asked import Item
 from edgebert.tasks.reading import TaskReader
-from edgebert.tasks.scoring import Answered, predictors
+from edgebert.tasks.scoring import Answered, least_agreement, predictors
 from edgebert.tasks.task import Example, Task
 
 ENOUGH = 100  # answers, of which the default gate lets two change
@@ -22,9 +22,14 @@ ENOUGH = 100  # answers, of which the default gate lets two change
 
 @dataclass(frozen=True)
 class OwnAnswers:
-    """What each head of a model is asked, nothing of those that are not compared."""
+    """What each head of a model is asked, nothing of those that are not compared; told: the answers in torch."""
 
     examples: tuple[tuple[Example, ...], ...]
+    told: tuple[Answered, ...]
+
+    def agreement(self, model: Embedder) -> float:
+        """The least over the heads; see `Task.agreement`."""
+        return least_agreement(self.answers(model), self.told)
 
     def answers(self, model: Embedder) -> tuple[Answered, ...]:
         """What the heads that are asked say."""
@@ -35,10 +40,8 @@ class OwnAnswers:
         )
 
 
-def own_answers(
-    model: Embedder, items: Sequence[Item], progress: Progress
-) -> tuple[OwnAnswers | None, tuple[Answered, ...]]:
-    """What of `items` the heads of `model` are asked, None where none is, and what they answer.
+def own_answers(model: Embedder, items: Sequence[Item], progress: Progress) -> OwnAnswers | None:
+    """What of `items` the heads of `model` are asked and what they answer, None where none is.
 
     A head that cannot be asked about them, or that says too little of them, is not: `progress` is told.
     """
@@ -58,7 +61,7 @@ def own_answers(
         else:
             found.append(Answered(head, task, [], answers))  # workers have the examples
         asked.append(examples)
-    return OwnAnswers(tuple(asked)) if found else None, tuple(found)
+    return OwnAnswers(tuple(asked), tuple(found)) if found else None
 
 
 def _fitting(items: Sequence[Item], task: Task, reader: TaskReader) -> Iterator[Example]:

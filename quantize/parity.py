@@ -97,7 +97,7 @@ def measure(
         model = Embedder(bundle, engine)
         sentences = model.encode(list(known.texts), normalize_embeddings=False, prompt="")
         judged = task.judge(model) if task is not None else Judged()
-        told = Judged(answers=known.own.answers(model)) if known.own is not None else None
+        own = known.own.agreement(model) if known.own is not None else None
     worst.add(sentences, known.sentences, ["ordinary"] * len(known.texts), "the calibration file's own text")
     kept = agreement(sentences, known.sentences).spearman
     parity = Parity(
@@ -109,7 +109,6 @@ def measure(
     )
     score, before = judged.score, known.judged.score
     same = judged.agreement(known.judged) if task is not None else None
-    own = told.agreement(known.told) if told is not None else None
     agreed = kept if own is None else own
     retention = agreed if score is None or before is None else score / before
     return Measured(parity, worst.fault(artifact, golden.max_error), retention, tuple(lengths), same, own)

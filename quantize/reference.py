@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from edgebert.bundle import Bundle
 from edgebert.embedder import Embedder
@@ -25,8 +26,8 @@ _FEWEST_TIMED, _MOST_TIMED = 32, 256  # texts; the fewest are one batch
 class Reference:
     """Inputs and torch's answers. Shapes: answers[i] (rows of probe i, dimension); sentences (texts, dimension).
 
-    texts: text that calibration did not see. judged: torch at the task. own: text without labels, and `told` what
-    torch answers to it. timed: texts to time with.
+    texts: text that calibration did not see. judged: torch at the task. own: what it answers without labels.
+    timed: texts to time with.
     """
 
     probes: tuple[Probe, ...]
@@ -35,7 +36,6 @@ class Reference:
     sentences: Vectors
     judged: Judged
     own: OwnAnswers | None = None
-    told: Judged = field(default_factory=Judged)
     timed: tuple[str, ...] = ()
 
     def sample(self) -> Reference:
@@ -45,10 +45,9 @@ class Reference:
             for i, probe in enumerate(self.probes)
             if len(probe.rows) > 1 or probe.width <= _SAMPLE_STEP or probe.width % _SAMPLE_STEP == 0
         ]
-        return Reference(
-            tuple(self.probes[i] for i in kept), tuple(self.answers[i] for i in kept),
-            self.texts, self.sentences, self.judged, self.own, self.told, self.timed,
-        )  # fmt: skip
+        return dataclasses.replace(
+            self, probes=tuple(self.probes[i] for i in kept), answers=tuple(self.answers[i] for i in kept)
+        )
 
 
 def reference(
@@ -59,7 +58,6 @@ def reference(
     *,
     judged: Judged,
     own: OwnAnswers | None,
-    told: Judged,
 ) -> Reference:
     """Torch's vectors for inputs of every length, made from the golden cases of `bundle`, and for `texts`."""
     from edgebert.distill.encoder import TorchEngine, encode_ids
@@ -75,7 +73,7 @@ def reference(
         progress.advance()
     sentences = torch_model.encode(list(texts), normalize_embeddings=False, prompt="")
     timed = timed_texts(texts, torch_model.tokenizer)
-    return Reference(probes, tuple(answers), tuple(texts), sentences, judged, own, told, timed)
+    return Reference(probes, tuple(answers), tuple(texts), sentences, judged, own, timed)
 
 
 def timed_texts(texts: Sequence[str], tokenizer: Tokenizer) -> tuple[str, ...]:

@@ -35,7 +35,6 @@ from edgebert.quantize.search import ENOUGH, Attempt, Search, keep
 from edgebert.quantize.sensitivity import node_names, sensitivity
 from edgebert.quantize.task_gate import Judged, TaskGate
 from edgebert.tasks.asked import Item, as_text
-from edgebert.tasks.scoring import Answered
 from edgebert.timing import Timing, side_by_side
 
 AGREEMENT_TEXTS = 300
@@ -143,10 +142,8 @@ class _Work:
         """Everything from the reference to the sealed bundle."""
         options, progress = self.options, self.progress
         judged = options.task.reference(self.torch_model) if options.task is not None else Judged()
-        own, told = self._own_answers()
-        known = reference(
-            self.torch_model, self.bundle, self.unseen, progress, judged=judged, own=own, told=Judged(answers=told)
-        )
+        own = self._own_answers()
+        known = reference(self.torch_model, self.bundle, self.unseen, progress, judged=judged, own=own)
         if options.half:
             self._halve()
         found = self._fp32(known)
@@ -162,10 +159,10 @@ class _Work:
         self._seal(bundle, parities, chosen)
         return Findings(tuple(table), tuple(search.attempts), self.sensitivity, found)
 
-    def _own_answers(self) -> tuple[OwnAnswers | None, tuple[Answered, ...]]:
+    def _own_answers(self) -> OwnAnswers | None:
         """What the heads are asked where there are no labelled examples, and what they answer in torch."""
         if self.options.task is not None and self.options.task.metric == "task":
-            return None, ()
+            return None
         return own_answers(self.torch_model, self.unseen_items, self.progress)
 
     def _fp32(self, known: Reference) -> dict[str, Measured]:

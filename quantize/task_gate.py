@@ -15,7 +15,7 @@ from edgebert.errors import DataError, RecipeError
 from edgebert.evaluate import classification_scores, retrieval_scores, similarity_scores
 from edgebert.manifest import Head
 from edgebert.tasks import task_named
-from edgebert.tasks.scoring import Answered, answered, files_of
+from edgebert.tasks.scoring import Answered, answered, files_of, least_agreement
 
 Metric = Literal["agreement", "similarity", "classification", "retrieval", "task"]
 _FILES: dict[str, tuple[int | None, str]] = {
@@ -39,8 +39,7 @@ class Judged:
 
     def agreement(self, reference: Judged) -> float | None:
         """The least over the heads, None where there are no answers; see `Task.agreement`."""
-        each = [ours.agreement(theirs) for ours, theirs in zip(self.answers, reference.answers, strict=True)]
-        return float(np.min(each)) if each else None
+        return least_agreement(self.answers, reference.answers) if self.answers else None
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from edgebert.engines.base import Engine, Ids, Vectors
 from edgebert.errors import RecipeError
 from edgebert.evaluate import Score
@@ -75,7 +77,7 @@ def labelled_scores(model: Model, files: Sequence[str], task_name: str | None = 
 
 @dataclass(frozen=True)
 class Answered:
-    """What a head said to labelled examples."""
+    """What a head said to examples, labelled or not."""
 
     head: Head
     task: Task
@@ -94,6 +96,11 @@ class Answered:
     def agreement(self, reference: Answered) -> float:
         """See `Task.agreement`."""
         return self.task.agreement(self.answers, reference.answers, self.examples, self.head)
+
+
+def least_agreement(answers: Sequence[Answered], reference: Sequence[Answered]) -> float:
+    """Over the heads; see `Task.agreement`."""
+    return float(np.min([ours.agreement(theirs) for ours, theirs in zip(answers, reference, strict=True)]))
 
 
 def answered(model: Model, files: Sequence[str], task_name: str | None = None) -> tuple[Answered, ...]:

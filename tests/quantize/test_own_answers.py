@@ -73,9 +73,10 @@ def model(base: Path, out: Path, case: str, seed: int = 1) -> Bundle:
 def test_the_models_own_answers_are_right_and_anothers_are_not(base: Path, tmp_path: Path, case: str) -> None:
     one, other = (torch_embedder(model(base, tmp_path / str(seed), case, seed)) for seed in (1, 2))
     said = Said()
-    own, (right,) = own_answers(one, CASES[case][3], said)
+    own = own_answers(one, CASES[case][3], said)
     assert said.lines == []
     assert own is not None
+    (right,) = own.told
     (same,), (changed,) = (own.answers(asked) for asked in (one, other))
     assert same.agreement(right) == pytest.approx(1)
     assert changed.agreement(right) < Gates().min_agreement
@@ -87,7 +88,7 @@ def test_too_little_text_and_text_of_another_kind_are_told(base: Path, tmp_path:
     wrong: list[Any] = TEXTS if items is PAIRS else PAIRS
     for few in (items[:3], wrong):
         said = Said()
-        assert own_answers(one, few, said) == (None, ())
+        assert own_answers(one, few, said) is None
         (line,) = said.lines
         assert f"{ENOUGH} are needed; give more text" in line
         assert ("two texts in each row" in line) == (items is PAIRS)
@@ -99,17 +100,17 @@ def test_labels_that_rarely_hold_are_too_few(base: Path, tmp_path: Path) -> None
         rare.classifier.bias -= 1000
     rare.save_pretrained(tmp_path / "model")
     said = Said()
-    assert own_answers(torch_embedder(Bundle.from_pretrained(tmp_path / "model")), TEXTS, said) == (None, ())
+    assert own_answers(torch_embedder(Bundle.from_pretrained(tmp_path / "model")), TEXTS, said) is None
     assert "there are 0 to text" in said.lines[0]
 
 
 def test_odd_text_is_asked_and_what_cannot_be_is_left_out(base: Path, tmp_path: Path) -> None:
     tagger = torch_embedder(model(base, tmp_path / "tagger", "tags"))
-    own, _ = own_answers(tagger, [*TEXTS, "a \ud83d dog", "\U0001f600 dog 中文。", "a\0b\u2028c"], Progress())
+    own = own_answers(tagger, [*TEXTS, "a \ud83d dog", "\U0001f600 dog 中文。", "a\0b\u2028c"], Progress())
     assert own is not None
     assert len(own.examples[0]) == len(TEXTS) + 3
     reader = torch_embedder(model(base, tmp_path / "reader", "answers"))
-    own, _ = own_answers(
+    own = own_answers(
         reader, [*PAIRS, ("dog " * 500, "too long a question"), ("", "a dog"), ("a dog?", " ")], Progress()
     )
     assert own is not None
@@ -122,11 +123,11 @@ def test_heads_that_cannot_be_asked_do_not_keep_others_from_it(base: Path, tmp_p
     several = [Assignment(task_named(name), (str(path),), (str(path),), name) for name, path in files.items()]
     bundle = finetune(Bundle.from_pretrained(base), several, tmp_path / "out", Training(epochs=1, batch_size=16))
     one, said = torch_embedder(bundle), Said()
-    own, told = own_answers(one, TEXTS, said)
+    own = own_answers(one, TEXTS, said)
     assert own is not None
     assert [len(examples) for examples in own.examples] == [len(TEXTS), 0]
     assert [answered.head.name for answered in own.answers(one)] == ["classify"]
-    assert [answered.head.name for answered in told] == ["classify"]
+    assert [answered.head.name for answered in own.told] == ["classify"]
     (line,) = said.lines
     assert line.startswith("the answers of 'pairs' are not compared with torch's: there are 0 to text")
 
