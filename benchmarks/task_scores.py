@@ -17,8 +17,9 @@ squad_part trains on are dev; cmrc2018's trial split trains, but for two rows wi
 paragraphs three quarters train, too, a twelfth is dev and a sixth is scored. snli trains on nine tenths of its dev
 split. scifact: pairs of a train query and its abstracts, and seven others that the default embedder finds, from its
 best to its 64th; a tenth of those queries is dev. Trained on are also pairs of a document and its title, or a sentence
-out of it, each with one other document. Scored is nDCG@10 of reranking the embedder's best 100 for each test query.
-All that is made stays in --work, so that an interrupted run goes on.
+out of it, each with one other document. Scored is nDCG@10 on the test queries, of the embedder's best 100 in the order
+of its similarity + weight * the pair scorer's log-odds (`PairScorer.rank`); told is also what both do alone, and the
+sum on the dev queries for several weights. All that is made stays in --work, so that an interrupted run goes on.
 """
 
 from __future__ import annotations
@@ -26,18 +27,20 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import re
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from common import data_file, parser, write_json
+from common import parser, write_json
+from numpy.typing import NDArray
+from reranking import Reranking
+from task_sets import SETS, Splits, joined, with_names
 
 import edgebert
 from edgebert.bundle import Bundle
@@ -52,7 +55,6 @@ from edgebert.distill.task_stage import distill_task
 from edgebert.distill.teacher import fingerprint
 from edgebert.distill.training import best_precision
 from edgebert.errors import RecipeError
-from edgebert.evaluate import retrieval_scores
 from edgebert.files import sha256
 from edgebert.progress import Progress, TerminalProgress
 from edgebert.quantize.parity import Gates
@@ -66,139 +68,12 @@ from edgebert.tasks.asked import calibration_items
 from edgebert.tasks.pairs import PairScorer
 from edgebert.tasks.predictor import Predictor
 from edgebert.tasks.task import Task
-from edgebert.texts import read_labelled, read_rows
+from edgebert.texts import read_rows
 from edgebert.version import VERSION
 
 ROUNDS, TIMED, SINGLES = 5, 256, 64
-RERANKED = 100
-NEGATIVES = (1, 2, 4, 8, 16, 32, 64)  # places among what the embedder finds
-GENERAL = "general"
-NAMED = ("18f", "digitalgov", "ljspeech", "openstax_by", "standardebooks", "tatoeba_en", "wordnet")
-Rows = list[dict[str, Any]]
-
-
-def every(rows: Rows, step: int) -> tuple[Rows, Rows]:
-    """All but every `step`-th row, and those."""
-    return [row for i, row in enumerate(rows) if i % step], rows[::step]
-
-
-def by_context(rows: Rows, *twelfths: int) -> tuple[Rows, Rows]:
-    """The rows whose paragraph is not in those twelfths of all, by its hash, and those whose is."""
-
-    def chosen(row: dict[str, Any]) -> bool:
-        return int(hashlib.sha256(row["context"].encode()).hexdigest(), 16) % 12 in twelfths
-
-    return [row for row in rows if not chosen(row)], [row for row in rows if chosen(row)]
-
-
-class Splits:
-    """The rows of a set's files."""
-
-    def __init__(self, data: Path, folder: str) -> None:
-        self.data, self.folder = data, folder
-
-    def __getitem__(self, name: str) -> Rows:
-        return list(read_rows(data_file(self.data, f"{self.folder}/{name}.jsonl.gz")))
-
-
-def _own(of: Splits) -> tuple[Rows, Rows, Rows]:
-    return of["train"], of["dev"], of["test"]
-
-
-def _sst2(of: Splits) -> tuple[Rows, Rows, Rows]:
-    rows = of["train"]
-    return *every(rows, len(rows) // 2000), of["dev"]
-
-
-def _clinc(of: Splits) -> tuple[Rows, Rows, Rows]:
-    train, dev, test = ([row for row in of[name] if row["label"] != "oos"] for name in ("train", "dev", "test"))
-    return train, dev, test
-
-
-def _banking(of: Splits) -> tuple[Rows, Rows, Rows]:
-    return *every(of["train"], 10), of["test"]
-
-
-def _squad(of: Splits) -> tuple[Rows, Rows, Rows]:
-    return *by_context(of["train"], 0), of["dev"]
-
-
-def _cmrc(of: Splits) -> tuple[Rows, Rows, Rows]:
-    rest, test = by_context(of["dev"], 0, 1)
-    train, dev = by_context(rest, 2)
-    return [row for row in of["trial"] if row["question"].strip()] + train, dev, test
-
-
-def _snli(of: Splits) -> tuple[Rows, Rows, Rows]:
-    return *every(of["dev"], 10), of["test"]
-
-
-def _scifact(of: Splits) -> tuple[Rows, Rows, Rows]:
-    """Pairs of a claim, a title or a sentence, and an abstract; there is no test split of pairs: see `_reranked`."""
-    rng, corpus = np.random.default_rng(0), of["corpus"]
-    documents = {row["id"]: f"{row.get('title') or ''} {row['text']}".strip() for row in corpus}
-    texts = {row["id"]: row["text"] for row in of["queries_train"]}
-    claims: dict[str, dict[str, str]] = {}  # by query, the text of each document that is right
-    for row in of["qrels_train"]:
-        if row["score"] > 0 and row["query_id"] in texts:
-            claims.setdefault(row["query_id"], {})[row["doc_id"]] = documents[row["doc_id"]]
-    asked = [(texts[name], right) for name, right in claims.items()]
-    for row in corpus:  # what is asked with is taken out of the document
-        name, title = row["id"], (row.get("title") or "").strip()
-        sentences = re.split(r"(?<=[.!?])\s+(?=[A-Z0-9])", row["text"])
-        fit = [i for i, sentence in enumerate(sentences) if 8 <= len(sentence.split()) <= 40]
-        if title:
-            asked.append((title, {name: row["text"]}))
-        if fit:
-            sentence = sentences.pop(rng.choice(fit))
-            asked.append((sentence, {name: f"{title} {' '.join(sentences)}".strip()}))
-    names = list(documents)
-    with edgebert.load("edgebert-mini-en", task="embedding") as model:
-        vectors = model.encode_document(list(documents.values()))
-        queries = model.encode_query([text for text, _ in asked])
-    rows: list[Rows] = []
-    for query, (text, right) in zip(queries, asked, strict=True):
-        best = [names[i] for i in np.argsort(-(vectors @ query))[:RERANKED] if names[i] not in right]
-        places = NEGATIVES if len(rows) < len(claims) else (int(rng.choice(NEGATIVES)),)
-        pairs = [(found, 1) for found in right.values()] + [(documents[best[place - 1]], 0) for place in places]
-        rows.append([{"text": text, "text_pair": found, "label": label} for found, label in pairs])
-    dev = [row for some in rows[: len(claims) : 10] for row in some]
-    train = [row for i, some in enumerate(rows) for row in some if i % 10 or i >= len(claims)]
-    return train, dev, dev
-
-
-SETS: dict[str, tuple[str, str, Callable[[Splits], tuple[Rows, Rows, Rows]]]] = {
-    "sst2": ("classify", "sst2", _sst2),
-    "chnsenticorp": ("classify", "chnsenticorp_htl", _own),
-    "clinc150": ("classify", "clinc150", _clinc),
-    "banking77": ("classify", "banking77", _banking),
-    "wnut17": ("tag", "wnut17", _own),
-    "btc_ner": ("tag", "btc_ner", _own),
-    "wikigold": ("tag", "wikigold", _own),
-    "squad_part": ("answer", "squad_part", _squad),
-    "cmrc2018": ("answer", "cmrc2018", _cmrc),
-    "snli": ("pairs", "snli", _snli),
-    "scifact": ("pairs", "scifact", _scifact),
-}
-
-
-def with_names(data: Path, count: int) -> list[str]:
-    """That many sentences of sentences_en/permissive with two capitalized words behind the first, evenly of `NAMED`."""
-    found: dict[str, list[str]] = {source: [] for source in NAMED}
-    for text, source in read_labelled([data_file(data, "sentences_en/permissive.tsv.gz")], label="source"):
-        words = text.split()
-        if source in found and 6 <= len(words) <= 45:
-            capital = [word for word in words[1:] if word[0].isupper() and word != "I" and not word.startswith("I’")]
-            if len(capital) > 1:
-                found[source].append(text)
-    each = -(-count // len(NAMED))
-    return [text for texts in found.values() for text in texts[:: max(1, len(texts) // each)][:each]][:count]
-
-
-def joined(rows: Rows, count: int) -> list[str]:
-    """That many texts of two or three of the rows' texts, drawn by chance: where phrases teach what reads sentences."""
-    rng, texts = np.random.default_rng(0), [row["text"].strip() for row in rows]
-    return [" , ".join(texts[i] for i in rng.integers(len(texts), size=2 + n % 2)) for n in range(count)]
+GENERAL, RERANKS = "general", "scifact"
+WEIGHTS = (0, 0.02, 0.05, 0.1, 0.2, 0.5, np.inf)
 
 
 @dataclass(frozen=True)
@@ -206,6 +81,7 @@ class Settings:
     """How teachers and students of a set are trained; see `task_settings.toml`.
 
     max_length: tokens that they read at once, None for as many as the base. engines: those that int8 is scored in.
+    weight: of a pair scorer's log-odds beside the embedder's similarity, where it reranks; see `PairScorer.rank`.
     unlabelled: so many sentences with names that students learn from, too; see `with_names`. joined: so many texts made
     of training texts; see `joined`.
     """
@@ -216,6 +92,7 @@ class Settings:
     engines: tuple[str, ...]
     unlabelled: int
     joined: int
+    weight: float
 
     @classmethod
     def read(cls, path: Path, name: str) -> Settings:
@@ -223,11 +100,12 @@ class Settings:
         found = dict(read_toml(path, what="file of settings", error=RecipeError)[name])
         max_length = found.pop("max_length", None)
         unlabelled, together = found.pop("unlabelled", 0), found.pop("joined", 0)
+        weight = found.pop("weight", 0.0)
         engines = tuple(found.pop("engines", ("onnxruntime", "openvino")))
         where = f"{path}: {name}"
         teacher = parse(Training, plain(SETTINGS) | found.pop("teacher", {}), where=where, error=RecipeError)
         recipe = parse(Recipe, found, where=where, error=RecipeError)
-        return cls(teacher, recipe, max_length, engines, unlabelled, together)
+        return cls(teacher, recipe, max_length, engines, unlabelled, together, weight)
 
 
 def main() -> None:
@@ -270,7 +148,7 @@ class Run:
         if not all(path.exists() for path in self.files.values()):
             for path, rows in zip(self.files.values(), split(Splits(given.data, folder)), strict=True):
                 path.write_text("".join(json.dumps(r, ensure_ascii=False) + "\n" for r in rows), encoding="utf-8")
-        self.corpus = [self.files["train"]]
+        self.corpus, self.rerankings = [self.files["train"]], dict[str, Reranking]()
         if self.settings.unlabelled:
             self._more("unlabelled", with_names(given.data, self.settings.unlabelled))
         if self.settings.joined:
@@ -302,6 +180,8 @@ class Run:
             found |= {f"{engine} fp32": exact, f"{engine} int8": rounded}
             found[f"{engine} int8 of teacher %"] = 100 * rounded / score
             found[f"{engine} int8 of fp32 %"] = 100 * rounded / exact
+        if self.given.set == RERANKS:
+            found |= self._beside(whole, small)
         for engine in self.settings.engines:
             found[f"{engine} times the speed"], found[f"{engine} one by one"] = self._faster(whole, small, engine)
         self.progress.say(json.dumps({k: round(v, 3) for k, v in found.items()}))
@@ -385,42 +265,69 @@ class Run:
 
     def _torch(self, model: Bundle) -> float:
         """The score of the model computed by torch."""
+        bundle = as_task(model, self.task_name)
 
-        def score() -> float:
-            bundle = as_task(model, self.task_name)
+        def opened() -> Predictor:
             engine = TorchEngine(bundle, threads=self.given.threads)
-            return self._score(self.task.runtime(bundle, engine, tokenizer=load_tokenizer(bundle)))
+            return self.task.runtime(bundle, engine, tokenizer=load_tokenizer(bundle))
 
-        return self._kept(model, "torch", score)
+        return self._score(model, "torch", opened)
 
     def _engine(self, model: Bundle, engine: str, precision: str) -> float:
+        return self._score(model, f"{engine} {precision}", self._opener(model, engine, precision))
+
+    def _opener(self, model: Bundle, engine: str, precision: str) -> Callable[[], Predictor]:
+        return lambda: edgebert.load(
+            model.root, engine=engine, precision=precision, threads=self.given.threads, task=self.task_name
+        )
+
+    def _score(self, model: Bundle, how: str, opened: Callable[[], Predictor]) -> float:
+        if self.given.set == RERANKS:
+            return self._ndcg("test", self._log_odds(model, how, opened, "test"), self.settings.weight)
+
         def score() -> float:
-            with edgebert.load(
-                model.root, engine=engine, precision=precision, threads=self.given.threads, task=self.task_name
-            ) as opened:
-                return self._score(opened)
+            with opened() as predictor:
+                scores = self.task.scores(predictor, self.task.read([self.files["test"]]))
+                return 100 * scores[self.task.metric_of(predictor.head)]
 
-        return self._kept(model, f"{engine} {precision}", score)
+        return float(self._kept(model, how, score))
 
-    def _kept(self, model: Bundle, how: str, score: Callable[[], float]) -> float:
-        """The score, kept in a file of the work folder, so that what takes long is not done again."""
+    def _kept(self, model: Bundle, how: str, find: Callable[[], Any]) -> Any:
+        """What is found, kept in a file of the work folder, so that what takes long is not done again."""
         path = self.work / f"{model.root.name}.{how.replace(' ', '-')}.json"
         if not path.exists():
-            path.write_text(json.dumps(score()), encoding="utf-8")
-        return float(json.loads(path.read_text(encoding="utf-8")))
+            path.write_text(json.dumps(find()), encoding="utf-8")
+        return json.loads(path.read_text(encoding="utf-8"))
 
-    def _score(self, model: Predictor) -> float:
-        if self.given.set == "scifact":
-            return 100 * self._reranked(model)
-        return 100 * self.task.scores(model, self.task.read([self.files["test"]]))[self.task.metric_of(model.head)]
+    def _reranking(self, split: str) -> Reranking:
+        if split not in self.rerankings:
+            self.rerankings[split] = Reranking(Splits(self.given.data, RERANKS), split)
+        return self.rerankings[split]
 
-    def _reranked(self, model: Predictor) -> float:
-        """nDCG@10 on the test queries when the default embedder's best 100 are put in the model's order."""
-        assert isinstance(model, PairScorer)
-        folder = data_file(self.given.data, "scifact/corpus.jsonl.gz").parent
-        with edgebert.load("edgebert-mini-en", task="embedding") as embedder:
-            asked: Any = Reranked(embedder, model)
-            return float(retrieval_scores(asked, folder)[0].value)
+    def _log_odds(self, model: Bundle, how: str, opened: Callable[[], Predictor], split: str) -> NDArray[np.float64]:
+        def find() -> Any:
+            with opened() as scorer:
+                assert isinstance(scorer, PairScorer)
+                return self._reranking(split).log_odds(scorer).tolist()
+
+        return np.array(self._kept(model, f"{how} {split} log-odds", find))
+
+    def _ndcg(self, split: str, log_odds: NDArray[np.float64], weight: float) -> float:
+        """Times 100, of the order by similarity + weight * log-odds; infinite: by log-odds alone."""
+        reranking = self._reranking(split)
+        scores = log_odds if weight == np.inf else reranking.similarities + weight * log_odds
+        return 100 * reranking.ndcg(scores)
+
+    def _beside(self, teacher: Bundle, student: Bundle) -> dict[str, float]:
+        """nDCG@10 of the embedder alone and of the pair scorers alone; says the sums' on the held-out train queries."""
+        engine, found = self.settings.engines[0], dict[str, float]()
+        for name, model, precision in (("teacher", teacher, "fp32"), ("int8", student, "int8")):
+            how, opened = f"{engine} {precision}", self._opener(model, engine, precision)
+            test, dev = (self._log_odds(model, how, opened, split) for split in ("test", "dev"))
+            found |= {"embedder alone": self._ndcg("test", test, 0), f"{name} alone": self._ndcg("test", test, np.inf)}
+            sums = (f"{weight} {self._ndcg('dev', dev, weight):.2f}" for weight in WEIGHTS)
+            self.progress.say(f"{name} on held-out train queries, by weight: {', '.join(sums)}")
+        return found
 
     def _faster(self, teacher: Bundle, student: Bundle, engine: str) -> tuple[float, float]:
         """How many times the teacher's fp32 speed the student's int8 has, in turns: of many inputs at once, the median
@@ -436,32 +343,6 @@ class Run:
             many = statistics.median(_seconds(slow, items) / _seconds(fast, items) for _ in range(ROUNDS))
             each = [(_seconds(slow, [item]), _seconds(fast, [item])) for item in items[:SINGLES]]
         return many, statistics.median(one for one, _ in each) / statistics.median(other for _, other in each)
-
-
-class Reranked:
-    """An embedder whose similarities of the best `RERANKED` documents are a pair scorer's; see `retrieval_scores`."""
-
-    def __init__(self, embedder: Any, scorer: PairScorer) -> None:
-        self.embedder, self.scorer = embedder, scorer
-        self.documents: list[str] = []
-        self.vectors: Any = None
-
-    def encode_document(self, texts: Iterable[str]) -> Any:
-        """One axis for each document."""
-        self.documents = list(texts)
-        self.vectors = self.embedder.encode_document(self.documents)
-        return np.eye(len(self.documents), dtype=np.float32)
-
-    def encode_query(self, texts: Iterable[str]) -> Any:
-        """The score of each document, on its axis."""
-        found = []
-        for text, vector in zip(list(texts), self.embedder.encode_query(list(texts)), strict=True):
-            alike = self.vectors @ vector
-            scores = alike - 2  # below every probability, in the embedder's order
-            best = np.argsort(-alike)[:RERANKED]
-            scores[best] = self.scorer.score_pairs([(text, self.documents[i]) for i in best.tolist()])
-            found.append(scores)
-        return np.stack(found)
 
 
 def _seconds_of(model: Bundle) -> float:

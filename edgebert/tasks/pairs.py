@@ -7,13 +7,15 @@ ranking by it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from edgebert.errors import DataError, RecipeError
 from edgebert.manifest import Head
-from edgebert.probability import probabilities
+from edgebert.probability import log_odds, probabilities
 from edgebert.schema import plain
 from edgebert.tasks.columns import PAIR, TEXT, column
 from edgebert.tasks.labels import (
@@ -68,6 +70,15 @@ class PairScorer(Predictor):
             return [float(logits[0]) for logits in found]
         return [float(probabilities(logits, self.head)[place]) for logits in found]
 
+    def log_odds(self, pairs: Sequence[tuple[str, str]], *, label: str | None = None) -> list[float]:
+        """`score_pairs` without bounds, as sums need it: log(p / (1 - p)) of a probability p, a number as it is.
+
+        Raises: as `score_pairs`.
+        """
+        place = self._place_of(label)
+        found = [logits[0] for logits in self.logits(as_pairs(pairs))]
+        return [log_odds(logits, place, self.head) if self.labels else float(logits[0]) for logits in found]
+
     def _place_of(self, label: str | None) -> int:
         """Raises: RecipeError; see `score_pairs`."""
         if label is not None and label not in self.labels:
@@ -77,16 +88,30 @@ class PairScorer(Predictor):
         return max(0, len(self.labels) - 1) if label is None else self.labels.index(label)
 
     def rank(
-        self, query: str, documents: Sequence[str], *, top_k: int | None = None, label: str | None = None
-    ) -> list[Ranked]:
+        self, query: str, documents: Sequence[str], *, top_k: int | None = None, label: str | None = None,
+        similarities: ArrayLike | None = None, weight: float = 0.05,
+    ) -> list[Ranked]:  # fmt: skip
         """The documents by `score_pairs` with the query, the best first.
 
         label: the one that is ranked by; see `score_pairs`.
-        Raises: DataError for what is no string; RecipeError for `top_k` below 1, and as `score_pairs`; EngineError.
+        similarities: of the documents to the query, shape (documents,), such as the cosines of the embedder that found
+        them. Then the score is similarity + weight * `log_odds`: embedder and cross-encoder err in different places.
+        weight: best chosen by nDCG on queries whose documents are known; 0 is the order of the similarities.
+
+        Raises: DataError for what is no string, and for similarities that are not a finite number for each document;
+        RecipeError for `top_k` below 1 or a weight that is no finite number of 0 or more, and as `score_pairs`;
+        EngineError.
+
+        Source: Yang et al. 2019, arXiv:1903.10972, for the sum of both scores.
         """
         check(top_k, None)
         texts = as_texts(documents, name="documents")
-        scores = self.score_pairs([(query, text) for text in texts], label=label)
+        pairs = [(query, text) for text in texts]
+        if similarities is None:
+            scores = self.score_pairs(pairs, label=label)
+        else:
+            near, weight = _finite(similarities, len(texts)), _weight(weight)
+            scores = (near + weight * np.asarray(self.log_odds(pairs, label=label))).tolist()
         order = np.argsort(-np.asarray(scores), kind="stable")[:top_k].tolist()
         return [Ranked(i, scores[i], texts[i]) for i in order]
 
@@ -193,6 +218,30 @@ class Pairs(Task):
 
 def _gives_numbers(head: Head) -> bool:
     return len(head.labels) < 2
+
+
+def _finite(similarities: ArrayLike, count: int) -> NDArray[np.float64]:
+    """Raises: DataError."""
+    try:
+        found = np.asarray(similarities, np.float64)
+    except (TypeError, ValueError) as error:
+        raise DataError(
+            f"similarities are {type(similarities).__name__}; a number for each document is needed"
+        ) from error
+    if found.shape != (count,):
+        raise DataError(f"similarities have the shape {found.shape}; {count} documents need ({count},)")
+    if not np.isfinite(found).all():
+        raise DataError(
+            f"similarity {int(np.argmin(np.isfinite(found)))} is {found[~np.isfinite(found)][0]}; all must be finite"
+        )
+    return found
+
+
+def _weight(weight: Any) -> float:
+    """Raises: RecipeError."""
+    if not isinstance(weight, Real) or isinstance(weight, bool) or not 0 <= float(weight) < np.inf:
+        raise RecipeError(f"weight is {weight!r}; it must be a finite number of 0 or more")
+    return float(weight)
 
 
 def _targets(examples: Sequence[Example], head: Head) -> list[Any]:

@@ -21,6 +21,8 @@ from tasks.made import with_head, write_rows
 import edgebert
 from edgebert.bundle import Bundle
 from edgebert.errors import BundleError, DataError, EngineError, RecipeError
+from edgebert.manifest import Head
+from edgebert.probability import log_odds, probabilities
 from edgebert.quantize.stage import Options, quantize
 from edgebert.schema import plain
 from edgebert.tasks import as_task, opened_as
@@ -99,6 +101,35 @@ def test_pairs_are_read_as_two_segments(bundle: Callable[[str], Path]) -> None:
     assert len(ranked) == 2
     assert ranked[0].score >= ranked[1].score
     assert ranked[0].document == TEXTS[1:6][ranked[0].index]
+
+
+@pytest.mark.parametrize(("name", "label"), [("classify", "b"), ("multi-label", "b"), ("regress", None)])
+def test_documents_are_ranked_by_the_sum_with_similarities(
+    bundle: Callable[[str], Path], name: str, label: str | None
+) -> None:
+    documents, near = TEXTS[1:6], np.array([0.9, 0.1, 0.5, -0.2, 0.3], np.float32)
+    with edgebert.load(bundle(name), precision="fp32", task="pairs") as model:
+        pairs = [(TEXTS[0], text) for text in documents]
+        odds, scores = np.array(model.log_odds(pairs, label=label)), np.array(model.score_pairs(pairs, label=label))
+        alone = model.rank(TEXTS[0], documents, label=label, similarities=near, weight=0)
+        ranked = model.rank(TEXTS[0], documents, label=label, similarities=near, weight=2)
+        by_default = model.rank(TEXTS[0], documents, label=label, similarities=near.tolist(), top_k=2)
+    assert odds == pytest.approx(scores if label is None else np.log(scores / (1 - scores)), abs=1e-4)
+    assert np.ptp(odds) > 0.01
+    assert [one.index for one in alone] == [0, 2, 4, 1, 3]
+    total = near + 2 * odds
+    assert [one.index for one in ranked] == np.argsort(-total).tolist()
+    assert [one.score for one in ranked] == pytest.approx(sorted(total, reverse=True))
+    assert [one.score for one in by_default] == pytest.approx(sorted(near + 0.05 * odds, reverse=True)[:2])
+
+
+def test_log_odds_of_what_is_certain_are_finite() -> None:
+    head = Head("pairs", "pairs", "text", ("0", "1"))
+    logits = np.array([-60.0, 60.0], np.float32)
+    assert probabilities(logits, head)[1] == 1
+    assert log_odds(logits, 1, head) == pytest.approx(120)
+    assert log_odds(logits, 0, head) == pytest.approx(-120)
+    assert log_odds(logits, 1, dataclasses.replace(head, temperature=2.0)) == pytest.approx(60)
 
 
 def test_numbers_are_the_logits(bundle: Callable[[str], Path]) -> None:
@@ -182,6 +213,17 @@ def test_what_is_asked_for_wrongly_is_one_error(bundle: Callable[[str], Path]) -
     with edgebert.load(bundle("classify"), precision="fp32", task="pairs") as scorer:
         with pytest.raises(RecipeError, match="the model has the labels a, b, c; say which one is scored: label="):
             scorer.rank("a", ["b", "c"])
+        asked = scorer
+        for wrong, told in (
+            ([1.0], r"similarities have the shape \(1,\); 2 documents need \(2,\)"),
+            ([0.5, float("nan")], "similarity 1 is nan; all must be finite"),
+            (["near", "far"], "similarities are list; a number for each document is needed"),
+        ):
+            with pytest.raises(DataError, match=told):
+                asked.rank("a", ["b", "c"], label="b", similarities=wrong)
+        for weight in (-1, float("inf"), float("nan"), "1", True):
+            with pytest.raises(RecipeError, match="weight is .*; it must be a finite number of 0 or more"):
+                asked.rank("a", ["b", "c"], label="b", similarities=[1, 2], weight=weight)
         ranked = scorer.rank("a", ["the dog", "c", "d"], label="b")
         assert [one.score for one in ranked] == sorted((one.score for one in ranked), reverse=True)
         assert ranked[0].score == max(scorer.score_pairs([("a", t) for t in ("the dog", "c", "d")], label="b"))
