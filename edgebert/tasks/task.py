@@ -8,6 +8,7 @@ libraries of metrics are imported by what needs them, as a device has neither.
 from __future__ import annotations
 
 import dataclasses
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -175,7 +176,11 @@ def label_of(value: Any, where: str, *, column: str = "label") -> str:
     """A label in words, without blanks around it: text or a whole number. Raises: DataError where there is none."""
     label = str(value).strip()
     if isinstance(value, bool) or not isinstance(value, str | int) or not label or SURROGATE.search(label):
-        raise DataError(f"{where}, column {column!r} holds {value!r:.80}; a label is needed, a word or a whole number")
+        number = isinstance(value, float) and math.isfinite(value)
+        told = "; numbers that are to be predicted go into the column 'score'" if number else ""
+        raise DataError(
+            f"{where}, column {column!r} holds {value!r:.80}; a label is needed, a word or a whole number{told}"
+        )
     return label
 
 

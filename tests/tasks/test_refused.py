@@ -65,6 +65,13 @@ def test_what_is_no_label(label: object) -> None:
         task_named("classify").example({"text": "a", "label": label}, "row 1")
 
 
+def test_numbers_as_labels_are_told_their_column() -> None:
+    with pytest.raises(DataError, match=r"holds 0.0; .* a whole number; numbers .* go into the column 'score'$"):
+        task_named("pairs").example({"text": "a", "text_pair": "b", "label": 0.0}, "row 1")
+    with pytest.raises(DataError, match="holds nan; a label is needed, a word or a whole number$"):
+        task_named("pairs").example({"text": "a", "text_pair": "b", "label": float("nan")}, "row 1")
+
+
 def test_blanks_around_a_label_are_no_part_of_it() -> None:
     classify = task_named("classify")
     found = [classify.example({"text": "a", "label": label}, "row") for label in ("pos", "pos ", "neg")]
