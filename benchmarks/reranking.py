@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+
 import ir_measures
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +17,7 @@ from edgebert.tasks.pairs import PairScorer
 class Reranking:
     """The default embedder's best documents for the queries of a split; "dev" are train queries that are held out.
 
-    `similarities`: of query and document, shape (queries, RERANKED), the best first.
+    `similarities`: of query and document, shape (queries, RERANKED), the best first. `digest`: of which those are.
     """
 
     def __init__(self, of: Splits, split: str) -> None:
@@ -27,6 +30,7 @@ class Reranking:
         best = np.argsort(-alike, axis=1, kind="stable")[:, :RERANKED]
         names = list(self.texts)
         self.found = [[names[i] for i in row] for row in best]
+        self.digest = hashlib.sha256(json.dumps([self.queries, self.found]).encode()).hexdigest()[:8]
         self.similarities = np.take_along_axis(alike, best, axis=1)
 
     def log_odds(self, model: PairScorer) -> NDArray[np.float64]:

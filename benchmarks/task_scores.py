@@ -19,7 +19,8 @@ split. scifact: pairs of a train query and its abstracts, and seven others that 
 best to its 64th; a tenth of those queries is dev. Trained on are also pairs of a document and its title, or a sentence
 out of it, each with one other document. Scored is nDCG@10 on the test queries, of the embedder's best 100 in the order
 of its similarity + weight * the pair scorer's log-odds (`PairScorer.rank`); told is also what both do alone, and the
-sum on the dev queries for several weights. All that is made stays in --work, so that an interrupted run goes on.
+sum on the dev queries for several weights. Two of the 300 test claims are train claims, too, as the set has them. All
+that is made stays in --work, so that an interrupted run goes on.
 """
 
 from __future__ import annotations
@@ -305,12 +306,14 @@ class Run:
         return self.rerankings[split]
 
     def _log_odds(self, model: Bundle, how: str, opened: Callable[[], Predictor], split: str) -> NDArray[np.float64]:
+        reranking = self._reranking(split)
+
         def find() -> Any:
             with opened() as scorer:
                 assert isinstance(scorer, PairScorer)
-                return self._reranking(split).log_odds(scorer).tolist()
+                return reranking.log_odds(scorer).tolist()
 
-        return np.array(self._kept(model, f"{how} {split} log-odds", find))
+        return np.array(self._kept(model, f"{how} log-odds {split} {reranking.digest}", find))
 
     def _ndcg(self, split: str, log_odds: NDArray[np.float64], weight: float) -> float:
         """Times 100, of the order by similarity + weight * log-odds; infinite: by log-odds alone."""

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+_WEIGHT, _MOST_WEIGHT = 0.05, 1e6  # of log-odds beside cosines
 _YES_IS_LAST = (("0", "1"), ("LABEL_0", "LABEL_1"))
 
 
@@ -89,17 +90,17 @@ class PairScorer(Predictor):
 
     def rank(
         self, query: str, documents: Sequence[str], *, top_k: int | None = None, label: str | None = None,
-        similarities: ArrayLike | None = None, weight: float = 0.05,
+        similarities: ArrayLike | None = None, weight: float | None = None,
     ) -> list[Ranked]:  # fmt: skip
         """The documents by `score_pairs` with the query, the best first.
 
         label: the one that is ranked by; see `score_pairs`.
         similarities: of the documents to the query, shape (documents,), such as the cosines of the embedder that found
         them. Then the score is similarity + weight * `log_odds`: embedder and cross-encoder err in different places.
-        weight: best chosen by nDCG on queries whose documents are known; 0 is the order of the similarities.
+        weight: None is 0.05; best chosen by nDCG on queries whose documents are known. 0 is the order of similarities.
 
         Raises: DataError for what is no string, and for similarities that are not a finite number for each document;
-        RecipeError for `top_k` below 1 or a weight that is no finite number of 0 or more, and as `score_pairs`;
+        RecipeError for `top_k` below 1, a weight outside 0 to 1e6 or without similarities, and as `score_pairs`;
         EngineError.
 
         Source: Yang et al. 2019, arXiv:1903.10972, for the sum of both scores.
@@ -108,10 +109,12 @@ class PairScorer(Predictor):
         texts = as_texts(documents, name="documents")
         pairs = [(query, text) for text in texts]
         if similarities is None:
+            if weight is not None:
+                raise RecipeError(f"weight is {weight!r:.80}, but no similarities are given; leave it out or give them")
             scores = self.score_pairs(pairs, label=label)
         else:
-            near, weight = _finite(similarities, len(texts)), _weight(weight)
-            scores = (near + weight * np.asarray(self.log_odds(pairs, label=label))).tolist()
+            near, share = _near(similarities, len(texts)), _weight(_WEIGHT if weight is None else weight)
+            scores = (near + share * np.asarray(self.log_odds(pairs, label=label))).tolist()
         order = np.argsort(-np.asarray(scores), kind="stable")[:top_k].tolist()
         return [Ranked(i, scores[i], texts[i]) for i in order]
 
@@ -220,27 +223,28 @@ def _gives_numbers(head: Head) -> bool:
     return len(head.labels) < 2
 
 
-def _finite(similarities: ArrayLike, count: int) -> NDArray[np.float64]:
-    """Raises: DataError."""
+def _near(similarities: ArrayLike, count: int) -> NDArray[np.float64]:
+    """Raises: DataError; see `PairScorer.rank`."""
     try:
-        found = np.asarray(similarities, np.float64)
-    except (TypeError, ValueError) as error:
-        raise DataError(
-            f"similarities are {type(similarities).__name__}; a number for each document is needed"
-        ) from error
-    if found.shape != (count,):
-        raise DataError(f"similarities have the shape {found.shape}; {count} documents need ({count},)")
-    if not np.isfinite(found).all():
-        raise DataError(
-            f"similarity {int(np.argmin(np.isfinite(found)))} is {found[~np.isfinite(found)][0]}; all must be finite"
-        )
+        given = np.asarray(similarities)
+    except (TypeError, ValueError, OverflowError, RuntimeError) as problem:
+        raise DataError(f"similarities cannot be read as numbers, one for each document: {problem}") from problem
+    if given.size and given.dtype.kind not in "fiu":
+        raise DataError(f"similarities are {similarities!r:.80} ({given.dtype}); real numbers are needed")
+    if given.shape != (count,):
+        raise DataError(f"similarities have the shape {given.shape}; {count} documents need ({count},)")
+    found = given.astype(np.float64)
+    if not (fine := np.isfinite(found)).all():
+        place = int(np.argmin(fine))
+        raise DataError(f"similarities[{place}] is {found[place]}; every one must be finite")
     return found
 
 
 def _weight(weight: Any) -> float:
-    """Raises: RecipeError."""
-    if not isinstance(weight, Real) or isinstance(weight, bool) or not 0 <= float(weight) < np.inf:
-        raise RecipeError(f"weight is {weight!r}; it must be a finite number of 0 or more")
+    """Raises: RecipeError; see `PairScorer.rank`."""
+    number = isinstance(weight, Real) and not isinstance(weight, bool)
+    if not number or not 0 <= weight <= _MOST_WEIGHT:
+        raise RecipeError(f"weight is {weight!r:.80}; it must be a number of 0 to {_MOST_WEIGHT:.0e}")
     return float(weight)
 
 

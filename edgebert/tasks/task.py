@@ -177,7 +177,7 @@ def label_of(value: Any, where: str, *, column: str = "label") -> str:
     label = str(value).strip()
     if isinstance(value, bool) or not isinstance(value, str | int) or not label or SURROGATE.search(label):
         number = isinstance(value, float) and math.isfinite(value)
-        told = "; numbers that are to be predicted go into the column 'score'" if number else ""
+        told = "; for numbers, pairs and regress have the column 'score'" if number else ""
         raise DataError(
             f"{where}, column {column!r} holds {value!r:.80}; a label is needed, a word or a whole number{told}"
         )

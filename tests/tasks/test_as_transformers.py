@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+import torch
 import transformers
 from conftest import Result
 from helpers import make_teacher, sentences
@@ -216,14 +217,24 @@ def test_what_is_asked_for_wrongly_is_one_error(bundle: Callable[[str], Path]) -
         asked = scorer
         for wrong, told in (
             ([1.0], r"similarities have the shape \(1,\); 2 documents need \(2,\)"),
-            ([0.5, float("nan")], "similarity 1 is nan; all must be finite"),
-            (["near", "far"], "similarities are list; a number for each document is needed"),
+            ([0.5, float("nan")], r"similarities\[1\] is nan; every one must be finite"),
+            ([10**400, 1.0], r"similarities are \[1000.*real numbers are needed"),
+            ([None, 1.0], r"similarities are \[None, 1.0\] \(object\); real numbers are needed"),
+            (["0.1", "0.2"], "similarities are .*; real numbers are needed"),
+            (np.array([1 + 2j, 3]), r"similarities are .* \(complex128\); real numbers are needed"),
+            ([[1.0], [1.0, 2.0]], "similarities cannot be read as numbers, one for each document"),
+            (torch.ones(2, requires_grad=True), "similarities cannot be read as numbers, one for each document"),
         ):
             with pytest.raises(DataError, match=told):
                 asked.rank("a", ["b", "c"], label="b", similarities=wrong)
-        for weight in (-1, float("inf"), float("nan"), "1", True):
-            with pytest.raises(RecipeError, match="weight is .*; it must be a finite number of 0 or more"):
+        for weight in (-1, float("inf"), float("nan"), "1", True, 10**400):
+            with pytest.raises(RecipeError, match="weight is .*; it must be a number of 0 to 1e[+]06"):
                 asked.rank("a", ["b", "c"], label="b", similarities=[1, 2], weight=weight)
+        with pytest.raises(
+            RecipeError, match="weight is 0.1, but no similarities are given; leave it out or give them"
+        ):
+            asked.rank("a", ["b", "c"], label="b", weight=0.1)
+        assert asked.rank("a", [], label="b", similarities=[]) == []
         ranked = scorer.rank("a", ["the dog", "c", "d"], label="b")
         assert [one.score for one in ranked] == sorted((one.score for one in ranked), reverse=True)
         assert ranked[0].score == max(scorer.score_pairs([("a", t) for t in ("the dog", "c", "d")], label="b"))

@@ -66,7 +66,9 @@ def test_what_is_no_label(label: object) -> None:
 
 
 def test_numbers_as_labels_are_told_their_column() -> None:
-    with pytest.raises(DataError, match=r"holds 0.0; .* a whole number; numbers .* go into the column 'score'$"):
+    with pytest.raises(
+        DataError, match=r"holds 0.0; .* a whole number; for numbers, pairs and regress have the column 'score'$"
+    ):
         task_named("pairs").example({"text": "a", "text_pair": "b", "label": 0.0}, "row 1")
     with pytest.raises(DataError, match="holds nan; a label is needed, a word or a whole number$"):
         task_named("pairs").example({"text": "a", "text_pair": "b", "label": float("nan")}, "row 1")
