@@ -235,11 +235,12 @@ def test_cold_starts_take_off_the_bare_imports(benchmark: ModuleType, tiny_bundl
     import cold
 
     ours = benchmark.Subject("ours", str(tiny_bundle), "edgebert", "onnxruntime", 0)
-    found = cold.cold_starts([ours], {"ours": "onnxruntime"}, "a text", threads=1, rounds=1)["ours"]
-    assert 0 < found.bare_s[0] < found.first_s[0] and 0 < found.bare_mb[0] < found.first_mb[0]
-    assert found.seconds == [found.first_s[0] - found.bare_s[0]]
-    seconds = cold.imports(ours, "onnxruntime", "a text", threads=1, rounds=1)
-    assert set(seconds) == {"bare", "edgebert", "loaded"} and seconds["edgebert"][0] < seconds["loaded"][0]
+    found = cold.cold_starts([ours], {"ours": "onnxruntime"}, "a text", threads=1, rounds=3)["ours"]
+    # The quickest of three, as a start beside other work may take twice as long.
+    assert 0 < min(found.bare_s) < min(found.first_s) and 0 < found.bare_mb[0] < found.first_mb[0]
+    assert found.seconds == [first - bare for first, bare in zip(found.first_s, found.bare_s, strict=True)]
+    seconds = cold.imports(ours, "onnxruntime", "a text", threads=1, rounds=3)
+    assert set(seconds) == {"bare", "edgebert", "loaded"} and min(seconds["edgebert"]) < min(seconds["loaded"])
     broken = dataclasses.replace(ours, model=str(tiny_bundle / "none"))
     with pytest.raises(SystemExit, match="ours does not run: .*none"):
         cold.cold_starts([broken], {"ours": "onnxruntime"}, "a text", threads=1, rounds=1)
