@@ -22,7 +22,7 @@ class Reranking:
 
     def __init__(self, of: Splits, split: str) -> None:
         self.right = right_documents(of, split)
-        self.texts = documents(of)
+        self.texts = documents(of["corpus"])
         asked = {row["id"]: row["text"] for row in of[f"queries_{'train' if split == 'dev' else split}"]}
         self.queries = [asked[name] for name in self.right]
         with edgebert.load("edgebert-mini-en", task="embedding") as embedder:

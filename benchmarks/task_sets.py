@@ -85,17 +85,18 @@ def right_documents(of: Splits, split: str) -> dict[str, dict[str, int]]:
     return {name: found[name] for name in list(found)[::10]} if split == "dev" else found
 
 
-def documents(of: Splits) -> dict[str, str]:
+def documents(corpus: Rows) -> dict[str, str]:
     """By its id, the title and text of each document of scifact."""
-    return {row["id"]: f"{row.get('title') or ''} {row['text']}".strip() for row in of["corpus"]}
+    return {row["id"]: f"{row.get('title') or ''} {row['text']}".strip() for row in corpus}
 
 
 def _scifact(of: Splits) -> tuple[Rows, Rows, Rows]:
     """Pairs of a claim, a title or a sentence, and an abstract; there is no test split of pairs: see `reranking.py`."""
-    rng, texts = np.random.default_rng(0), documents(of)
+    rng, corpus = np.random.default_rng(0), of["corpus"]
+    texts = documents(corpus)
     claims, queries = right_documents(of, "train"), {row["id"]: row["text"] for row in of["queries_train"]}
     asked = [(queries[name], {found: texts[found] for found in right}) for name, right in claims.items()]
-    for row in of["corpus"]:  # what is asked with is taken out of the document
+    for row in corpus:  # what is asked with is taken out of the document
         name, title = row["id"], (row.get("title") or "").strip()
         sentences = re.split(r"(?<=[.!?])\s+(?=[A-Z0-9])", row["text"])
         fit = [i for i, sentence in enumerate(sentences) if 8 <= len(sentence.split()) <= 40]

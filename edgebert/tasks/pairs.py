@@ -6,7 +6,7 @@ ranking by it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
@@ -65,20 +65,22 @@ class PairScorer(Predictor):
         Raises: DataError for what is no pair of strings; RecipeError for a label that it has not, or for none where it
         has to be said; EngineError.
         """
-        place = self._place_of(label)
-        found = [logits[0] for logits in self.logits(as_pairs(pairs))]
-        if not self.labels:
-            return [float(logits[0]) for logits in found]
-        return [float(probabilities(logits, self.head)[place]) for logits in found]
+        return self._numbers(pairs, label, lambda logits, place: float(probabilities(logits, self.head)[place]))
 
     def log_odds(self, pairs: Sequence[tuple[str, str]], *, label: str | None = None) -> list[float]:
         """`score_pairs` without bounds, as sums need it: log(p / (1 - p)) of a probability p, a number as it is.
 
         Raises: as `score_pairs`.
         """
+        return self._numbers(pairs, label, lambda logits, place: log_odds(logits, place, self.head))
+
+    def _numbers(
+        self, pairs: Sequence[tuple[str, str]], label: str | None, of: Callable[[NDArray[np.float32], int], float]
+    ) -> list[float]:
+        """What `of` makes of each pair's logits and the label's place; where the model gives numbers, those."""
         place = self._place_of(label)
         found = [logits[0] for logits in self.logits(as_pairs(pairs))]
-        return [log_odds(logits, place, self.head) if self.labels else float(logits[0]) for logits in found]
+        return [of(logits, place) if self.labels else float(logits[0]) for logits in found]
 
     def _place_of(self, label: str | None) -> int:
         """Raises: RecipeError; see `score_pairs`."""
