@@ -200,6 +200,8 @@ class Run:
             VERSION, fingerprint(self.base), [sha256(path) for path in self.files.values()], name,
             teacher.epochs, teacher.learning_rate, teacher.batch_size, self.settings.max_length,
         ]  # fmt: skip
+        if teacher.patience and not name.startswith("trainer"):  # a plain Trainer keeps its last model
+            facts.append(teacher.patience)
         if name.startswith(("student", "int8")):
             facts += [plain(self.settings.recipe), self.start, *(sha256(path) for path in self.corpus[1:])]
         out = self.work / f"{name}-{hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:8]}"
