@@ -92,7 +92,10 @@ class Inputs:
         if not found:
             files = ", ".join(map(str, one.corpus))
             raise DataError(f"{files}: no input; wanted are {one.task.columns}, the label apart")
-        self.learnt, self.aside = (found, []) if self.dev else _split(found, seed)
+        try:
+            self.learnt, self.aside = (found, []) if self.dev else _split(found, seed)
+        except DataError as problem:
+            raise DataError(f"{', '.join(map(str, one.corpus))}: {problem}") from None
 
     def texts(self) -> Iterator[str]:
         """All texts of the inputs to learn from, each on one line."""

@@ -43,6 +43,8 @@ SETTINGS = Training(
     epochs=3, batch_size=32, learning_rate=5e-5, warmup=0.1, freeze_embeddings=False
 )  # Devlin et al. 2019, A.3
 
+_SHOWN = 12  # labels
+
 
 @dataclass(frozen=True)
 class Assignment:
@@ -166,10 +168,17 @@ def run_name(*facts: object) -> str:
 
 def _described(course: Course, counts: Sequence[int]) -> str:
     parts = [
-        f"{head.name}: {count} examples" + (f", {len(head.labels)} labels" if head.labels else "")
+        f"{head.name}: {count} examples" + (f", {len(head.labels)} labels: {_shown(head)}" if head.labels else "")
         for head, count in zip(course.heads, counts, strict=True)
     ]
     return "; ".join(parts)
+
+
+def _shown(head: Head) -> str:
+    """The first labels, by which it is seen where a column holds something else, such as "nan" for none."""
+    return ", ".join(" ".join(label.split()) for label in head.labels[:_SHOWN]) + (
+        " ..." if len(head.labels) > _SHOWN else ""
+    )
 
 
 def _model(course: Course, settings: Training, class_weights: bool) -> TaskModel:

@@ -136,7 +136,7 @@ def as_svg(history: History, title: str) -> str:
 
 def _range(values: Sequence[float]) -> tuple[float, float]:
     low, high = min(values, default=0.0), max(values, default=1.0)
-    room = 0.05 * (high - low) or 0.5
+    room = 0.05 * (high - low) or max(0.5, 0.05 * abs(high))  # more than a great number's last digit
     return low - room, high + room
 
 

@@ -161,7 +161,8 @@ def as_texts(sentences: Texts, *, before: int = 0, name: str = "sentences") -> l
         return [sentences]
     if isinstance(sentences, bytes) or not isinstance(sentences, Sequence | np.ndarray):
         kind = type(sentences).__name__
-        raise DataError(f"{name} are {sentences!r:.80} ({kind}); a string or a list of strings is needed")
+        shown = " ".join(repr(sentences).split())
+        raise DataError(f"{name} are {shown:.80} ({kind}); a string or a list of strings is needed")
     texts: list[str] = np.atleast_1d(sentences).tolist() if isinstance(sentences, np.ndarray) else list(sentences)
     for i, text in enumerate(texts):
         if not isinstance(text, str):

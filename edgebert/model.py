@@ -7,7 +7,7 @@ import threading
 from collections.abc import Sequence
 from numbers import Integral
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from edgebert import forking
 from edgebert.batching import widths
@@ -170,6 +170,6 @@ class Model:
             logger.info("a text is longer than %d tokens and was cut; more are only counted", self.max_length)
 
 
-def is_whole(number: object) -> bool:
+def is_whole(number: object) -> TypeGuard[int]:
     """Whether it is an integer, of Python or numpy."""
     return isinstance(number, Integral) and not isinstance(number, bool)

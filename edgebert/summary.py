@@ -56,7 +56,8 @@ def summarize(text: str, *, sentences: int = 3, model: str | Path | Embedder = D
     if not is_whole(sentences) or sentences < 1:
         raise RecipeError(f"sentences is {sentences!r}; it must be 1 or more")
     if not isinstance(text, str) or not text.strip():
-        raise DataError(f"the text is {text!r:.80}; a text that is not blank is needed")
+        kind = "" if isinstance(text, str) else f" ({type(text).__name__})"
+        raise DataError(f"the text is {text!r:.80}{kind}; a string that is not blank is needed")
     if not isinstance(model, str | Path) and not callable(getattr(model, "encode", None)):
         raise RecipeError(f"model is {model!r:.80}; a model that gives vectors, or the name of one, is needed")
     found = list(_split(text))

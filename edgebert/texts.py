@@ -182,18 +182,21 @@ def _table_rows(name: str, lines: Iterable[str], kind: str) -> Iterator[dict[str
     csv.field_size_limit(max(csv.field_size_limit(), _CELL))
     reader = csv.reader(lines) if kind == "csv" else (line.split("\t") for line in lines)
     header: list[str] | None = None
+    number = 0  # of rows that were given, without the header, as readers count them
     try:
-        for number, cells in enumerate(reader, start=1):
+        for cells in reader:
             if header is None:
                 header = cells
                 if len(set(header)) != len(header):
                     raise DataError(f"{name}: the header names a column twice: {', '.join(map(repr, header))}")
             elif len(header) == 1 and not cells:
+                number += 1
                 yield {header[0]: ""}
             elif len(cells) != len(header):
                 if cells not in ([], [""]):  # blank lines
-                    raise DataError(f"{name}: row {number} has {len(cells)} cells and the header {len(header)}")
+                    raise DataError(f"{name}: row {number + 1} has {len(cells)} cells and the header {len(header)}")
             else:
+                number += 1
                 yield dict(zip(header, cells, strict=True))
     except csv.Error as problem:
         raise DataError(f"{name} is not a {kind.upper()} table: {problem}") from None

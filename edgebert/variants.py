@@ -131,7 +131,8 @@ def candidates(
 def require_runnable(bundle: Bundle, engine: str) -> None:
     """Raises EngineError when there are no files to run, or the engine that was asked for is not installed."""
     if not bundle.manifest.artifacts:
-        raise EngineError(f"{bundle.source} has no files for an engine yet: run `edgebert quantize {bundle.source}`")
+        raise EngineError(f"{bundle.source} has no files for an engine yet: run `edgebert quantize "
+                          f"{bundle.source} --calibration TEXTS -o OUT`")  # fmt: skip
     if engine != "auto":
         require_engine(engine)
 

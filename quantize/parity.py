@@ -68,7 +68,10 @@ class Measured:
 
     def faults(self, gates: Gates, task: TaskGate | None) -> str:
         """Everything that is below a gate, in words, "" when nothing."""
-        told = [self.fault] if self.fault else []
+        told = []
+        if self.fault:
+            same = "" if self.answers is None else f" (of vectors; its answers agree to {self.answers:.4f})"
+            told.append(f"{self.fault}{same}")
         if self.agreement is not None and not self.agreement >= gates.min_agreement:
             told.append(f"agreement {self.agreement:.4f}, at least {gates.min_agreement} is needed")
         if task is not None and not self.retention >= task.min_retention:

@@ -11,10 +11,11 @@ import numpy as np
 
 from edgebert.errors import DataError, MissingExtraError
 from edgebert.manifest import Head
+from edgebert.model import is_whole
 from edgebert.schema import plain
 from edgebert.tasks.columns import CONTEXT, QUESTION, column
 from edgebert.tasks.labels import at_least_one
-from edgebert.tasks.predictor import Predictor, as_pairs
+from edgebert.tasks.predictor import Predictor, as_pairs, as_text
 from edgebert.tasks.reading import Row, TaskReader
 from edgebert.tasks.results import Answer
 from edgebert.tasks.spans import Window, best_answers
@@ -41,7 +42,8 @@ class QuestionAnswerer(Predictor):
         longest: tokens.
         Raises: DataError for an empty question or context; EngineError.
         """
-        return self.best([(question, context)], may_be_none=may_be_none, longest=longest)[0]
+        asked = as_text(question, "question"), as_text(context, "context")
+        return self.best([asked], may_be_none=may_be_none, longest=longest)[0]
 
     def answers(
         self, question: str, context: str, *, top_k: int = 5, may_be_none: bool | None = None, longest: int = _LONGEST
@@ -50,12 +52,13 @@ class QuestionAnswerer(Predictor):
 
         Raises: as `answer`; RecipeError for `top_k` or `longest` below 1.
         """
-        return self._found([(question, context)], top_k=top_k, may_be_none=may_be_none, longest=longest)[0]
+        asked = as_text(question, "question"), as_text(context, "context")
+        return self._found([asked], top_k=top_k, may_be_none=may_be_none, longest=longest)[0]
 
     def best(
         self, asked: Sequence[tuple[str, str]], *, may_be_none: bool | None = None, longest: int = _LONGEST
     ) -> list[Answer]:
-        """The most probable answer to each question in its context."""
+        """The most probable answer to each question in its context. Raises: as `answer`, naming the place."""
         found = self._found(asked, top_k=1, may_be_none=may_be_none, longest=longest)
         return [best[0] if best else Answer(0, 0, "", 0.0) for best in found]
 
@@ -66,10 +69,8 @@ class QuestionAnswerer(Predictor):
         at_least_one("top_k", top_k)
         at_least_one("longest", longest)
         asked = as_pairs(asked)
-        for question, context in asked:
-            for name, text in (("question", question), ("context", context)):
-                if not text.strip():
-                    raise DataError(f"the {name} is {text!r:.80}; a text that is not blank is needed")
+        for place, pair in enumerate(asked):
+            _require_text(*pair, f"asked[{place}]: " if len(asked) > 1 else "")
         none, found = self.head.may_be_none if may_be_none is None else may_be_none, list[list[Answer]]()
         for some in self._portions(asked, lambda pair: len(pair[1])):
             rows = [self.reader.contexts(question, context) for question, context in some]
@@ -82,7 +83,9 @@ class QuestionAnswerer(Predictor):
     @staticmethod
     def item(row: Mapping[str, Any], where: str) -> Any:
         """See `Predictor.item`."""
-        return column(row, QUESTION, where), column(row, CONTEXT, where)
+        question, context = column(row, QUESTION, where), column(row, CONTEXT, where)
+        _require_text(question, context, f"{where}: ")
+        return question, context
 
     def results(
         self, items: Sequence[Any], *, top_k: int | None = None, threshold: float | None = None
@@ -114,11 +117,10 @@ class AnswerTask(Task):
 
     def example(self, row: Mapping[str, Any], where: str) -> Example:
         """See `Task.example`."""
-        question, context = column(row, QUESTION, where), column(row, CONTEXT, where)
-        for name, text in (("question", question), ("context", context)):
-            if not text.strip():
-                raise DataError(f"{where}: the {name} is {text!r:.80}; a text that is not blank is needed")
-        answers = tuple(_answers(row.get("answers"), where))
+        question, context = self.runtime.item(row, where)
+        if "answers" not in row:
+            raise DataError(f"{where} has no column 'answers'; it has {', '.join(map(repr, row))}")
+        answers = tuple(_answers(row["answers"], where))
         for start, text in answers:
             if not text.strip():
                 raise DataError(f"{where}: an answer is {text!r:.80}; a question without an answer has the list []")
@@ -227,6 +229,13 @@ def _is_character(character: str) -> bool:
 _PUNCTUATION = frozenset("，。：？！“”；’《》……·、「」（）－～『』【】〈〉—")
 
 
+def _require_text(question: str, context: str, where: str) -> None:
+    """Raises DataError for a blank one."""
+    for name, text in (("question", question), ("context", context)):
+        if not text.strip():
+            raise DataError(f"{where}the {name} is {text!r:.80}; a text that is not blank is needed")
+
+
 def _answers(answers: Any, where: str) -> Iterator[tuple[int, str]]:
     if isinstance(answers, dict):
         texts, starts = answers.get("text"), answers.get("answer_start")
@@ -234,7 +243,7 @@ def _answers(answers: Any, where: str) -> Iterator[tuple[int, str]]:
             answers = [{"text": text, "answer_start": start} for text, start in zip(texts, starts, strict=True)]
     for one in answers if isinstance(answers, list) else [answers]:
         start = one.get("answer_start", one.get("start")) if isinstance(one, dict) else None
-        if not isinstance(start, int) or not isinstance(one.get("text"), str):
+        if not is_whole(start) or not isinstance(one.get("text"), str):
             raise DataError(f"{where}, column 'answers' holds {answers!r:.80}; each needs text and answer_start")
         yield start, one["text"]
 

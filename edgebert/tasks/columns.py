@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,6 +11,8 @@ from edgebert.errors import DataError
 TEXT = ("text", "sentence", "sentence1", "content")
 PAIR = ("text_pair", "sentence2", "hypothesis")
 QUESTION, CONTEXT = ("question",), ("context",)
+# Python's and JSON's lists and numpy's arrays, and no text in brackets, whose words have blanks around.
+_LIST = re.compile(r"""\[(["']\S.*["'],?|[^\s,\[\]]+(,\s+[^\s,\[\]]+)+|)\]""", re.DOTALL)
 
 
 def column(row: Mapping[str, Any], names: Sequence[str], where: str) -> str:
@@ -20,3 +23,12 @@ def column(row: Mapping[str, Any], names: Sequence[str], where: str) -> str:
     if not isinstance(row[name], str):
         raise DataError(f"{where}, column {name!r} holds {row[name]!r:.80}; a text is needed")
     return str(row[name])
+
+
+def refuse_list(value: str, name: str, where: str, elsewhere: str) -> None:
+    """Raises DataError for a list that was written as text. name: of the column; elsewhere: how tables write it."""
+    if _LIST.fullmatch(value.strip()):
+        raise DataError(
+            f"{where}, column {name!r} holds {value!r:.80}, a list written as text; lists need .jsonl or .parquet, "
+            f"elsewhere {elsewhere}"
+        )

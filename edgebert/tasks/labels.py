@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Mapping, Sequence
 from numbers import Real
@@ -39,13 +40,15 @@ def check(top_k: int | None, threshold: float | None) -> None:
     """Raises RecipeError for values out of range."""
     if top_k is not None:
         at_least_one("top_k", top_k, "None for all")
-    if threshold is not None and (not isinstance(threshold, Real) or not 0 <= threshold <= 1):
+    if threshold is not None and (
+        not isinstance(threshold, Real) or isinstance(threshold, bool) or not 0 <= threshold <= 1
+    ):
         raise RecipeError(f"threshold is {threshold!r}; it must be a number within 0 to 1, or None")
 
 
 def at_least_one(name: str, value: object, otherwise: str = "") -> None:
     """Raises RecipeError for what is no whole number from 1. otherwise: what else is allowed."""
-    if not is_whole(value) or value < 1:  # type: ignore[operator]
+    if not is_whole(value) or value < 1:
         raise RecipeError(f"{name} is {value!r}; it must be 1 or more{otherwise and ', or '}{otherwise}")
 
 
@@ -53,12 +56,13 @@ def number_of(row: Mapping[str, Any], where: str) -> float:
     """The number in the column score. Raises: DataError."""
     if "score" not in row:
         raise DataError(f"{where} has no column 'score'; it has {', '.join(map(repr, row))}")
-    try:
-        number = float(row["score"])
-    except (TypeError, ValueError, OverflowError):
-        number = math.nan
+    value, number = row["score"], math.nan
+    # Python reads True as 1 and 1_5 as 15.
+    if not isinstance(value, bool) and not (isinstance(value, str) and "_" in value):
+        with contextlib.suppress(TypeError, ValueError, OverflowError):
+            number = float(value)
     if not abs(number) <= _LARGEST:
-        raise DataError(f"{where}, column 'score' holds {row['score']!r:.80}; a number within -1e18 to 1e18 is needed")
+        raise DataError(f"{where}, column 'score' holds {value!r:.80}; a number within -1e18 to 1e18 is needed")
     return number
 
 

@@ -30,7 +30,7 @@ from edgebert.tasks.labels import (
     require_different,
     same_kind,
 )  # fmt: skip
-from edgebert.tasks.predictor import Predictor, as_pairs, as_texts
+from edgebert.tasks.predictor import Predictor, as_pairs, as_text, as_texts
 from edgebert.tasks.reading import Row, TaskReader
 from edgebert.tasks.results import Classification, Ranked
 from edgebert.tasks.task import Example, Lesson, Task, label_of, place_of, require_several, sorted_labels
@@ -108,7 +108,7 @@ class PairScorer(Predictor):
         Source: Yang et al. 2019, arXiv:1903.10972, for the sum of both scores.
         """
         check(top_k, None)
-        texts = as_texts(documents, name="documents")
+        query, texts = as_text(query, "query"), as_texts(documents, name="documents")
         pairs = [(query, text) for text in texts]
         if similarities is None:
             if weight is not None:
@@ -158,6 +158,8 @@ class Pairs(Task):
         one, other = column(row, TEXT, where), column(row, PAIR, where)
         if "label" in row:
             return Example(one, other, label_of(row["label"], where), where)
+        if "score" not in row:
+            raise DataError(f"{where} has no column 'label' or 'score'; it has {', '.join(map(repr, row))}")
         return Example(one, other, number_of(row, where), where)
 
     def head(self, examples: Sequence[Example]) -> Head:

@@ -44,7 +44,7 @@ class Tagger(Predictor):
         Raises: DataError for what is no string; EngineError.
         """
         found = []
-        for some in self._portions(as_texts(texts), len):
+        for some in self._portions(as_texts(texts, name="texts"), len):
             windows = [self.reader.windows(text) for text in some]
             answers = iter(self.logits([row for rows in windows for row in rows]))
             for text, rows in zip(some, windows, strict=True):

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgebert.errors import DataError
+from edgebert.model import is_whole
+from edgebert.tasks.columns import refuse_list
 from edgebert.tasks.tagging import OUTSIDE
 from edgebert.tasks.task import Example
 from edgebert.tokenizer import SURROGATE
@@ -28,19 +30,13 @@ class Joined(str):
 
 
 _PREFIX = re.compile("[BILUESM]-")
-# Python's and JSON's lists and numpy's arrays, and no text in brackets, whose words have blanks around.
-_LIST = re.compile(r"""\[(["']\S.*["'],?|[^\s,\[\]]+(,\s+[^\s,\[\]]+)+|)\]""", re.DOTALL)
 
 
 def words_of(row: Mapping[str, Any], name: str, where: str) -> list[str]:
     """A list of words, or one text of them with blanks between. Raises: DataError, also for a list written as text."""
     words = row[name]
     if isinstance(words, str):
-        if _LIST.fullmatch(words.strip()):
-            raise DataError(
-                f"{where}, column {name!r} holds {words!r:.80}, a list written as text; lists need .jsonl or .parquet, "
-                "elsewhere words have blanks between"
-            )
+        refuse_list(words, name, where, "words have blanks between")
         words = words.split()
     if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
         raise DataError(f"{where}, column {name!r} holds {words!r:.80}; a list of words is needed")
@@ -124,7 +120,7 @@ def stretches(text: str, entities: Any, where: str) -> Tagged:
         start, end, label = (entity.get(key) for key in ("start", "end", "label")) if isinstance(entity, dict) else (
             entity if isinstance(entity, list) and len(entity) == 3 else (None, None, None)
         )  # fmt: skip
-        if not (isinstance(start, int) and isinstance(end, int) and isinstance(label, str)):
+        if not (is_whole(start) and is_whole(end) and isinstance(label, str)):
             raise DataError(f"{where}: the entity {entity!r:.80} is no start, end and label")
         if label.strip() in ("", OUTSIDE):
             raise DataError(f"{where}: the entity {entity!r:.80} has the label {label!r}; a name is needed")

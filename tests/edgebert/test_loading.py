@@ -140,7 +140,7 @@ def test_an_artifact_that_is_not_there_is_named_with_those_that_are(copied_bundl
 
 
 def test_a_model_without_engine_files_says_what_makes_them(tiny_teacher: Path) -> None:
-    with pytest.raises(EngineError, match=f"has no files for an engine yet: run `edgebert quantize {tiny_teacher}`"):
+    with pytest.raises(EngineError, match=f"has no files for an engine yet: run `edgebert quantize {tiny_teacher} "):
         edgebert.load(tiny_teacher)
 
 

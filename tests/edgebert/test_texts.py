@@ -257,7 +257,7 @@ def test_a_json_line_that_is_no_object_is_named(tmp_path: Path) -> None:
 def test_a_row_with_too_many_cells_is_named(suffix: str, sep: str, tmp_path: Path) -> None:
     path = tmp_path / f"texts.{suffix}"
     path.write_text(f"text{sep}label\none{sep}1\none{sep}two{sep}2\n")
-    with pytest.raises(DataError, match="row 3 has 3 cells and the header 2"):
+    with pytest.raises(DataError, match="row 2 has 3 cells and the header 2"):
         list(read_texts([path]))
 
 

@@ -188,6 +188,7 @@ def test_every_fault_and_a_low_agreement_are_named() -> None:
     task = TaskGate("task", ("dev.jsonl",))
     assert told("", 0.5, 1.0, task, 0.99) == ""  # the agreement of answers stands in for that of vectors
     assert told("", 1.0, 1.0, task, 0.97) == "agreement 0.9700, at least 0.98 is needed"
+    assert told("cosine 0.9", 1.0, 1.0, task, 0.99) == "cosine 0.9 (of vectors; its answers agree to 0.9900)"
     assert told("", 0.5, 1.0, TaskGate("similarity", ("dev.tsv",))) == "agreement 0.5000, at least 0.98 is needed"
 
 

@@ -207,6 +207,11 @@ def test_what_is_asked_for_wrongly_is_one_error(bundle: Callable[[str], Path]) -
         for wrong in ([("a", "b", "c")], [None], ["ab"]):
             with pytest.raises(DataError, match="every one must be two strings"):
                 asked.best(wrong)
+        with pytest.raises(DataError, match=r"asked\[1\]: the context is ''; a text that is not blank"):
+            asked.best([("a", "b"), ("a", "")])
+        for name, pair in (("question", (None, "a")), ("context", ("a", 1))):
+            with pytest.raises(DataError, match=rf"{name} is (None|1) \(\w+\); a string is needed"):
+                asked.answer(*pair)
     with edgebert.load(bundle("classify"), precision="fp32", task="classify") as classifier:
         asked = classifier
         with pytest.raises(RecipeError, match="threshold is '0.5'; it must be a number within 0 to 1"):
@@ -215,6 +220,8 @@ def test_what_is_asked_for_wrongly_is_one_error(bundle: Callable[[str], Path]) -
         with pytest.raises(RecipeError, match="the model has the labels a, b, c; say which one is scored: label="):
             scorer.rank("a", ["b", "c"])
         asked = scorer
+        with pytest.raises(DataError, match=r"query is None \(NoneType\); a string is needed"):
+            asked.rank(None, [], label="a")
         for wrong, told in (
             ([1.0], r"similarities have the shape \(1,\); 2 documents need \(2,\)"),
             ([0.5, float("nan")], r"similarities\[1\] is nan; every one must be finite"),

@@ -84,7 +84,36 @@ def test_blanks_around_a_label_are_no_part_of_it() -> None:
         classify.example({"text": "a", "labels": [True]}, "row")
 
 
-@pytest.mark.parametrize("score", [10**400, 1e19, "1e19", float("nan"), None])
+def test_labels_are_written_one_way(tmp_path: Path) -> None:
+    classify, wrong = task_named("classify"), tmp_path / "x.csv"
+    wrong.write_text('text,labels\ngood,"[""a"",""b""]"\n', encoding="utf-8")
+    with pytest.raises(DataError, match=r"row 1, column 'labels' holds .*, a list written as text; .* have | between"):
+        classify.read([wrong])
+    with pytest.raises(DataError, match="row 1 has the columns 'label' and 'labels'; use one of them"):
+        classify.example({"text": "a", "label": "x", "labels": ["x"]}, "row 1")
+    with pytest.raises(DataError, match="row 1 has no column 'label' or 'score'; it has 'text', 'text_pair'"):
+        task_named("pairs").example({"text": "a", "text_pair": "b"}, "row 1")
+    with pytest.raises(DataError, match="row 1 has no column 'answers'; it has 'question', 'context'"):
+        task_named("answer").example({"question": "a", "context": "b"}, "row 1")
+
+
+def test_fine_tuning_shows_its_labels_and_draws_losses_of_any_size(base: Path, tmp_path: Path, cli: Cli) -> None:
+    rows = [
+        {"text": row["text"], "label": "nan" if i == 3 else "x"} for i, row in enumerate(made.class_rows(8, seed=1))
+    ]
+    train = made.write_rows(tmp_path / "train.jsonl", rows)
+    done = cli("finetune", base, "--task", "classify", "--train", train, "--dev", train, "-o", tmp_path / "out",
+               "--epochs", "1")  # fmt: skip
+    assert "8 examples, 2 labels: nan, x" in done.err
+    train = made.write_rows(tmp_path / "train.jsonl", [{"text": row["text"], "score": 1e10 + i}
+                                                       for i, row in enumerate(rows)])  # fmt: skip
+    done = cli("finetune", base, "--task", "regress", "--train", train, "--dev", train, "-o", tmp_path / "great",
+               "--epochs", "1")  # fmt: skip
+    assert done.code == 0, done.err
+    assert "<polyline" in (tmp_path / "great.training.svg").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("score", [True, "1_5", 10**400, 1e19, "1e19", float("nan"), None])
 def test_numbers_that_cannot_be_learnt(score: object) -> None:
     with pytest.raises(DataError, match="a number within -1e18 to 1e18 is needed"):
         task_named("regress").example({"text": "a", "score": score}, "row 1")
@@ -157,6 +186,19 @@ def test_a_missing_file_of_the_gate_is_told_at_once(classifier: Path, tmp_path: 
     )
     assert_refused(done, tmp_path / "out", f"no such file: {tmp_path / 'none.jsonl'}")
     assert "export" not in done.err
+
+
+def test_a_blank_context_is_told_by_its_row(base: Path, tmp_path: Path, cli: Cli) -> None:
+    made.with_head(base, tmp_path / "answerer", "AutoModelForQuestionAnswering")
+    rows = [{"question": "who", "context": "the dog"}, {"question": "who", "context": " "}]
+    corpus = made.write_rows(tmp_path / "x.jsonl", rows)
+    done = cli("distill", tmp_path / "answerer", "--corpus", corpus, "-o", tmp_path / "out")
+    assert_refused(done, tmp_path / "out", "x.jsonl: row 2: the context is ' '; a text that is not blank is needed")
+    with pytest.raises(DataError, match="x.jsonl: row 2: the context is ' '"):
+        list(task_named("answer").read_inputs(corpus))
+    made.write_rows(corpus, rows[:1])
+    done = cli("distill", tmp_path / "answerer", "--corpus", corpus, "-o", tmp_path / "out")
+    assert_refused(done, tmp_path / "out", "x.jsonl: 1 inputs are too few to hold some out")
 
 
 def test_several_teachers_may_teach_another_task_than_their_own(classifier: Path, tmp_path: Path, cli: Cli) -> None:
