@@ -88,7 +88,6 @@ def page(bundle: Bundle, findings: Findings, options: Options) -> str:
     from plotly.offline import get_plotlyjs
 
     title = f"Quantization of {bundle.manifest.lineage.get('source', bundle.root.name)}"
-    chosen = next(attempt for attempt in findings.attempts if attempt.status == "chosen")
     parts = [
         f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{_text(title)}</title>',
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">',
@@ -96,18 +95,18 @@ def page(bundle: Bundle, findings: Findings, options: Options) -> str:
         f"<style>{_STYLE}</style>\n<script>{get_plotlyjs()}</script>\n</head>\n<body>\n<main>",
         f"<h1>{_text(title)}</h1>",
         "<noscript><p>The plots need JavaScript; the tables do not.</p></noscript>",
-        _head(bundle, chosen, findings, options),
+        _head(bundle, findings, options),
         _artifacts(findings),
         _trade_offs(findings, options),
         _recipes(findings),
-        _sensitivity(findings, chosen),
+        _sensitivity(findings),
         _lengths(findings, options),
         "</main>\n</body>\n</html>\n",
     ]
     return "\n".join(parts)
 
 
-def _head(bundle: Bundle, chosen: Attempt, findings: Findings, options: Options) -> str:
+def _head(bundle: Bundle, findings: Findings, options: Options) -> str:
     manifest, gates, task = bundle.manifest, options.gates, options.task
     facts = manifest.lineage.get("quantize", {})
     rows: list[tuple[str, str]] = [
@@ -115,18 +114,22 @@ def _head(bundle: Bundle, chosen: Attempt, findings: Findings, options: Options)
         *[(key.capitalize(), str(manifest.lineage[key])) for key in ("source", "revision", "teacher", "student")
           if manifest.lineage.get(key)],
         ("Model", f"{manifest.architecture}, {manifest.dimension} dimensions, up to {manifest.max_length} tokens"),
-        ("Recipe", f"{chosen.recipe.name}: {chosen.why}"),
-        *[(f"Pass {i}", text) for i, text in enumerate(_passes(chosen.recipe), start=1)],
+        *[row for chosen in findings.chosen for row in (
+            ("Recipe", f"{chosen.recipe.name}: {chosen.why}"),
+            *[(f"Pass {i}", text) for i, text in enumerate(_passes(chosen.recipe), start=1)],
+        )],
         ("Gates", f"cosine at least {gates.min_cosine:g} on ordinary and {gates.min_degenerate:g} on degenerate text, "
                   f"agreement at least {gates.min_agreement:g}"),
     ]  # fmt: skip
     if task is not None:
         files = ", ".join(Path(file).name for file in task.files) or task.data
-        kept = ", ".join(f"{name} {chosen.measured[name].retention:.4f}" for name in chosen.measured)
+        kept = ", ".join(
+            f"{name} {findings.measured[name].retention:.4f}" for chosen in findings.chosen for name in chosen.taken
+        )
         rows.append(("Task", f"{task.metric} on {files}; keeps at least {task.min_retention:g} of torch fp32's score"))
         rows.append(("Kept", kept))
-    if chosen.answers:
-        same = ", ".join(f"{name} {value:.4f}" for name, value in chosen.answers.items())
+    if findings.answers:
+        same = ", ".join(f"{name} {value:.4f}" for name, value in findings.answers.items())
         rows.append(("Answers", f"agreement with torch fp32's: {same}"))
     if facts:
         rows.append(("Calibration", f"{facts['calibration_texts']} texts of the file, {facts['calibration_rows']} rows "
@@ -135,7 +138,7 @@ def _head(bundle: Bundle, chosen: Attempt, findings: Findings, options: Options)
     rows.append(("Versions", ", ".join(f"{name} {version}" for name, version in versions.items() if version)))
     rows.append(("Measured on", machine()))
     rows.append(("Date", f"{datetime.datetime.now(datetime.timezone.utc):%Y-%m-%d %H:%M} UTC"))
-    if chosen.recipe.depends_on_batch:
+    if any(chosen.recipe.depends_on_batch for chosen in findings.chosen):
         rows.append(("Warning", "with dynamic int8 a text's vector depends on what shares its batch"))
     cells = "\n".join(
         f'<tr><th scope="row">{_text(key)}</th><td class="long">{_text(value)}</td></tr>' for key, value in rows
@@ -212,7 +215,7 @@ def _trade_offs(findings: Findings, options: Options) -> str:
 
 
 def _recipes(findings: Findings) -> str:
-    chosen = next(attempt for attempt in findings.attempts if attempt.status == "chosen")
+    best = max(attempt.sentences_s for attempt in findings.chosen)
     head = ["recipe", "no.", "status", "MB", "cosine min", "degenerate min", "kept", "ONNX Runtime sentences/s",
             "OpenVINO sentences/s", "why"]  # fmt: skip
     rows = []
@@ -227,29 +230,29 @@ def _recipes(findings: Findings) -> str:
               ([p.ordinary_min for p in parities], [p.degenerate_min for p in parities])],
             "" if attempt.retention is None else f"{attempt.retention:.5f}",
             *[f"{attempt.timing[name].sentences_s:.0f}" if name in attempt.timing else "" for name in INT8],
-            _why(attempt, chosen),
+            _why(attempt, best),
         ])  # fmt: skip
     note = "In the order in which they were tried, from cheap to dear; each number is that of the worse engine."
     marked = [attempt.status for attempt in findings.attempts]
     return _section("Recipes", _table(head, rows, note, texts={0, 2, 9}, classes=marked))
 
 
-def _why(attempt: Attempt, chosen: Attempt) -> str:
-    """Why it was taken or left; the search gives a reason to all but those that passed."""
+def _why(attempt: Attempt, best: float) -> str:
+    """Why it was taken or left; the search gives a reason to all but those that passed. best: sentences a second."""
     if attempt.why or attempt.status != "passed":
         return attempt.why
-    if attempt.timing and chosen.timing:
-        return f"passes, but {attempt.sentences_s:.0f} sentences/s against {chosen.sentences_s:.0f}"
+    if attempt.timing and best:
+        return f"passes, but {attempt.sentences_s:.0f} sentences/s against {best:.0f}"
     return "passes, but a cheaper one does too; it was not timed"
 
 
-def _sensitivity(findings: Findings, chosen: Attempt) -> str:
+def _sensitivity(findings: Findings) -> str:
     title, costs = "Sensitivity of the layers", findings.sensitivity
     if not costs:
         return _section(title, "<p>It was not measured: no recipe that was tried leaves layers in float.</p>")
     from edgebert.quantize.report_plots import MOST_LAYERS, in_float, layers
 
-    floats = in_float(chosen.recipe, costs)
+    floats = set[str]().union(*(in_float(chosen.recipe, costs) for chosen in findings.chosen))
     if len(floats) == len(costs):
         left = "The chosen recipe leaves all of them in float; what it packs is weights."
     else:

@@ -73,7 +73,7 @@ def _reference(name: str, findings: Findings) -> Point:
 def _tried(attempt: Attempt, label: str, name: str, findings: Findings) -> Point:
     """The point of one engine; what the search did not time or weigh, the table has for the chosen one."""
     found = attempt.measured[name]
-    row = next((row for row in findings.table if row.name == name), None) if attempt.status == "chosen" else None
+    row = next((row for row in findings.table if row.name == name), None) if name in attempt.taken else None
     timing = attempt.timing.get(name) or (row.timing if row is not None else None)
     size = row.size_mb if row is not None else attempt.size_mb or 0.0
     parity = found.parity
@@ -84,9 +84,9 @@ def _tried(attempt: Attempt, label: str, name: str, findings: Findings) -> Point
         *([f"{timing.p50_ms:.2f} ms for one text"] if timing is not None else []),
         *([f"why: {attempt.why}"] if attempt.why else []),
     ]
-    speed = timing.sentences_s if timing is not None else None
+    speed, state = timing.sentences_s if timing is not None else None, attempt.state(name)
     name, engine = attempt.recipe.name, name.split("-")[0]
-    return Point(name, label, engine, attempt.status, found.retention, size, speed, tuple(tells))
+    return Point(name, label, engine, state, found.retention, size, speed, tuple(tells))
 
 
 def front(made: Iterable[Point], axis: Literal["size_mb", "sentences_s"]) -> list[Point]:

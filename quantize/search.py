@@ -1,4 +1,7 @@
-"""The fastest recipe that keeps the task: recipes from cheap to dear, each built, measured and told why it was left."""
+"""The fastest recipe that keeps the task: recipes from cheap to dear, each built, measured and told why it was left.
+
+One recipe serves both engines where they like the same one; an engine in which another is much faster has that one.
+"""
 
 from __future__ import annotations
 
@@ -24,18 +27,23 @@ from edgebert.quantize.task_gate import TaskGate
 from edgebert.quantize.worker import measured, timings
 from edgebert.timing import Timing
 
+Status = Literal["chosen", "passed", "rejected", "failed", "not tried"]
 ENOUGH = 3  # recipes that pass: dearer ones are slower, so they need not be tried
 CANDIDATES = ".candidates"
 _SINGLES = 32
 _INTEGERS = (onnx.TensorProto.INT8, onnx.TensorProto.UINT8)
 INT8 = ("onnxruntime-int8", "openvino-int8")
+_ENGINES = dict(zip(INT8, ("ONNX Runtime", "OpenVINO"), strict=True))
+_MUCH = 1.1  # times the speed: for less an engine has no recipe of its own
 
 
 @dataclass
 class Attempt:
     """One recipe: its artifacts, what was measured of them, how fast they are, and why it was left.
 
-    status: "rejected" by a gate, "failed" when an engine did, "not tried" when enough others passed.
+    status: "rejected" by a gate in either engine, "failed" when an engine did, "not tried" when enough others passed,
+    "chosen" where it is so for one or both. faults: what is below a gate, by artifact, "" where nothing. taken: the
+    artifacts for which it is chosen.
     """
 
     recipe: Recipe
@@ -43,8 +51,10 @@ class Attempt:
     size_mb: float | None = None
     measured: dict[str, Measured] = field(default_factory=dict)
     timing: dict[str, Timing] = field(default_factory=dict)
-    status: Literal["chosen", "passed", "rejected", "failed", "not tried"] = "not tried"
+    status: Status = "not tried"
     why: str = ""
+    faults: dict[str, str] = field(default_factory=dict)
+    taken: tuple[str, ...] = ()
 
     @property
     def retention(self) -> float | None:
@@ -52,15 +62,19 @@ class Attempt:
         return min((found.retention for found in self.measured.values()), default=None)
 
     @property
-    def answers(self) -> dict[str, float]:
-        """How far a task's answers are torch's, by artifact, of labelled examples or of text without labels."""
-        both = {name: one.own if one.answers is None else one.answers for name, one in self.measured.items()}
-        return {name: value for name, value in both.items() if value is not None}
-
-    @property
     def sentences_s(self) -> float:
         """Sentences a second in the faster engine, 0 where it was not timed."""
         return max((timing.sentences_s for timing in self.timing.values()), default=0.0)
+
+    def passes(self, name: str) -> bool:
+        """Whether that artifact was measured and nothing is below a gate."""
+        return self.status != "failed" and self.faults.get(name) == ""
+
+    def state(self, name: str) -> Status:
+        """The status in one engine, by the artifact's name."""
+        if self.status in ("failed", "not tried"):
+            return self.status
+        return "chosen" if name in self.taken else "passed" if self.passes(name) else "rejected"
 
 
 class Search:
@@ -78,8 +92,9 @@ class Search:
         self.ranked, self.progress = ranked, progress
         self.attempts: list[Attempt] = []
 
-    def run(self, recipes: Iterable[Recipe], *, enough: int = 1) -> Attempt:
-        """The fastest attempt of the first `enough` that pass, proven at every length.
+    def run(self, recipes: Iterable[Recipe], *, enough: int = 1) -> dict[str, Attempt]:
+        """For each int8 artifact the fastest attempt, proven at every length: of the first `enough` that pass in both
+        engines, or of any where one engine is much faster with another.
 
         Raises: BudgetError with the nearest miss when none passes.
         """
@@ -95,12 +110,29 @@ class Search:
                 raise BudgetError(self._nearest_miss())
             self._time(enough)
             best = max(passed, key=lambda attempt: attempt.sentences_s)
-            if self._proven(best):
-                best.status = "chosen"
-                best.why = "the fastest one that passes" if best.timing else "the first one that passes"
+            if self._proven(best, INT8):
+                chosen = {name: self._faster(name, best) for name in INT8}
+                for name, attempt in chosen.items():
+                    attempt.taken += (name,)
+                for attempt in chosen.values():
+                    attempt.status, attempt.why = "chosen", _reason(attempt)
                 self.attempts += [Attempt(recipe, why=f"{enough} cheaper ones pass") for recipe in waiting]
-                return best
+                return chosen
             passed.remove(best)
+
+    def _faster(self, name: str, best: Attempt) -> Attempt:
+        """What passes in that engine and is much faster there than `best`, proven at every length; else `best`."""
+        if name not in best.timing:
+            return best
+        least = _MUCH * best.timing[name].sentences_s
+        others = [
+            one for one in self.attempts
+            if one.passes(name) and name in one.timing and one.timing[name].sentences_s > least
+        ]  # fmt: skip
+        for one in sorted(others, key=lambda one: -one.timing[name].sentences_s):
+            if self._proven(one, (name,)):
+                return one
+        return best
 
     def with_artifacts(self, attempt: Attempt) -> Bundle:
         """The bundle with the attempt's artifacts beside the fp32 ones."""
@@ -120,32 +152,33 @@ class Search:
                 for artifact in attempt.artifacts.values()
             )
             self.progress.advance()
-            self._measure(attempt, self.known.sample())
+            self._measure(attempt, self.known.sample(), INT8)
         except EngineError as problem:
             attempt.status, attempt.why = "failed", str(problem)
         if attempt.why:
             self.progress.say(f"recipe {recipe.name}: {attempt.why}")
         return attempt
 
-    def _measure(self, attempt: Attempt, known: Reference) -> None:
+    def _measure(self, attempt: Attempt, known: Reference, names: tuple[str, ...]) -> None:
         bundle = self.with_artifacts(attempt)
-        for name in attempt.artifacts:
-            attempt.measured[name] = measured(bundle, name, known, self.task)
+        for name in names:
+            attempt.measured[name] = found = measured(bundle, name, known, self.task)
+            attempt.faults[name] = found.faults(self.gates, self.task)
             self.progress.advance()
-        faults = {name: found.faults(self.gates, self.task) for name, found in attempt.measured.items()}
-        attempt.why = "; ".join(f"{name}: {fault}" for name, fault in faults.items() if fault)
+        attempt.why = _faults(attempt)
         attempt.status = "rejected" if attempt.why else "passed"
 
-    def _proven(self, attempt: Attempt) -> bool:
-        """Whether it passes at every length too."""
-        self.progress.start(f"prove {attempt.recipe.name} at every length", len(INT8))
+    def _proven(self, attempt: Attempt, names: tuple[str, ...]) -> bool:
+        """Whether those artifacts of it pass at every length too."""
+        self.progress.start(f"prove {attempt.recipe.name} at every length", len(names))
         try:
-            self._measure(attempt, self.known)
+            self._measure(attempt, self.known, names)
         except EngineError as problem:
             attempt.status, attempt.why = "failed", str(problem)
-        if attempt.why:
-            self.progress.say(f"recipe {attempt.recipe.name}: {attempt.why}")
-        return attempt.status == "passed"
+        if all(attempt.passes(name) for name in names):
+            return True
+        self.progress.say(f"recipe {attempt.recipe.name}: {attempt.why}")
+        return False
 
     def _build(self, recipe: Recipe) -> dict[str, Artifact]:
         """The recipe's two int8 artifacts, in a folder of candidates: an ONNX file, and the same for OpenVINO."""
@@ -209,10 +242,22 @@ class Search:
         raise AssertionError("unreachable: an attempt that has no fault passed")
 
 
-def keep(attempt: Attempt, root: Path) -> dict[str, Artifact]:
-    """Moves the attempt's files to their places in the bundle and removes the other candidates."""
+def _faults(attempt: Attempt) -> str:
+    return "; ".join(f"{name}: {fault}" for name, fault in attempt.faults.items() if fault)
+
+
+def _reason(attempt: Attempt) -> str:
+    """Why it is chosen."""
+    alone = "" if attempt.taken == INT8 else f" in {_ENGINES[attempt.taken[0]]}"
+    told = f"the {'fastest' if attempt.timing else 'first'} one that passes{alone}"
+    return "; ".join(filter(None, (told, _faults(attempt))))
+
+
+def keep(chosen: dict[str, Attempt], root: Path) -> dict[str, Artifact]:
+    """Moves the chosen artifacts' files to their places in the bundle and removes the other candidates."""
     kept = {}
-    for name, artifact in attempt.artifacts.items():
+    for name, attempt in chosen.items():
+        artifact = attempt.artifacts[name]
         folder = "onnx" if artifact.engine == "onnxruntime" else "openvino"
         files = []
         for file in artifact.files:

@@ -88,6 +88,18 @@ class Findings:
     sensitivity: dict[str, float]
     measured: dict[str, Measured]
 
+    @property
+    def chosen(self) -> tuple[Attempt, ...]:
+        """The attempt that gave the int8 files, or two, one for each engine."""
+        return tuple(attempt for attempt in self.attempts if attempt.taken)
+
+    @property
+    def answers(self) -> dict[str, float]:
+        """How far a task's answers are torch's, by int8 artifact, of labelled examples or of text without labels."""
+        own = {name: self.measured[name] for attempt in self.chosen for name in attempt.taken}
+        both = {name: one.own if one.answers is None else one.answers for name, one in own.items()}
+        return {name: value for name, value in both.items() if value is not None}
+
 
 def quantize(
     model: Bundle, texts: Iterable[Item], out: Path, options: Options | None = None, *,
@@ -151,12 +163,12 @@ class _Work:
         chosen = search.run(options.recipes, enough=1 if options.task is None or options.recipe else ENOUGH)
         if layers:
             self._ranked()
-        found |= chosen.measured
+        found |= {name: attempt.measured[name] for name, attempt in chosen.items()}
         artifacts = {**self.bundle.manifest.artifacts, **keep(chosen, self.partial)}
         bundle = Bundle(self.partial, dataclasses.replace(self.manifest, artifacts=artifacts), str(self.out))
         parities = {name: one.parity for name, one in found.items()}
         table = _table(bundle, self.torch_model, parities, known.timed, progress)
-        self._seal(bundle, parities, chosen)
+        self._seal(bundle, found, chosen)
         return Findings(tuple(table), tuple(search.attempts), self.sensitivity, found)
 
     def _own_answers(self) -> OwnAnswers | None:
@@ -199,13 +211,13 @@ class _Work:
             )
         return node_names(self.context.original, self.sensitivity)
 
-    def _seal(self, bundle: Bundle, parities: dict[str, Parity], chosen: Attempt) -> None:
-        task = self.options.task
+    def _seal(self, bundle: Bundle, found: dict[str, Measured], chosen: dict[str, Attempt]) -> None:
+        task, parities = self.options.task, {name: one.parity for name, one in found.items()}
         facts = {
             "calibration_texts": self.rows.texts,
             "calibration_rows": len(self.rows.rows),
             "unknown_tokens": round(self.rows.unknown, 6),
-            "recipe": chosen.recipe.name,
+            "recipe": " and ".join(dict.fromkeys(attempt.recipe.name for attempt in chosen.values())),
             "versions": {name: metadata.version(name) for name in ("onnx", "onnxruntime", "openvino")},
         }
         quality = [q for q in self.manifest.quality if q.artifact is None]
@@ -213,11 +225,10 @@ class _Work:
         names = "" if task is None else " and ".join(Path(file).name for file in task.files)
         if task is not None and task.metric != "agreement":
             quality += [
-                Quality(f"{task.metric}_retention", round(found.retention, 6), names, name)
-                for name, found in chosen.measured.items()
+                Quality(f"{task.metric}_retention", round(found[name].retention, 6), names, name) for name in chosen
             ]
-        for name, found in chosen.measured.items():
-            for value, data in ((found.answers, names), (found.own, _unseen(len(self.unseen)))):
+        for name in chosen:
+            for value, data in ((found[name].answers, names), (found[name].own, _unseen(len(self.unseen)))):
                 if value is not None:
                     quality.append(Quality("task_agreement", round(value, 6), data, name))
         manifest = dataclasses.replace(

@@ -136,9 +136,9 @@ def _show(findings: Findings, min_agreement: float) -> None:
         )
     head = ["artifact", "MB", "cosine min", "mean", "degenerate min", "agreement", "p50 ms", "sentences/s"]
     show(head, rows)
-    chosen = next(attempt for attempt in findings.attempts if attempt.status == "chosen")
-    click.echo(f"recipe {chosen.recipe.name}: {chosen.why}")
-    if same := chosen.answers:
+    for chosen in findings.chosen:
+        click.echo(f"recipe {chosen.recipe.name}: {chosen.why}")
+    if same := findings.answers:
         told = ", ".join(f"{name} {value:.4f}" for name, value in same.items())
         click.echo(f"answers, their agreement with torch fp32's: {told}")
         if min(same.values()) < min_agreement:
@@ -146,5 +146,5 @@ def _show(findings: Findings, min_agreement: float) -> None:
                 "warning: int8 changes answers; --eval with labelled examples takes a recipe that keeps them, "
                 f"--min-retention {min_agreement:g} one that keeps them on text without labels"
             )
-    if chosen.recipe.depends_on_batch:
+    if any(chosen.recipe.depends_on_batch for chosen in findings.chosen):
         click.echo("warning: with dynamic int8 a text's vector depends on what shares its batch")

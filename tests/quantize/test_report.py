@@ -46,7 +46,8 @@ def measured(retention: float, low: float) -> Measured:
 def attempt(recipe: Recipe, kept: float, speed: float, size: float, status: Any = "passed", why: str = "") -> Attempt:
     found = {INT8[0]: measured(kept, 0.985), INT8[1]: measured(kept + 0.0004, 0.986)}
     timing = {INT8[0]: Timing(1.6, 2, 3, speed * 0.6), INT8[1]: Timing(1.1, 2, 3, speed)}
-    return Attempt(recipe, {}, size, found, timing, status, why)
+    faults = dict.fromkeys(INT8, why if status == "rejected" else "")
+    return Attempt(recipe, {}, size, found, timing, status, why, faults, INT8 if status == "chosen" else ())
 
 
 @pytest.fixture
@@ -233,6 +234,18 @@ def test_points_are_all_that_was_measured_and_the_front_is_what_none_beats(findi
         assert (one in front(made, "size_mb")) is not beaten
     untimed = points(replace(findings, attempts=tuple(replace(a, timing={}) for a in findings.attempts)))
     assert {p.status for p in untimed if isinstance(p, Point) and p.sentences_s is not None} == {"chosen", "fp32"}
+
+
+def test_two_recipes_one_for_each_engine_are_both_told(findings: Findings, options: Options, bundle: Bundle) -> None:
+    halves = (
+        replace(findings.attempts[3], status="chosen", why="the fastest in one", taken=INT8[:1]),
+        replace(findings.attempts[4], why="the fastest in the other", taken=INT8[1:]),
+    )
+    both = replace(findings, attempts=(*findings.attempts[:3], *halves, *findings.attempts[5:]))
+    chosen = {p.engine: p.label for p in points(both) if p.status == "chosen"}
+    assert chosen == {"onnxruntime": "4", "openvino": "5"}
+    rows = {tuple(row) for row in Read(page(bundle, both, options)).rows}
+    assert {("Recipe", f"{one.recipe.name}: {one.why}") for one in halves} <= rows
 
 
 def test_layers_are_named_shortly_and_found_in_the_recipe() -> None:

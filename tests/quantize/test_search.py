@@ -20,7 +20,7 @@ from edgebert.quantize.parity import Gates, Measured
 from edgebert.quantize.passes.static_int8 import StaticInt8
 from edgebert.quantize.recipe import DYNAMIC, Recipe
 from edgebert.quantize.reference import Reference, timed_texts
-from edgebert.quantize.search import INT8, Search, keep
+from edgebert.quantize.search import INT8, Attempt, Search, keep
 from edgebert.quantize.task_gate import Judged, TaskGate
 from edgebert.timing import Timing
 from edgebert.tokenizer import Tokens
@@ -57,8 +57,10 @@ def searching(
     """Makes a search whose measurements and speeds are given by recipe; graphs are not built."""
 
     def make(
-        found: dict[str, Measured | EngineError], *, speeds: dict[str, float] | None = None,
-        task: TaskGate | None = None, proven: dict[str, Measured] | None = None, ranked: Sequence[str] = (),
+        found: dict[str, Measured | EngineError | dict[str, Measured]], *,
+        speeds: dict[str, float | tuple[float, float]] | None = None,
+        task: TaskGate | None = None, proven: dict[str, Measured | dict[str, Measured]] | None = None,
+        ranked: Sequence[str] = (),
     ) -> tuple[Search, list[str]]:  # fmt: skip
         told, seen = Told(), list[str]()
         bundle = Bundle.open(copied_bundle)
@@ -77,12 +79,13 @@ def searching(
             answer = (proven or {}).get(recipe, found[recipe]) if known is KNOWN else found[recipe]
             if isinstance(answer, EngineError):
                 raise answer
-            return answer
+            return answer[name] if isinstance(answer, dict) else answer
 
         def timings(of: Bundle, names: Sequence[str], texts: Sequence[str], singles: int) -> dict[str, Timing]:
             if speeds is None:
                 raise EngineError("the engine's process ended with SIGABRT, a crash of the engine")
-            return {name: speed(speeds[name.split("/")[0]]) for name in names}
+            both = {recipe: one if isinstance(one, tuple) else (one, one) for recipe, one in speeds.items()}
+            return {name: speed(both[name.split("/")[0]][INT8.index(name.split("/")[1])]) for name in names}
 
         monkeypatch.setattr(search, "_build", build)
         monkeypatch.setattr(module, "measured", measured)
@@ -92,6 +95,14 @@ def searching(
     return make
 
 
+def only(chosen: dict[str, Attempt]) -> Attempt:
+    """The attempt that is chosen for both engines."""
+    assert tuple(chosen) == INT8
+    one, other = chosen.values()
+    assert one is other
+    return one
+
+
 def states(search: Search) -> dict[str, str]:
     """Status by recipe."""
     return {attempt.recipe.name: attempt.status for attempt in search.attempts}
@@ -99,7 +110,7 @@ def states(search: Search) -> dict[str, str]:
 
 def test_the_first_that_passes_is_taken_and_the_rest_is_told_to_be_untried(searching: Callable[..., object]) -> None:
     search, lines = searching({"a": worth(0.9), "b": worth(0.99)})  # type: ignore[misc]
-    best = search.run([A, B, C])
+    best = only(search.run([A, B, C]))
     assert best.recipe == B
     assert states(search) == {"a": "rejected", "b": "chosen", "c": "not tried"}
     left, chosen, untried = search.attempts
@@ -116,7 +127,7 @@ def test_of_several_that_pass_the_fastest_is_taken(
 ) -> None:
     good = {name: worth(0.99) for name in "abc"}
     search, _ = searching(good, speeds=dict(zip("abc", speeds, strict=True)), task=TaskGate())  # type: ignore[misc]
-    best = search.run([A, B, C, D], enough=3)
+    best = only(search.run([A, B, C, D], enough=3))
     assert (best.recipe.name, best.why) == (quickest, "the fastest one that passes")
     assert states(search) == {**dict.fromkeys("abc", "passed"), quickest: "chosen", "d": "not tried"}
     assert best.sentences_s == 30
@@ -128,14 +139,60 @@ def test_one_that_fails_at_every_length_gives_way_to_the_next(searching: Callabl
     search, lines = searching(  # type: ignore[misc]
         good, speeds={"a": 30, "b": 20, "c": 10, "d": 5}, task=TaskGate(), proven={"a": worth(0.5)}
     )
-    assert search.run([A, B, C, D], enough=3).recipe == B
+    assert only(search.run([A, B, C, D], enough=3)).recipe == B
     assert states(search) == {"a": "rejected", "b": "chosen", "c": "passed", "d": "passed"}
     assert lines[0].startswith("recipe a: onnxruntime-int8: cosine 0.5 on ordinary text")
 
 
+ORT, OPENVINO = ({INT8[0]: worth(0.99), INT8[1]: worth(0.9)}, {INT8[0]: worth(0.9), INT8[1]: worth(0.99)})
+
+
+def test_each_engine_has_the_recipe_that_is_much_faster_in_it(searching: Callable[..., object]) -> None:
+    search, lines = searching(  # type: ignore[misc]
+        {"a": ORT, "b": OPENVINO, "c": worth(0.99)},
+        speeds={"a": (30, 40), "b": (40, 30), "c": (10, 10)}, task=TaskGate(),
+    )  # fmt: skip
+    chosen = search.run([A, B, C], enough=3)
+    assert {name: one.recipe.name for name, one in chosen.items()} == {INT8[0]: "a", INT8[1]: "b"}
+    assert states(search) == {"a": "chosen", "b": "chosen", "c": "passed"}
+    a, b, c = search.attempts
+    assert a.why == (
+        f"the fastest one that passes in ONNX Runtime; {INT8[1]}: cosine 0.9 on ordinary text, at least 0.97 is needed"
+    )
+    assert b.why.startswith(f"the fastest one that passes in OpenVINO; {INT8[0]}: cosine 0.9")
+    assert [[one.state(name) for name in INT8] for one in (a, b, c)] == [
+        ["chosen", "rejected"], ["rejected", "chosen"], ["passed", "passed"],
+    ]  # fmt: skip
+    kept = keep(chosen, search.bundle.root)
+    assert sorted(kept) == sorted(INT8)
+    assert len(lines) == 2
+
+
+@pytest.mark.parametrize(
+    ("speeds", "proven", "expected"),
+    [
+        ({"a": (10.9, 40), "c": (10, 10)}, {}, "c c"),  # not much faster
+        ({"a": (30, 40), "c": (10, 10)}, {"a": worth(0.5)}, "c c"),  # not at every length
+        ({"a": (30, 40), "c": (10, 10)}, {}, "a c"),
+        ({"a": (30, 10), "c": (10, 40)}, {"c": ORT}, "none"),  # the only one for OpenVINO falls at some length
+    ],
+)
+def test_an_engine_has_its_own_recipe_only_where_it_is_worth_it_and_proven(
+    speeds: dict[str, Any], proven: dict[str, Any], expected: str, searching: Callable[..., object]
+) -> None:
+    search, _ = searching(  # type: ignore[misc]
+        {"a": ORT, "c": worth(0.99)}, speeds=speeds, task=TaskGate(), proven=proven
+    )
+    if expected == "none":
+        with pytest.raises(BudgetError):
+            search.run([A, C], enough=3)
+        return
+    assert " ".join(one.recipe.name for one in search.run([A, C], enough=3).values()) == expected
+
+
 def test_where_speeds_cannot_be_measured_the_cheapest_that_passes_is_taken(searching: Callable[..., object]) -> None:
     search, lines = searching({name: worth(0.99) for name in "abc"}, task=TaskGate())  # type: ignore[misc]
-    assert search.run([A, B, C], enough=3).recipe == A
+    assert only(search.run([A, B, C], enough=3)).recipe == A
     assert lines == [
         "the recipes could not be timed, the cheapest that passes is taken: the engine's process ended with SIGABRT, "
         "a crash of the engine"
@@ -145,7 +202,7 @@ def test_where_speeds_cannot_be_measured_the_cheapest_that_passes_is_taken(searc
 def test_an_engine_that_crashes_is_told_and_the_next_recipe_tried(searching: Callable[..., object]) -> None:
     crash = EngineError("the engine's process ended with SIGABRT, a crash of the engine")
     search, lines = searching({"a": crash, "b": worth(0.99)})  # type: ignore[misc]
-    assert search.run([A, B]).recipe == B
+    assert only(search.run([A, B])).recipe == B
     assert states(search) == {"a": "failed", "b": "chosen"}
     assert lines == ["recipe a: the engine's process ended with SIGABRT, a crash of the engine"]
 
@@ -182,7 +239,7 @@ def test_a_task_is_kept_where_its_answers_are(searching: Callable[..., object]) 
         {"a": worth(0.99, answers=0.9), "b": worth(0.99, answers=0.97), "c": worth(0.99, agreement=0.5, answers=0.99)},
         task=TaskGate("task", ("dev.jsonl",)),
     )
-    assert search.run([A, B, C]).recipe.name == "c"
+    assert only(search.run([A, B, C])).recipe.name == "c"
     assert "agreement 0.9700, at least 0.98 is needed" in search.attempts[1].why
 
 
@@ -203,7 +260,7 @@ def test_only_crashes_are_told_as_such(searching: Callable[..., object]) -> None
 
 def test_layers_left_in_float_are_the_most_sensitive_ones(searching: Callable[..., object]) -> None:
     search, _ = searching({"e": worth(0.99)}, ranked=("first", "second", "third"))  # type: ignore[misc]
-    best = search.run([Recipe("e", (StaticInt8(exclude=("mine",)),), float_layers=2)])
+    best = only(search.run([Recipe("e", (StaticInt8(exclude=("mine",)),), float_layers=2)]))
     assert best.recipe.passes == (StaticInt8(exclude=("mine", "first", "second")),)
 
 
@@ -214,11 +271,11 @@ def test_a_recipe_that_depends_on_the_batch_says_so() -> None:
 
 def test_the_files_of_the_chosen_are_kept_and_the_others_removed(searching: Callable[..., object]) -> None:
     search, _ = searching({"a": worth(0.5), "b": worth(0.99)})  # type: ignore[misc]
-    best = search.run([A, B])
+    chosen = search.run([A, B])
     root = search.bundle.root
-    best.artifacts.pop("openvino-int8")
+    del chosen["openvino-int8"]
     shutil.rmtree(root / "onnx")
-    kept = keep(best, root)
+    kept = keep(chosen, root)
     assert kept["onnxruntime-int8"].files == ("onnx/model_qint8.onnx",)
     assert (root / "onnx" / "model_qint8.onnx").read_bytes() == b"12345678"
     assert not (root / module.CANDIDATES).exists()
