@@ -51,6 +51,11 @@ class History:
         best = self.best
         return 0 if best is None else sum(p.score is not None and p.step > best.step for p in self.points)
 
+    @property
+    def last(self) -> Point | None:
+        """The last of the points with a score."""
+        return next((point for point in reversed(self.points) if point.score is not None), None)
+
     def write(self, folder: Path) -> None:
         """Writes it into a checkpoint."""
         (folder / FILE).write_text(json.dumps(asdict(self)), encoding="utf-8")

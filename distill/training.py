@@ -31,6 +31,7 @@ from edgebert.errors import EdgeBertError
 from edgebert.progress import Progress
 
 _COMPLETE = "complete"
+_LOST = 0.01  # of a score: more is told
 
 
 class Measure(Protocol):
@@ -112,7 +113,20 @@ def train(run: TrainingRun) -> Trained:
         raise KeyboardInterrupt
     if run.settings.patience:
         take_best(run.folder, run.model, figures.history)
+    elif not run.settings.qat and (told := _better_before(figures.history)):  # patience and qat exclude each other
+        run.progress.say(told)
     return Trained(figures.seconds, figures.history, figures.stopped)
+
+
+def _better_before(history: History) -> str:
+    """That a measurement in the course of training was better than the last one, "" where none was by much."""
+    best, last = history.best, history.last
+    if best is None or last is None or best.score is None or last.score is None or best.score - last.score <= _LOST:
+        return ""
+    return (
+        f"the {history.metric} was {best.score:.4f} at step {best.step} and is {last.score:.4f} at the end; with "
+        "--patience 8 the best model is kept instead of the last one"
+    )
 
 
 def count_steps(settings: Training, rows: int, processes: int) -> int:

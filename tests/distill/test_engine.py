@@ -79,6 +79,18 @@ def test_training_stops_without_a_gain_and_keeps_the_best_student(
     assert all(torch.equal(written[name], kept[-1][name]) for name in written)
 
 
+def test_a_student_that_was_better_before_is_told(
+    tiny_teacher: Path, corpus_file: Path, tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, last, expected in (("worse", 0.88, True), ("near", 0.895, False)):
+        values = iter([0.1, 0.5, 0.9])
+        monkeypatch.setattr(held_out, "agreement", lambda *_, v=values, e=last: Agreement(next(v, e), None, 40))
+        result = cli(*command(tiny_teacher, corpus_file, tmp_path / name))
+        assert result.code == 0, result.err
+        told = f"the agreement was 0.9000 at step 44 and is {last:.4f} at the end; with --patience 8 the best model"
+        assert (told in result.err) is expected
+
+
 def test_a_run_that_stopped_early_stays_stopped_when_it_was_ended_before_its_student_was_written(
     tiny_teacher: Path, corpus_file: Path, tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
