@@ -64,7 +64,11 @@ class Attempt:
     @property
     def sentences_s(self) -> float:
         """Sentences a second in the faster engine, 0 where it was not timed."""
-        return max((timing.sentences_s for timing in self.timing.values()), default=0.0)
+        return max(map(self.speed, self.timing), default=0.0)
+
+    def speed(self, name: str) -> float:
+        """Sentences a second in one engine, by the artifact's name, 0 where it was not timed."""
+        return self.timing[name].sentences_s if name in self.timing else 0.0
 
     def passes(self, name: str) -> bool:
         """Whether that artifact was measured and nothing is below a gate."""
@@ -94,45 +98,51 @@ class Search:
 
     def run(self, recipes: Iterable[Recipe], *, enough: int = 1) -> dict[str, Attempt]:
         """For each int8 artifact the fastest attempt, proven at every length: of the first `enough` that pass in both
-        engines, or of any where one engine is much faster with another.
+        engines, or of any where one engine is much faster with another, or where none passes in both.
 
-        Raises: BudgetError with the nearest miss when none passes.
+        Raises: BudgetError with the nearest miss when none passes in an engine.
         """
         waiting = list(recipes)
         passed: list[Attempt] = []
-        while True:
+        best: Attempt | None = None
+        while best is None:
             while waiting and len(passed) < enough:
                 attempt = self._tried(waiting.pop(0))
                 self.attempts.append(attempt)
                 if attempt.status == "passed":
                     passed.append(attempt)
-            if not passed:
-                raise BudgetError(self._nearest_miss())
             self._time(enough)
+            if not passed:
+                break
             best = max(passed, key=lambda attempt: attempt.sentences_s)
-            if self._proven(best, INT8):
-                chosen = {name: self._faster(name, best) for name in INT8}
-                for name, attempt in chosen.items():
-                    attempt.taken += (name,)
-                for attempt in chosen.values():
-                    attempt.status, attempt.why = "chosen", _reason(attempt)
-                self.attempts += [Attempt(recipe, why=f"{enough} cheaper ones pass") for recipe in waiting]
-                return chosen
-            passed.remove(best)
+            if not self._proven(best, INT8):
+                passed.remove(best)
+                best = None
+        chosen = {name: self._faster(name, best) or best for name in INT8}
+        if None in chosen.values():
+            raise BudgetError(self._nearest_miss())
+        return self._taken({name: attempt for name, attempt in chosen.items() if attempt is not None}, waiting, enough)
 
-    def _faster(self, name: str, best: Attempt) -> Attempt:
-        """What passes in that engine and is much faster there than `best`, proven at every length; else `best`."""
-        if name not in best.timing:
-            return best
-        least = _MUCH * best.timing[name].sentences_s
-        others = [
-            one for one in self.attempts
-            if one.passes(name) and name in one.timing and one.timing[name].sentences_s > least
-        ]  # fmt: skip
-        for one in sorted(others, key=lambda one: -one.timing[name].sentences_s):
+    def _taken(self, chosen: dict[str, Attempt], waiting: list[Recipe], enough: int) -> dict[str, Attempt]:
+        """Notes what was chosen, and what was not tried."""
+        for name, attempt in chosen.items():
+            attempt.taken += (name,)
+        for attempt in chosen.values():
+            attempt.status, attempt.why = "chosen", _reason(attempt)
+        self.attempts += [Attempt(recipe, why=f"{enough} cheaper ones pass") for recipe in waiting]
+        return chosen
+
+    def _faster(self, name: str, best: Attempt | None) -> Attempt | None:
+        """What passes in that engine, proven at every length, and is much faster there than `best`, or the fastest
+        where that is None."""
+        found = [one for one in self.attempts if one.passes(name)]
+        if best is not None:
+            least = _MUCH * best.speed(name) if name in best.timing else float("inf")
+            found = [one for one in found if one.speed(name) > least]
+        for one in sorted(found, key=lambda one: -one.speed(name)):
             if self._proven(one, (name,)):
                 return one
-        return best
+        return None
 
     def with_artifacts(self, attempt: Attempt) -> Bundle:
         """The bundle with the attempt's artifacts beside the fp32 ones."""

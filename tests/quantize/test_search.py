@@ -175,6 +175,7 @@ def test_each_engine_has_the_recipe_that_is_much_faster_in_it(searching: Callabl
         ({"a": (30, 40), "c": (10, 10)}, {"a": worth(0.5)}, "c c"),  # not at every length
         ({"a": (30, 40), "c": (10, 10)}, {}, "a c"),
         ({"a": (30, 10), "c": (10, 40)}, {"c": ORT}, "none"),  # the only one for OpenVINO falls at some length
+        ({"a": (10, 10), "c": (30, 40)}, {"c": OPENVINO}, "a c"),  # that for both falls in ONNX Runtime
     ],
 )
 def test_an_engine_has_its_own_recipe_only_where_it_is_worth_it_and_proven(
@@ -188,6 +189,16 @@ def test_an_engine_has_its_own_recipe_only_where_it_is_worth_it_and_proven(
             search.run([A, C], enough=3)
         return
     assert " ".join(one.recipe.name for one in search.run([A, C], enough=3).values()) == expected
+
+
+def test_each_engine_has_a_recipe_of_its_own_where_none_passes_in_both(searching: Callable[..., object]) -> None:
+    found = {"a": worth(0.5), "b": ORT, "c": OPENVINO, "d": ORT}
+    search, _ = searching(found, speeds={"a": 50, "b": 20, "c": 10, "d": 30}, task=TaskGate())  # type: ignore[misc]
+    assert [one.recipe for one in search.run([A, B, C, D], enough=3).values()] == [D, C]
+    shutil.rmtree(search.bundle.root / module.CANDIDATES)
+    search, _ = searching(found)  # type: ignore[misc]
+    assert [one.recipe for one in search.run([A, B, C, D]).values()] == [B, C]  # not timed: the cheapest
+    assert search.attempts[1].why.startswith("the first one that passes in ONNX Runtime; openvino-int8: cosine 0.9")
 
 
 def test_where_speeds_cannot_be_measured_the_cheapest_that_passes_is_taken(searching: Callable[..., object]) -> None:
