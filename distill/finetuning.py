@@ -176,7 +176,7 @@ def _described(course: Course, counts: Sequence[int]) -> str:
 
 def _shown(head: Head) -> str:
     """The first labels, by which it is seen where a column holds something else, such as "nan" for none."""
-    return ", ".join(" ".join(label.split()) for label in head.labels[:_SHOWN]) + (
+    return ", ".join(" ".join(label.split())[:40] for label in head.labels[:_SHOWN]) + (
         " ..." if len(head.labels) > _SHOWN else ""
     )
 

@@ -215,7 +215,7 @@ def _trade_offs(findings: Findings, options: Options) -> str:
 
 
 def _recipes(findings: Findings) -> str:
-    best = max(attempt.sentences_s for attempt in findings.chosen)
+    best = max(attempt.speed(name) for attempt in findings.chosen for name in attempt.taken)
     head = ["recipe", "no.", "status", "MB", "cosine min", "degenerate min", "kept", "ONNX Runtime sentences/s",
             "OpenVINO sentences/s", "why"]  # fmt: skip
     rows = []
@@ -246,23 +246,33 @@ def _why(attempt: Attempt, best: float) -> str:
     return "passes, but a cheaper one does too; it was not timed"
 
 
+def _left(recipe: str, count: int, of: int) -> str:
+    """How many layers a recipe leaves in float."""
+    if count == of:
+        return f"{recipe} leaves all of them in float; what it packs is weights."
+    return f"{recipe} leaves {count or 'none'} of them in float."
+
+
 def _sensitivity(findings: Findings) -> str:
     title, costs = "Sensitivity of the layers", findings.sensitivity
     if not costs:
         return _section(title, "<p>It was not measured: no recipe that was tried leaves layers in float.</p>")
     from edgebert.quantize.report_plots import MOST_LAYERS, in_float, layers
 
-    floats = set[str]().union(*(in_float(chosen.recipe, costs) for chosen in findings.chosen))
-    if len(floats) == len(costs):
-        left = "The chosen recipe leaves all of them in float; what it packs is weights."
-    else:
-        left = f"The chosen recipe leaves {len(floats) or 'none'} of them in float{' (hatched)' if floats else ''}."
+    by_recipe = {chosen.recipe.name: in_float(chosen.recipe, costs) for chosen in findings.chosen}
+    floats, some = set(costs).intersection(*by_recipe.values()), set[str]().union(*by_recipe.values())
+    left = " ".join(_left(name if len(by_recipe) > 1 else "The chosen recipe", len(own), len(costs))
+                    for name, own in by_recipe.items())  # fmt: skip
+    left += " Hatched are those in float." if floats and len(floats) < len(costs) else ""
     shown = f"the {MOST_LAYERS} most sensitive of {len(costs)}" if len(costs) > MOST_LAYERS else f"all {len(costs)}"
     note = (
         f"A bar for each linear layer ({shown}): how far sentence vectors move when that layer alone is rounded to "
         f"int8. The axis is logarithmic: each step is ten times as much. {left}"
     )
-    rows = [[name, f"{cost:.3e}", "float" if name in floats else "int8"] for name, cost in costs.items()]
+    rows = [
+        [name, f"{cost:.3e}", "float" if name in floats else "both" if name in some else "int8"]
+        for name, cost in costs.items()
+    ]
     table = _table(["layer", "mean of 1 - cosine", "computes in"], rows, "All layers", texts={0, 2})
     plot = _figure("plot-layers", layers(costs, floats), note)
     return _section(title, f"{plot}\n<details><summary>The same as a table</summary>{table}</details>")

@@ -42,8 +42,8 @@ class Attempt:
     """One recipe: its artifacts, what was measured of them, how fast they are, and why it was left.
 
     status: "rejected" by a gate in either engine, "failed" when an engine did, "not tried" when enough others passed,
-    "chosen" where it is so for one or both. faults: what is below a gate, by artifact, "" where nothing. taken: the
-    artifacts for which it is chosen.
+    "chosen" where it is so for one or both. faults: what is below a gate, or how the engine failed, by artifact, ""
+    where nothing. measured: of those whose engine did not fail. taken: the artifacts for which it is chosen.
     """
 
     recipe: Recipe
@@ -72,13 +72,13 @@ class Attempt:
 
     def passes(self, name: str) -> bool:
         """Whether that artifact was measured and nothing is below a gate."""
-        return self.status != "failed" and self.faults.get(name) == ""
+        return self.faults.get(name) == ""
 
     def state(self, name: str) -> Status:
         """The status in one engine, by the artifact's name."""
-        if self.status in ("failed", "not tried"):
+        if self.status == "not tried" or name in self.taken:
             return self.status
-        return "chosen" if name in self.taken else "passed" if self.passes(name) else "rejected"
+        return "passed" if self.passes(name) else "rejected" if name in self.measured else "failed"
 
 
 class Search:
@@ -111,6 +111,8 @@ class Search:
                 self.attempts.append(attempt)
                 if attempt.status == "passed":
                     passed.append(attempt)
+            if not passed and not all(any(one.passes(name) for one in self.attempts) for name in INT8):
+                break
             self._time(enough)
             if not passed:
                 break
@@ -121,16 +123,8 @@ class Search:
         chosen = {name: self._faster(name, best) or best for name in INT8}
         if None in chosen.values():
             raise BudgetError(self._nearest_miss())
-        return self._taken({name: attempt for name, attempt in chosen.items() if attempt is not None}, waiting, enough)
-
-    def _taken(self, chosen: dict[str, Attempt], waiting: list[Recipe], enough: int) -> dict[str, Attempt]:
-        """Notes what was chosen, and what was not tried."""
-        for name, attempt in chosen.items():
-            attempt.taken += (name,)
-        for attempt in chosen.values():
-            attempt.status, attempt.why = "chosen", _reason(attempt)
         self.attempts += [Attempt(recipe, why=f"{enough} cheaper ones pass") for recipe in waiting]
-        return chosen
+        return _taken({name: attempt for name, attempt in chosen.items() if attempt is not None}, best)
 
     def _faster(self, name: str, best: Attempt | None) -> Attempt | None:
         """What passes in that engine, proven at every length, and is much faster there than `best`, or the fastest
@@ -172,19 +166,21 @@ class Search:
     def _measure(self, attempt: Attempt, known: Reference, names: tuple[str, ...]) -> None:
         bundle = self.with_artifacts(attempt)
         for name in names:
-            attempt.measured[name] = found = measured(bundle, name, known, self.task)
-            attempt.faults[name] = found.faults(self.gates, self.task)
+            try:
+                attempt.measured[name] = found = measured(bundle, name, known, self.task)
+                attempt.faults[name] = found.faults(self.gates, self.task)
+            except EngineError as problem:
+                attempt.measured.pop(name, None)
+                attempt.faults[name] = str(problem)
             self.progress.advance()
-        attempt.why = _faults(attempt)
-        attempt.status = "rejected" if attempt.why else "passed"
+        attempt.why = "; ".join(f"{name}: {fault}" for name, fault in attempt.faults.items() if fault)
+        failed = any(name not in attempt.measured for name in attempt.faults)
+        attempt.status = "failed" if failed else "rejected" if attempt.why else "passed"
 
     def _proven(self, attempt: Attempt, names: tuple[str, ...]) -> bool:
         """Whether those artifacts of it pass at every length too."""
         self.progress.start(f"prove {attempt.recipe.name} at every length", len(names))
-        try:
-            self._measure(attempt, self.known, names)
-        except EngineError as problem:
-            attempt.status, attempt.why = "failed", str(problem)
+        self._measure(attempt, self.known, names)
         if all(attempt.passes(name) for name in names):
             return True
         self.progress.say(f"recipe {attempt.recipe.name}: {attempt.why}")
@@ -211,14 +207,14 @@ class Search:
 
     def _time(self, enough: int) -> None:
         """The speeds of all that ran, side by side, where there is a choice."""
-        ran = [a for a in self.attempts if a.status in ("passed", "rejected")]
+        ran = [attempt for attempt in self.attempts if attempt.measured]
         if enough < 2 or all(a.timing for a in ran):
             return
         self.progress.start("time the recipes side by side", 1)
         named = {
             f"{attempt.recipe.name}/{name}": artifact
             for attempt in ran
-            for name, artifact in attempt.artifacts.items()
+            for name, artifact in attempt.artifacts.items() if name in attempt.measured
         }  # fmt: skip
         manifest = dataclasses.replace(self.bundle.manifest, artifacts=named)
         try:
@@ -236,6 +232,8 @@ class Search:
 
     def _nearest_miss(self) -> str:
         def shortfall(attempt: Attempt) -> float:
+            if attempt.status == "failed":
+                return float("inf")
             parities = [found.parity for found in attempt.measured.values()]
             gaps = [self.gates.min_cosine - p.ordinary_min for p in parities]
             gaps += [self.gates.min_degenerate - p.degenerate_min for p in parities]
@@ -252,15 +250,25 @@ class Search:
         raise AssertionError("unreachable: an attempt that has no fault passed")
 
 
-def _faults(attempt: Attempt) -> str:
-    return "; ".join(f"{name}: {fault}" for name, fault in attempt.faults.items() if fault)
+def _taken(chosen: dict[str, Attempt], best: Attempt | None) -> dict[str, Attempt]:
+    """Notes what was chosen, and why. best: what passes in both engines."""
+    for name, attempt in chosen.items():
+        attempt.taken += (name,)
+    for attempt in chosen.values():
+        attempt.status, attempt.why = "chosen", _reason(attempt, both=attempt is best)
+    return chosen
 
 
-def _reason(attempt: Attempt) -> str:
-    """Why it is chosen."""
-    alone = "" if attempt.taken == INT8 else f" in {_ENGINES[attempt.taken[0]]}"
-    told = f"the {'fastest' if attempt.timing else 'first'} one that passes{alone}"
-    return "; ".join(filter(None, (told, _faults(attempt))))
+def _reason(attempt: Attempt, *, both: bool) -> str:
+    """Why it is chosen; what is wrong with it in an engine that has another."""
+    told = f"the {'fastest' if attempt.timing else 'first'} one that passes"
+    if attempt.taken == INT8:
+        return told
+    own = _ENGINES[attempt.taken[0]]
+    if both:
+        return f"{told} in both engines, for {own}"
+    left = (f"left for {_ENGINES[name]}: {fault}" for name, fault in attempt.faults.items() if fault)
+    return "; ".join((f"{told} in {own}", *left))
 
 
 def keep(chosen: dict[str, Attempt], root: Path) -> dict[str, Artifact]:

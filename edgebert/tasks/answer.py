@@ -58,7 +58,7 @@ class QuestionAnswerer(Predictor):
     def best(
         self, asked: Sequence[tuple[str, str]], *, may_be_none: bool | None = None, longest: int = _LONGEST
     ) -> list[Answer]:
-        """The most probable answer to each question in its context. Raises: as `answer`, naming the place."""
+        """The most probable answer to each question in its context. Raises: as `answer`, of several by place."""
         found = self._found(asked, top_k=1, may_be_none=may_be_none, longest=longest)
         return [best[0] if best else Answer(0, 0, "", 0.0) for best in found]
 

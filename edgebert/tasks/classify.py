@@ -11,7 +11,7 @@ from edgebert.errors import DataError
 from edgebert.manifest import Head
 from edgebert.probability import HOLDS
 from edgebert.schema import plain
-from edgebert.tasks.columns import TEXT, column, refuse_list
+from edgebert.tasks.columns import LABELS_LIST, TEXT, column, refuse_list
 from edgebert.tasks.labels import best_labels, check, classes_loss, imitated_classes, label_scores, same_kind
 from edgebert.tasks.predictor import Predictor, as_texts
 from edgebert.tasks.reading import Row, TaskReader
@@ -82,12 +82,13 @@ class Classify(Task):
 
     def example(self, row: Mapping[str, Any], where: str) -> Example:
         """See `Task.example`."""
-        if "labels" in row and "label" in row:
-            raise DataError(f"{where} has the columns 'label' and 'labels'; use one of them")
-        if "labels" in row:
+        held = [name for name in ("label", "labels") if row.get(name) not in (None, "")]
+        if len(held) > 1:
+            raise DataError(f"{where} has a label in the columns 'label' and 'labels'; use one of them")
+        if held == ["labels"] or (not held and "labels" in row):
             labels = row["labels"]
             if isinstance(labels, str):
-                refuse_list(labels, "labels", where, "labels have | between")
+                refuse_list(labels, "labels", where, "labels have | between", pattern=LABELS_LIST)
                 labels = labels.split("|")
             if not isinstance(labels, list):
                 raise DataError(f"{where}, column 'labels' holds {labels!r:.80}; a list of labels, or a|b, is needed")

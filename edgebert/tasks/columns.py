@@ -14,6 +14,8 @@ QUESTION, CONTEXT = ("question",), ("context",)
 # Python's and JSON's lists and numpy's arrays, and no text in brackets, whose words have blanks around.
 _LIST = re.compile(r"""\[(["']\S.*["'],?|[^\s,\[\]]+(,\s+[^\s,\[\]]+)+|)\]""", re.DOTALL)
 
+LABELS_LIST = re.compile(r"""\[(.*[\s,'"].*)?\]""", re.DOTALL)  # also without blanks: no label looks like it
+
 
 def column(row: Mapping[str, Any], names: Sequence[str], where: str) -> str:
     """The text in the first of those columns that the row has. Raises: DataError."""
@@ -25,9 +27,9 @@ def column(row: Mapping[str, Any], names: Sequence[str], where: str) -> str:
     return str(row[name])
 
 
-def refuse_list(value: str, name: str, where: str, elsewhere: str) -> None:
+def refuse_list(value: str, name: str, where: str, elsewhere: str, *, pattern: re.Pattern[str] = _LIST) -> None:
     """Raises DataError for a list that was written as text. name: of the column; elsewhere: how tables write it."""
-    if _LIST.fullmatch(value.strip()):
+    if pattern.fullmatch(value.strip()):
         raise DataError(
             f"{where}, column {name!r} holds {value!r:.80}, a list written as text; lists need .jsonl or .parquet, "
             f"elsewhere {elsewhere}"

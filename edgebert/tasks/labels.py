@@ -58,7 +58,7 @@ def number_of(row: Mapping[str, Any], where: str) -> float:
         raise DataError(f"{where} has no column 'score'; it has {', '.join(map(repr, row))}")
     value, number = row["score"], math.nan
     # Python reads True as 1 and 1_5 as 15.
-    if not isinstance(value, bool) and not (isinstance(value, str) and "_" in value):
+    if not isinstance(value, bool | np.bool_ | bytes) and not (isinstance(value, str) and "_" in value):
         with contextlib.suppress(TypeError, ValueError, OverflowError):
             number = float(value)
     if not abs(number) <= _LARGEST:

@@ -246,6 +246,11 @@ def test_two_recipes_one_for_each_engine_are_both_told(findings: Findings, optio
     assert chosen == {"onnxruntime": "4", "openvino": "5"}
     rows = {tuple(row) for row in Read(page(bundle, both, options)).rows}
     assert {("Recipe", f"{one.recipe.name}: {one.why}") for one in halves} <= rows
+    told = " ".join(Read(page(bundle, both, options)).words)
+    assert f"{halves[0].recipe.name} leaves none of them in float." in told
+    assert f"{halves[1].recipe.name} leaves 2 of them in float." in told
+    assert [row[-1] for row in rows if row[0] == LAYERS[0]] == ["both"]
+    assert "2640 sentences/s against 2652" in told
 
 
 def test_layers_are_named_shortly_and_found_in_the_recipe() -> None:

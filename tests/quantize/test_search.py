@@ -57,7 +57,7 @@ def searching(
     """Makes a search whose measurements and speeds are given by recipe; graphs are not built."""
 
     def make(
-        found: dict[str, Measured | EngineError | dict[str, Measured]], *,
+        found: dict[str, Measured | EngineError | dict[str, Measured | EngineError]], *,
         speeds: dict[str, float | tuple[float, float]] | None = None,
         task: TaskGate | None = None, proven: dict[str, Measured | dict[str, Measured]] | None = None,
         ranked: Sequence[str] = (),
@@ -77,9 +77,10 @@ def searching(
             recipe = of.manifest.artifacts[name].files[0].split("/")[1]
             seen.append(recipe)
             answer = (proven or {}).get(recipe, found[recipe]) if known is KNOWN else found[recipe]
+            answer = answer[name] if isinstance(answer, dict) else answer
             if isinstance(answer, EngineError):
                 raise answer
-            return answer[name] if isinstance(answer, dict) else answer
+            return answer
 
         def timings(of: Bundle, names: Sequence[str], texts: Sequence[str], singles: int) -> dict[str, Timing]:
             if speeds is None:
@@ -157,9 +158,10 @@ def test_each_engine_has_the_recipe_that_is_much_faster_in_it(searching: Callabl
     assert states(search) == {"a": "chosen", "b": "chosen", "c": "passed"}
     a, b, c = search.attempts
     assert a.why == (
-        f"the fastest one that passes in ONNX Runtime; {INT8[1]}: cosine 0.9 on ordinary text, at least 0.97 is needed"
+        "the fastest one that passes in ONNX Runtime; left for OpenVINO: cosine 0.9 on ordinary text, at least 0.97 is "
+        "needed"
     )
-    assert b.why.startswith(f"the fastest one that passes in OpenVINO; {INT8[0]}: cosine 0.9")
+    assert b.why.startswith("the fastest one that passes in OpenVINO; left for ONNX Runtime: cosine 0.9")
     assert [[one.state(name) for name in INT8] for one in (a, b, c)] == [
         ["chosen", "rejected"], ["rejected", "chosen"], ["passed", "passed"],
     ]  # fmt: skip
@@ -198,7 +200,33 @@ def test_each_engine_has_a_recipe_of_its_own_where_none_passes_in_both(searching
     shutil.rmtree(search.bundle.root / module.CANDIDATES)
     search, _ = searching(found)  # type: ignore[misc]
     assert [one.recipe for one in search.run([A, B, C, D]).values()] == [B, C]  # not timed: the cheapest
-    assert search.attempts[1].why.startswith("the first one that passes in ONNX Runtime; openvino-int8: cosine 0.9")
+    assert search.attempts[1].why.startswith("the first one that passes in ONNX Runtime; left for OpenVINO: cosine 0.9")
+
+
+def test_a_crash_in_one_engine_leaves_the_recipe_to_the_other(searching: Callable[..., object]) -> None:
+    crash = EngineError("a crash of the engine")
+    search, _ = searching(  # type: ignore[misc]
+        {"a": worth(0.99), "b": OPENVINO}, speeds={"a": 20, "b": 10}, task=TaskGate(),
+        proven={"a": {INT8[0]: worth(0.99), INT8[1]: crash}},
+    )  # fmt: skip
+    assert [one.recipe for one in search.run([A, B], enough=3).values()] == [A, B]
+    assert search.attempts[0].why == "the fastest one that passes in ONNX Runtime; left for OpenVINO: " + str(crash)
+    assert [search.attempts[0].state(name) for name in INT8] == ["chosen", "failed"]
+
+
+def test_what_passes_in_both_may_stay_for_one_engine(searching: Callable[..., object]) -> None:
+    search, _ = searching(  # type: ignore[misc]
+        {"a": ORT, "b": worth(0.99)}, speeds={"a": (150, 1), "b": (100, 50)}, task=TaskGate()
+    )
+    assert [one.recipe for one in search.run([A, B], enough=3).values()] == [A, B]
+    assert search.attempts[1].why == "the fastest one that passes in both engines, for OpenVINO"
+
+
+def test_without_a_candidate_for_an_engine_nothing_more_is_done(searching: Callable[..., object]) -> None:
+    search, lines = searching({"a": ORT, "b": worth(0.5)}, task=TaskGate())  # type: ignore[misc]
+    with pytest.raises(BudgetError):
+        search.run([A, B], enough=3)
+    assert not any("timed" in line for line in lines)
 
 
 def test_where_speeds_cannot_be_measured_the_cheapest_that_passes_is_taken(searching: Callable[..., object]) -> None:
@@ -215,7 +243,8 @@ def test_an_engine_that_crashes_is_told_and_the_next_recipe_tried(searching: Cal
     search, lines = searching({"a": crash, "b": worth(0.99)})  # type: ignore[misc]
     assert only(search.run([A, B])).recipe == B
     assert states(search) == {"a": "failed", "b": "chosen"}
-    assert lines == ["recipe a: the engine's process ended with SIGABRT, a crash of the engine"]
+    told = "the engine's process ended with SIGABRT, a crash of the engine"
+    assert lines == [f"recipe a: onnxruntime-int8: {told}; openvino-int8: {told}"]
 
 
 def test_where_none_passes_the_nearest_miss_is_told(searching: Callable[..., object]) -> None:
@@ -265,7 +294,7 @@ def test_of_a_task_the_nearest_miss_is_told_by_its_answers(searching: Callable[.
 
 def test_only_crashes_are_told_as_such(searching: Callable[..., object]) -> None:
     search, _ = searching({"a": EngineError("no such operation")})  # type: ignore[misc]
-    with pytest.raises(BudgetError, match="a, the nearest of 1 recipes: no such operation"):
+    with pytest.raises(BudgetError, match="a, the nearest of 1 recipes: onnxruntime-int8: no such operation"):
         search.run([A])
 
 

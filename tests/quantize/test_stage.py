@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from helpers import sentences
 
 import edgebert
 from edgebert.bundle import Bundle
+from edgebert.cli.quantize import _show
 from edgebert.distill.encoder import torch_embedder
 from edgebert.errors import BudgetError
 from edgebert.golden import read_golden
@@ -241,6 +243,33 @@ def test_with_a_task_the_recipes_compete_and_the_score_that_is_kept_is_written(
     assert all(0.9 <= q.value <= 1.1 and q.data == "pairs.jsonl" for q in kept.values())
     assert not (tmp_path / "bundle" / search.CANDIDATES).exists()
     bundle.check()
+
+
+def test_each_engine_may_have_a_recipe_of_its_own(
+    short_teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wanted = {"onnxruntime-int8": "outliers-16", "openvino-int8": "outliers-8"}
+
+    def one_sided(bundle: Bundle, name: str, *given: Any) -> Measured:
+        recipe = bundle.manifest.artifacts[name].recipe
+        assert recipe is not None
+        return dataclasses.replace(measure(bundle, name, *given), fault="" if recipe["name"] == wanted[name] else "no")
+
+    monkeypatch.setattr(search, "measured", one_sided)
+    monkeypatch.setattr(Options, "recipes", (RECIPES["outliers-8"], RECIPES["outliers-16"]))
+    model, options = Bundle.from_pretrained(short_teacher), Options(samples=30, gates=LOOSE)
+    bundle, findings = quantize(model, sentences(60), tmp_path / "bundle", options)
+    bundle.check()
+    artifacts = bundle.manifest.artifacts
+    assert {name: (artifacts[name].recipe or {})["name"] for name in wanted} == wanted
+    assert bundle.manifest.lineage["quantize"]["recipe"] == "outliers-16 and outliers-8"
+    assert {q.artifact for q in bundle.manifest.quality if q.metric == "agreement_with_fp32"} == NAMES
+    _show(findings, 0.98)
+    told = capsys.readouterr().out
+    assert "recipe outliers-16: the first one that passes in ONNX Runtime; left for OpenVINO: no" in told
+    assert "recipe outliers-8: the first one that passes in OpenVINO; left for ONNX Runtime: no" in told
+    with edgebert.load(bundle.root, precision="int8") as opened:
+        assert opened.encode(["a dog"]).shape == (1, bundle.manifest.dimension)
 
 
 @pytest.mark.parametrize(

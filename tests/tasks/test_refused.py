@@ -89,8 +89,14 @@ def test_labels_are_written_one_way(tmp_path: Path) -> None:
     wrong.write_text('text,labels\ngood,"[""a"",""b""]"\n', encoding="utf-8")
     with pytest.raises(DataError, match=r"row 1, column 'labels' holds .*, a list written as text; .* have | between"):
         classify.read([wrong])
-    with pytest.raises(DataError, match="row 1 has the columns 'label' and 'labels'; use one of them"):
+    with pytest.raises(DataError, match="row 1 has a label in the columns 'label' and 'labels'; use one of them"):
         classify.example({"text": "a", "label": "x", "labels": ["x"]}, "row 1")
+    assert classify.example({"text": "a", "label": None, "labels": ["x"]}, "row 1").target == {"x"}
+    assert classify.example({"text": "a", "label": "x", "labels": ""}, "row 1").target == "x"
+    assert classify.example({"text": "a", "labels": "[PAD]|[1]"}, "row 1").target == {"[PAD]", "[1]"}
+    for listed in ("[a,b]", "[0 1]", "['x']", "[]"):
+        with pytest.raises(DataError, match="a list written as text"):
+            classify.example({"text": "a", "labels": listed}, "row 1")
     with pytest.raises(DataError, match="row 1 has no column 'label' or 'score'; it has 'text', 'text_pair'"):
         task_named("pairs").example({"text": "a", "text_pair": "b"}, "row 1")
     with pytest.raises(DataError, match="row 1 has no column 'answers'; it has 'question', 'context'"):
