@@ -89,13 +89,10 @@ class Inputs:
         found: list[Any] = one.task.read(one.corpus) if labelled else list(dict.fromkeys(_items(one)))
         if labelled:
             one.task.lessons(reader, found, one.head)
+        files = ", ".join(map(str, one.corpus))
         if not found:
-            files = ", ".join(map(str, one.corpus))
             raise DataError(f"{files}: no input; wanted are {one.task.columns}, the label apart")
-        try:
-            self.learnt, self.aside = (found, []) if self.dev else _split(found, seed)
-        except DataError as problem:
-            raise DataError(f"{', '.join(map(str, one.corpus))}: {problem}") from None
+        self.learnt, self.aside = (found, []) if self.dev else _split(found, seed, files)
 
     def texts(self) -> Iterator[str]:
         """All texts of the inputs to learn from, each on one line."""
@@ -129,7 +126,7 @@ def item_of(one: Any) -> Any:
     return one.text if one.pair is None else (one.text, one.pair)
 
 
-def _split(inputs: Sequence[Any], seed: int) -> tuple[list[Any], list[Any]]:
+def _split(inputs: Sequence[Any], seed: int, where: str) -> tuple[list[Any], list[Any]]:
     """Those to learn from, and those that are held out; inputs about one text, such as a context, stay together.
 
     Raises: DataError for fewer than 20 of them.
@@ -139,7 +136,8 @@ def _split(inputs: Sequence[Any], seed: int) -> tuple[list[Any], list[Any]]:
     kinds = list(dict.fromkeys(about))
     if len(kinds) < _LEAST:
         raise DataError(
-            f"{len(kinds)} inputs are too few to hold some out; {_LEAST} of different texts are needed, or dev examples"
+            f"{where}: {len(kinds)} inputs are too few to hold some out; {_LEAST} of different texts are needed, or "
+            "dev examples"
         )
     count = min(_HELD_OUT, len(kinds) // 10)
     chosen = {kinds[i] for i in np.random.default_rng(seed).permutation(len(kinds))[:count]}

@@ -17,7 +17,7 @@ import numpy as np
 
 from edgebert.embedder import Embedder
 from edgebert.errors import DataError, MissingExtraError
-from edgebert.texts import read_rows
+from edgebert.texts import no_column, read_rows
 from edgebert.vectors import Vectors, row_cosines, similarity
 
 _PAIR_COLUMNS = (("text", "text_pair"), ("sentence1", "sentence2"), ("sentence_a", "sentence_b"))
@@ -160,7 +160,7 @@ def _labelled(path: str | Path, columns: Sequence[str] | None) -> tuple[list[str
 
 def _cell(path: str | Path, number: int, row: dict[str, Any], column: str) -> Any:
     if column not in row:
-        raise DataError(f"{path}: row {number} has no column {column!r}; it has {', '.join(map(repr, row))}")
+        raise no_column(f"{path}: row {number}", repr(column), row)
     return row[column]
 
 

@@ -68,7 +68,7 @@ def read_labelled(paths: Sequence[str | Path], *, column: str | None = None, lab
         key = column
         for number, row in enumerate(read_rows(path), start=1):
             if label not in row:
-                raise DataError(f"{path} has no column {label!r}; it has {', '.join(map(repr, row))}")
+                raise no_column(str(path), repr(label), row)
             key = _column(str(path), list(row), key)
             yield _cell(str(path), number, row, key), str(row[label])
 
@@ -87,6 +87,11 @@ def refuse_json(path: str | Path) -> None:
     """Raises DataError for a file that is one JSON value where rows are wanted."""
     if is_json(path):
         raise DataError(f"{path}: rows are read from .jsonl, .csv, .tsv and .parquet, one JSON object a line")
+
+
+def no_column(where: str, wanted: str, known: Iterable[str]) -> DataError:
+    """What is wrong with a row without the columns `wanted`, in words. known: those that it has."""
+    return DataError(f"{where} has no column {wanted}; it has {', '.join(map(repr, known))}")
 
 
 def _texts(name: str, column: str | None) -> Iterator[str]:
@@ -189,15 +194,14 @@ def _table_rows(name: str, lines: Iterable[str], kind: str) -> Iterator[dict[str
                 header = cells
                 if len(set(header)) != len(header):
                     raise DataError(f"{name}: the header names a column twice: {', '.join(map(repr, header))}")
-            elif len(header) == 1 and not cells:
-                number += 1
-                yield {header[0]: ""}
-            elif len(cells) != len(header):
-                if cells not in ([], [""]):  # blank lines
-                    raise DataError(f"{name}: row {number + 1} has {len(cells)} cells and the header {len(header)}")
-            else:
+                continue
+            if len(header) == 1:
+                cells = cells or [""]
+            if len(cells) == len(header):
                 number += 1
                 yield dict(zip(header, cells, strict=True))
+            elif cells not in ([], [""]):  # blank lines
+                raise DataError(f"{name}: row {number + 1} has {len(cells)} cells and the header {len(header)}")
     except csv.Error as problem:
         raise DataError(f"{name} is not a {kind.upper()} table: {problem}") from None
 

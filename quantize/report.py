@@ -123,9 +123,7 @@ def _head(bundle: Bundle, findings: Findings, options: Options) -> str:
     ]  # fmt: skip
     if task is not None:
         files = ", ".join(Path(file).name for file in task.files) or task.data
-        kept = ", ".join(
-            f"{name} {findings.measured[name].retention:.4f}" for chosen in findings.chosen for name in chosen.taken
-        )
+        kept = ", ".join(f"{name} {one.retention:.4f}" for name, one in findings.int8.items())
         rows.append(("Task", f"{task.metric} on {files}; keeps at least {task.min_retention:g} of torch fp32's score"))
         rows.append(("Kept", kept))
     if findings.answers:

@@ -111,8 +111,8 @@ class Search:
                 self.attempts.append(attempt)
                 if attempt.status == "passed":
                     passed.append(attempt)
-            if not passed and not all(any(one.passes(name) for one in self.attempts) for name in INT8):
-                break
+            if not all(any(one.passes(name) for one in self.attempts) for name in INT8):
+                raise BudgetError(self._nearest_miss())
             self._time(enough)
             if not passed:
                 break

@@ -94,10 +94,14 @@ class Findings:
         return tuple(attempt for attempt in self.attempts if attempt.taken)
 
     @property
+    def int8(self) -> dict[str, Measured]:
+        """What was measured of the int8 artifacts, by name."""
+        return {name: self.measured[name] for attempt in self.chosen for name in attempt.taken}
+
+    @property
     def answers(self) -> dict[str, float]:
         """How far a task's answers are torch's, by int8 artifact, of labelled examples or of text without labels."""
-        own = {name: self.measured[name] for attempt in self.chosen for name in attempt.taken}
-        both = {name: one.own if one.answers is None else one.answers for name, one in own.items()}
+        both = {name: one.own if one.answers is None else one.answers for name, one in self.int8.items()}
         return {name: value for name, value in both.items() if value is not None}
 
 

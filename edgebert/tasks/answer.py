@@ -15,12 +15,12 @@ from edgebert.model import is_whole
 from edgebert.schema import plain
 from edgebert.tasks.columns import CONTEXT, QUESTION, column
 from edgebert.tasks.labels import at_least_one
-from edgebert.tasks.predictor import Predictor, as_pairs, as_text
+from edgebert.tasks.predictor import Predictor, as_pairs, as_string
 from edgebert.tasks.reading import Row, TaskReader
 from edgebert.tasks.results import Answer
 from edgebert.tasks.spans import Window, best_answers
 from edgebert.tasks.task import Example, Lesson, Task
-from edgebert.texts import is_json, read_texts
+from edgebert.texts import is_json, no_column, read_texts
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -42,7 +42,7 @@ class QuestionAnswerer(Predictor):
         longest: tokens.
         Raises: DataError for an empty question or context; EngineError.
         """
-        asked = as_text(question, "question"), as_text(context, "context")
+        asked = as_string(question, "question"), as_string(context, "context")
         return self.best([asked], may_be_none=may_be_none, longest=longest)[0]
 
     def answers(
@@ -52,7 +52,7 @@ class QuestionAnswerer(Predictor):
 
         Raises: as `answer`; RecipeError for `top_k` or `longest` below 1.
         """
-        asked = as_text(question, "question"), as_text(context, "context")
+        asked = as_string(question, "question"), as_string(context, "context")
         return self._found([asked], top_k=top_k, may_be_none=may_be_none, longest=longest)[0]
 
     def best(
@@ -119,7 +119,7 @@ class AnswerTask(Task):
         """See `Task.example`."""
         question, context = self.runtime.item(row, where)
         if "answers" not in row:
-            raise DataError(f"{where} has no column 'answers'; it has {', '.join(map(repr, row))}")
+            raise no_column(where, "'answers'", row)
         answers = tuple(_answers(row["answers"], where))
         for start, text in answers:
             if not text.strip():

@@ -17,6 +17,7 @@ from edgebert.tasks.predictor import Predictor, as_texts
 from edgebert.tasks.reading import Row, TaskReader
 from edgebert.tasks.results import Classification
 from edgebert.tasks.task import Example, Lesson, Task, label_of, place_of, require_several, sorted_labels
+from edgebert.texts import no_column
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -96,7 +97,7 @@ class Classify(Task):
         elif "label" in row:
             target = label_of(row["label"], where)
         else:
-            raise DataError(f"{where} has no column 'label'; it has {', '.join(map(repr, row))}")
+            raise no_column(where, "'label'", row)
         return Example(column(row, TEXT, where), None, target, where)
 
     def head(self, examples: Sequence[Example]) -> Head:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from edgebert.errors import DataError
+from edgebert.texts import no_column
 
 TEXT = ("text", "sentence", "sentence1", "content")
 PAIR = ("text_pair", "sentence2", "hypothesis")
@@ -21,7 +22,7 @@ def column(row: Mapping[str, Any], names: Sequence[str], where: str) -> str:
     """The text in the first of those columns that the row has. Raises: DataError."""
     name = next((name for name in names if name in row), None)
     if name is None:
-        raise DataError(f"{where} has no column {names[0]!r}; it has {', '.join(map(repr, row))}")
+        raise no_column(where, repr(names[0]), row)
     if not isinstance(row[name], str):
         raise DataError(f"{where}, column {name!r} holds {row[name]!r:.80}; a text is needed")
     return str(row[name])

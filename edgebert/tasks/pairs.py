@@ -30,10 +30,11 @@ from edgebert.tasks.labels import (
     require_different,
     same_kind,
 )  # fmt: skip
-from edgebert.tasks.predictor import Predictor, as_pairs, as_text, as_texts
+from edgebert.tasks.predictor import Predictor, as_pairs, as_string, as_texts
 from edgebert.tasks.reading import Row, TaskReader
 from edgebert.tasks.results import Classification, Ranked
 from edgebert.tasks.task import Example, Lesson, Task, label_of, place_of, require_several, sorted_labels
+from edgebert.texts import no_column
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -108,7 +109,7 @@ class PairScorer(Predictor):
         Source: Yang et al. 2019, arXiv:1903.10972, for the sum of both scores.
         """
         check(top_k, None)
-        query, texts = as_text(query, "query"), as_texts(documents, name="documents")
+        query, texts = as_string(query, "query"), as_texts(documents, name="documents")
         pairs = [(query, text) for text in texts]
         if similarities is None:
             if weight is not None:
@@ -159,7 +160,7 @@ class Pairs(Task):
         if "label" in row:
             return Example(one, other, label_of(row["label"], where), where)
         if "score" not in row:
-            raise DataError(f"{where} has no column 'label' or 'score'; it has {', '.join(map(repr, row))}")
+            raise no_column(where, "'label' or 'score'", row)
         return Example(one, other, number_of(row, where), where)
 
     def head(self, examples: Sequence[Example]) -> Head:

@@ -135,7 +135,7 @@ def _answers(engine: Engine, input_ids: Ids, attention_mask: Ids, rows: Sequence
     return engine.answer(input_ids, attention_mask, types_of(rows, input_ids.shape))
 
 
-def as_text(text: str, name: str) -> str:
+def as_string(text: str, name: str) -> str:
     """Raises DataError naming the value of what is no string."""
     if not isinstance(text, str):
         raise DataError(f"{name} is {text!r:.80} ({type(text).__name__}); a string is needed")
@@ -152,4 +152,4 @@ def as_pairs(pairs: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
     return [(str(one), str(other)) for one, other in pairs]
 
 
-__all__ = ["STRIDE", "Logits", "Predictor", "as_pairs", "as_text", "as_texts"]
+__all__ = ["STRIDE", "Logits", "Predictor", "as_pairs", "as_string", "as_texts"]
