@@ -55,7 +55,7 @@ def test_a_named_model_is_opened() -> None:
 
 @pytest.mark.parametrize(
     ("text", "count", "told"),
-    [("", 3, "a text that is not blank"), ("x", 0, "sentences is 0"), ("a. " * 2100, 1, "2100 sentences")],
+    [("", 3, "a string that is not blank"), ("x", 0, "sentences is 0"), ("a. " * 2100, 1, "2100 sentences")],
 )
 def test_what_cannot_be_summarized_is_one_error(text: str, count: int, told: str) -> None:
     with pytest.raises((DataError, RecipeError), match=told):
