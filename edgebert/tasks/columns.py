@@ -10,7 +10,7 @@ from edgebert.errors import DataError
 from edgebert.texts import no_column
 
 TEXT = ("text", "sentence", "sentence1", "content")
-PAIR = ("text_pair", "sentence2", "hypothesis")
+FIRST, SECOND = (*TEXT, "premise"), ("text_pair", "sentence2", "hypothesis")  # of a pair
 QUESTION, CONTEXT = ("question",), ("context",)
 # Python's and JSON's lists and numpy's arrays, and no text in brackets, whose words have blanks around.
 _LIST = re.compile(r"""\[(["']\S.*["'],?|[^\s,\[\]]+(,\s+[^\s,\[\]]+)+|)\]""", re.DOTALL)

@@ -235,6 +235,13 @@ def test_labels_of_another_kind_are_told(task: str, train: str, other: dict[str,
         same_kind([found.example(other, "dev: row 1")], head)
 
 
+@pytest.mark.parametrize("names", [("text", "text_pair"), ("sentence1", "sentence2"), ("premise", "hypothesis")])
+def test_the_columns_of_pairs_as_known_sets_name_them(names: tuple[str, str]) -> None:
+    row = dict(zip(names, ("a man sleeps", "nobody moves"), strict=True)) | {"label": "neutral"}
+    assert task_named("pairs").runtime.item(row, "row 1") == ("a man sleeps", "nobody moves")
+    assert task_named("pairs").example(row, "row 1") == Example("a man sleeps", "nobody moves", "neutral", "row 1")
+
+
 def test_macro_f1_counts_labels_that_were_only_said() -> None:
     head = Head("classify", "classify", "text", ("a", "b"))
     assert label_scores(_labelled("a", "a"), ["a", "b"], head)["f1"] == pytest.approx(1 / 3)
