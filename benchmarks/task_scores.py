@@ -12,15 +12,16 @@ of `edgebert.distill.defaults`. --trainer fine-tunes the same base by a plain tr
 the same settings.
 
 Dev examples are the set's own; where it has none, or its dev split is what is scored, they are held out of training: a
-tenth, of sst2 2,000. squad_part and cmrc2018 are split by paragraph, by a hash of it: a twelfth of the paragraphs that
-squad_part trains on are dev; cmrc2018's trial split trains, but for two rows without a question, of its dev split's
-paragraphs three quarters train, too, a twelfth is dev and a sixth is scored. snli trains on nine tenths of its dev
-split. scifact: pairs of a train query and its abstracts, and seven others that the default embedder finds, from its
-best to its 64th; a tenth of those queries is dev. Trained on are also pairs of a document and its title, or a sentence
-out of it, each with one other document. Scored is nDCG@10 on the test queries, of the embedder's best 100 in the order
-of its similarity + weight * the pair scorer's log-odds (`PairScorer.rank`); told is also what both do alone, and the
-sum on the dev queries for several weights. Two of the 300 test claims are train claims, too, as the set has them. All
-that is made stays in --work, so that an interrupted run goes on.
+tenth, of sst2 every 20th sentence with the phrases that stand in no other. squad_part and cmrc2018 are split by
+paragraph, by a hash of it: a twelfth of the paragraphs that squad_part trains on are dev; cmrc2018's trial split
+trains, but for two rows without a question, of its dev split's paragraphs three quarters train, too, a twelfth is dev
+and a sixth is scored. snli trains on nine tenths of its dev split. scifact: pairs of a train query and its abstracts,
+and seven others that the default embedder finds, from its best to its 64th; a tenth of those queries is dev. Trained on
+are also pairs of a document and its title, or a sentence out of it, each with one other document. Scored is nDCG@10 on
+the test queries, of the embedder's best 100 in the order of its similarity + weight * the pair scorer's log-odds
+(`PairScorer.rank`); told is also what both do alone, and the sum on the dev queries for several weights. Two of the 300
+test claims are train claims, too, as the set has them. All that is made stays in --work, so that an interrupted run
+goes on.
 """
 
 from __future__ import annotations

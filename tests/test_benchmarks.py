@@ -315,3 +315,18 @@ def test_the_errors_of_a_scale_are_measured() -> None:
     unit = np.eye(3)
     assert int8_scale.errors(unit, 1 / 127) == ["0.00", "0.00", "0.00", "0.00"]
     assert int8_scale.errors(unit, 0.5 / 127)[2:] == ["7500.00", "100.00"]
+
+
+def test_phrases_are_held_out_with_the_sentences_that_alone_have_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    from importlib import import_module
+
+    monkeypatch.syspath_prepend(str(FOLDER))
+    texts = ["a dull film", "dull film", "film", "dull", "a fine film", "fine", "not dull at all", "film a"]
+    rows = [{"text": text} for text in texts]
+    train, dev = import_module("task_sets").by_sentence(rows, 4)
+    assert [row["text"] for row in dev] == ["not dull at all"]  # "dull" stands elsewhere, too
+    train, dev = import_module("task_sets").by_sentence(rows, 1)
+    assert (train, dev) == ([], rows)
+    train, dev = import_module("task_sets").by_sentence([{"text": text} for text in ["x y", "y", "x", "z y", "z"]], 2)
+    assert [row["text"] for row in dev] == ["x y", "x"]
+    assert [row["text"] for row in train] == ["y", "z y", "z"]
