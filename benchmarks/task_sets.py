@@ -29,7 +29,7 @@ def every(rows: Rows, step: int) -> tuple[Rows, Rows]:
 def by_sentence(rows: Rows, step: int) -> tuple[Rows, Rows]:
     """All rows but every `step`-th sentence with the phrases that stand in no other sentence, and those.
 
-    A sentence is a row whose words do not stand in a longer one, in a row.
+    A sentence is a text whose words do not stand together in a longer one.
     """
     phrases = [tuple(row["text"].split()) for row in rows]
     homes: dict[tuple[str, ...], set[int]] = {phrase: set() for phrase in phrases}
