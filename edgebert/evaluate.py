@@ -17,10 +17,10 @@ import numpy as np
 
 from edgebert.embedder import Embedder
 from edgebert.errors import DataError, MissingExtraError
+from edgebert.tasks.columns import TEXT, named, pair_columns
 from edgebert.texts import no_column, read_rows
 from edgebert.vectors import Vectors, row_cosines, similarity
 
-_PAIR_COLUMNS = (("text", "text_pair"), ("sentence1", "sentence2"), ("sentence_a", "sentence_b"))
 _RUN_DEPTH = 100
 _SAME = 1e-6
 _QUERY_BLOCK = 256
@@ -40,7 +40,7 @@ class Score:
 def similarity_scores(model: Embedder, path: str | Path, columns: Sequence[str] | None = None) -> list[Score]:
     """Spearman and Pearson correlation of cosines with the scores in a file of text pairs.
 
-    columns: first text, second text, score; by default text, text_pair (or sentence1, sentence2 ...) and score.
+    columns: first text, second text, score; by default text, text_pair and score, or as the columns of a task.
     Raises: DataError for missing columns, wrong values or fewer than 2 pairs.
     """
     stats = _require("scipy.stats", "scipy")
@@ -61,7 +61,7 @@ def classification_scores(
 ) -> list[Score]:
     """Accuracy and macro-F1 on `test` of a logistic regression trained on the vectors of `train`.
 
-    columns: text, label; by default so called.
+    columns: text, label; by default so called, or as the columns of a task.
     Raises: DataError for missing columns, fewer than 2 classes, or a test label that is not in `train`.
     """
     linear, metrics = _require("sklearn.linear_model", "scikit-learn"), _require("sklearn.metrics", "scikit-learn")
@@ -133,8 +133,7 @@ def _pairs(path: str | Path, columns: Sequence[str] | None) -> tuple[list[str], 
     scores: list[float] = []
     for number, row in enumerate(read_rows(path), start=1):
         if columns is None:
-            pair = next((p for p in _PAIR_COLUMNS if p[0] in row and p[1] in row), _PAIR_COLUMNS[0])
-            columns = (*pair, "score")
+            columns = (*pair_columns(row), "score")
         a, b, score = (_cell(path, number, row, column) for column in columns)
         first.append(_text(path, number, a))
         second.append(_text(path, number, b))
@@ -148,9 +147,9 @@ def _pairs(path: str | Path, columns: Sequence[str] | None) -> tuple[list[str], 
 
 
 def _labelled(path: str | Path, columns: Sequence[str] | None) -> tuple[list[str], list[str]]:
-    text_column, label_column = columns or ("text", "label")
     texts, labels = [], []
     for number, row in enumerate(read_rows(path), start=1):
+        text_column, label_column = columns or (named(row, TEXT), "label")
         texts.append(_text(path, number, _cell(path, number, row, text_column)))
         labels.append(str(_cell(path, number, row, label_column)))
     if not texts:

@@ -10,7 +10,8 @@ from edgebert.errors import DataError
 from edgebert.texts import no_column
 
 TEXT = ("text", "sentence", "sentence1", "content")
-FIRST, SECOND = (*TEXT, "premise"), ("text_pair", "sentence2", "hypothesis")  # of a pair
+# The second text of a pair, and what the first one beside it is called; any name of a text will do, too.
+PAIRS = {"text_pair": "text", "sentence2": "sentence1", "sentence_b": "sentence_a", "hypothesis": "premise"}
 QUESTION, CONTEXT = ("question",), ("context",)
 # Python's and JSON's lists and numpy's arrays, and no text in brackets, whose words have blanks around.
 _LIST = re.compile(r"""\[(["']\S.*["'],?|[^\s,\[\]]+(,\s+[^\s,\[\]]+)+|)\]""", re.DOTALL)
@@ -18,10 +19,27 @@ _LIST = re.compile(r"""\[(["']\S.*["'],?|[^\s,\[\]]+(,\s+[^\s,\[\]]+)+|)\]""", r
 LABELS_LIST = re.compile(r"""\[(.*[\s,'"].*)?\]""", re.DOTALL)  # also without blanks: no label looks like it
 
 
+def named(row: Mapping[str, Any], names: Sequence[str]) -> str:
+    """The first of those names that is a column of the row; the first one where none is."""
+    return next((name for name in names if name in row), names[0])
+
+
+def pair_columns(row: Mapping[str, Any]) -> tuple[str, str]:
+    """What the row calls the two texts of a pair."""
+    second = named(row, tuple(PAIRS))
+    return named(row, (PAIRS[second], *TEXT, *PAIRS.values())), second
+
+
+def pair(row: Mapping[str, Any], where: str) -> tuple[str, str]:
+    """The two texts of a row. Raises: DataError."""
+    first, second = pair_columns(row)
+    return column(row, (first,), where), column(row, (second,), where)
+
+
 def column(row: Mapping[str, Any], names: Sequence[str], where: str) -> str:
     """The text in the first of those columns that the row has. Raises: DataError."""
-    name = next((name for name in names if name in row), None)
-    if name is None:
+    name = named(row, names)
+    if name not in row:
         raise no_column(where, repr(names[0]), row)
     if not isinstance(row[name], str):
         raise DataError(f"{where}, column {name!r} holds {row[name]!r:.80}; a text is needed")

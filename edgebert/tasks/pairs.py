@@ -17,7 +17,7 @@ from edgebert.errors import DataError, RecipeError
 from edgebert.manifest import Head
 from edgebert.probability import log_odds, probabilities
 from edgebert.schema import plain
-from edgebert.tasks.columns import FIRST, SECOND, column
+from edgebert.tasks.columns import pair
 from edgebert.tasks.labels import (
     best_labels,
     check,
@@ -124,7 +124,7 @@ class PairScorer(Predictor):
     @staticmethod
     def item(row: Mapping[str, Any], where: str) -> Any:
         """See `Predictor.item`."""
-        return column(row, FIRST, where), column(row, SECOND, where)
+        return pair(row, where)
 
     def results(
         self, items: Sequence[Any], *, top_k: int | None = None, threshold: float | None = None
@@ -156,7 +156,7 @@ class Pairs(Task):
 
     def example(self, row: Mapping[str, Any], where: str) -> Example:
         """See `Task.example`."""
-        one, other = column(row, FIRST, where), column(row, SECOND, where)
+        one, other = pair(row, where)
         if "label" in row:
             return Example(one, other, label_of(row["label"], where), where)
         if "score" not in row:

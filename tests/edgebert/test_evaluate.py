@@ -47,7 +47,7 @@ def jsonl(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
 COMPASS = known(east=angle(0), north=angle(90), west=angle(180), near=angle(30), far=angle(120), half=angle(60))
 
 
-@pytest.mark.parametrize("names", [("text", "text_pair"), ("sentence1", "sentence2"), ("sentence_a", "sentence_b")])
+@pytest.mark.parametrize("names", [("text", "text_pair"), ("sentence1", "sentence2"), ("premise", "hypothesis")])
 def test_similarity_is_the_correlation_of_cosines_with_scores(names: tuple[str, str], tmp_path: Path) -> None:
     pairs = [("east", "near", 5), ("east", "half", 4), ("east", "north", 3), ("east", "far", 1), ("east", "west", 2)]
     path = jsonl(tmp_path / "pairs.jsonl", [{names[0]: a, names[1]: b, "score": s} for a, b, s in pairs])
@@ -94,7 +94,8 @@ def test_pairs_that_cannot_be_used_are_named(rows: list[dict[str, Any]], message
 
 
 def test_classification_counts_what_the_regression_gets_right(tmp_path: Path) -> None:
-    train = jsonl(tmp_path / "train.jsonl", [{"text": t, "label": v} for t, v in [("east", "e"), ("west", "w")] * 10])
+    rows = [("east", "e"), ("west", "w")] * 10
+    train = jsonl(tmp_path / "train.jsonl", [{"sentence": text, "label": label} for text, label in rows])
     test = jsonl(
         tmp_path / "test.jsonl",
         [{"text": t, "label": v} for t, v in [("near", "e"), ("half", "e"), ("far", "w"), ("west", "e")]],

@@ -235,11 +235,27 @@ def test_labels_of_another_kind_are_told(task: str, train: str, other: dict[str,
         same_kind([found.example(other, "dev: row 1")], head)
 
 
-@pytest.mark.parametrize("names", [("text", "text_pair"), ("sentence1", "sentence2"), ("premise", "hypothesis")])
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("text", "text_pair"),
+        ("sentence1", "sentence2"),
+        ("sentence_a", "sentence_b"),
+        ("premise", "hypothesis"),
+        ("content", "text_pair"),
+    ],
+)
 def test_the_columns_of_pairs_as_known_sets_name_them(names: tuple[str, str]) -> None:
     row = dict(zip(names, ("a man sleeps", "nobody moves"), strict=True)) | {"label": "neutral"}
     assert task_named("pairs").runtime.item(row, "row 1") == ("a man sleeps", "nobody moves")
     assert task_named("pairs").example(row, "row 1") == Example("a man sleeps", "nobody moves", "neutral", "row 1")
+
+
+def test_the_first_text_of_a_pair_is_the_one_named_as_the_second() -> None:
+    row = {"text": "a picture of a man", "sentence1": "a man sleeps", "sentence2": "nobody moves"}
+    assert task_named("pairs").runtime.item(row, "row 1") == ("a man sleeps", "nobody moves")
+    with pytest.raises(DataError, match="row 1 has no column 'sentence1'"):
+        task_named("pairs").runtime.item({"sentence2": "nobody moves"}, "row 1")
 
 
 def test_macro_f1_counts_labels_that_were_only_said() -> None:
