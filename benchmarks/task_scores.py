@@ -29,6 +29,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import shutil
 import statistics
 import sys
 import time
@@ -220,6 +221,7 @@ class Run:
     def _plain(self, out: Path, seed: int) -> None:
         """The standard settings of transformers' examples: AdamW, linear decay, batches of like length."""
         import transformers
+        from transformers.trainer_utils import get_last_checkpoint
 
         transformers.set_seed(seed)
         examples = self.task.read([self.files["train"]])
@@ -241,18 +243,21 @@ class Run:
                 return batch | {"start_positions": targets[:, 0], "end_positions": targets[:, 1]}
             return batch | {"labels": targets}
 
-        teacher = self.settings.teacher
+        teacher, run = self.settings.teacher, out.with_suffix(".run")
         arguments = transformers.TrainingArguments(
-            output_dir=str(out.with_suffix(".run")), num_train_epochs=teacher.epochs,
+            output_dir=str(run), num_train_epochs=teacher.epochs,
             learning_rate=teacher.learning_rate, per_device_train_batch_size=teacher.batch_size,
             use_cpu=not torch.cuda.is_available(), seed=seed,
-            save_strategy="no", report_to=[], disable_tqdm=True, remove_unused_columns=False, warmup_steps=0.1,
+            save_steps=250, save_total_limit=1, report_to=[], remove_unused_columns=False, warmup_steps=0.1,
             logging_strategy="no", bf16=best_precision("auto") == "bf16", train_sampling_strategy="group_by_length",
         )  # fmt: skip
         data: Any = [{"row": number, "input_ids": lesson.row} for number, lesson in enumerate(lessons)]
-        transformers.Trainer(model=model, args=arguments, train_dataset=data, data_collator=labelled).train()
-        model.save_pretrained(out)
-        transformers.AutoTokenizer.from_pretrained(self.base.root).save_pretrained(out)
+        trainer = transformers.Trainer(model=model, args=arguments, train_dataset=data, data_collator=labelled)
+        trainer.train(resume_from_checkpoint=get_last_checkpoint(str(run)) if run.is_dir() else None)
+        model.save_pretrained(run / "made")
+        transformers.AutoTokenizer.from_pretrained(self.base.root).save_pretrained(run / "made")
+        (run / "made").rename(out)
+        shutil.rmtree(run)
 
     def _distil(self, teacher: Bundle, out: Path, seed: int) -> None:
         recipe = override(self.recipe, "training", seed=seed)
