@@ -248,7 +248,7 @@ class Run:
             output_dir=str(run), num_train_epochs=teacher.epochs,
             learning_rate=teacher.learning_rate, per_device_train_batch_size=teacher.batch_size,
             use_cpu=not torch.cuda.is_available(), seed=seed,
-            save_steps=250, save_total_limit=1, report_to=[], remove_unused_columns=False, warmup_steps=0.1,
+            save_steps=0.05, save_total_limit=1, report_to=[], remove_unused_columns=False, warmup_steps=0.1,
             logging_strategy="no", bf16=best_precision("auto") == "bf16", train_sampling_strategy="group_by_length",
         )  # fmt: skip
         data: Any = [{"row": number, "input_ids": lesson.row} for number, lesson in enumerate(lessons)]
