@@ -233,6 +233,7 @@ class Run:
         model = auto.from_pretrained(
             self.base.root, num_labels=len(names), id2label=dict(enumerate(names)),
             label2id={name: i for i, name in enumerate(names)},
+            ignore_mismatched_sizes=True,  # a base with a head of other labels, as scifact's
         )  # fmt: skip
 
         def labelled(rows: list[dict[str, Any]]) -> dict[str, Any]:
