@@ -221,6 +221,7 @@ class Run:
     def _plain(self, out: Path, seed: int) -> None:
         """The standard settings of transformers' examples: AdamW, linear decay, batches of like length."""
         import transformers
+        from transformers.trainer import TRAINER_STATE_NAME
         from transformers.trainer_utils import get_last_checkpoint
 
         transformers.set_seed(seed)
@@ -254,6 +255,9 @@ class Run:
         )  # fmt: skip
         data: Any = [{"row": number, "input_ids": lesson.row} for number, lesson in enumerate(lessons)]
         trainer = transformers.Trainer(model=model, args=arguments, train_dataset=data, data_collator=labelled)
+        for part in run.glob("checkpoint-*"):
+            if not (part / TRAINER_STATE_NAME).exists():  # written last
+                shutil.rmtree(part)
         trainer.train(resume_from_checkpoint=get_last_checkpoint(str(run)) if run.is_dir() else None)
         model.save_pretrained(run / "made")
         transformers.AutoTokenizer.from_pretrained(self.base.root).save_pretrained(run / "made")

@@ -70,15 +70,14 @@ def write_golden(bundle: Bundle, encoder: SentenceEncoder, folder: Path) -> Gold
     lines = ",\n".join(json.dumps(record, ensure_ascii=False) for record in records)
     (folder / CASES).write_text(f"[\n{lines}\n]\n", encoding="utf-8")
     np.save(folder / VECTORS, vectors.astype("<f4"), allow_pickle=False)
-    logits = {}
+    logits, two = {}, reads_two(bundle.manifest.heads)
+    rows = [Row(row, segments(len(row)) if two else ()) for row in ids]
     for place, head in enumerate(bundle.manifest.heads):
         name = LOGITS.format(head.name)
-        two = reads_two(bundle.manifest.heads)
-        rows = [Row(row, segments(len(row)) if two else ()) for row in ids]
         answers = answers_of(encoder, place, rows, batch_size=1)
         np.save(folder / name, np.concatenate([np.atleast_2d(a) for a in answers]).astype("<f4"), allow_pickle=False)
         logits[head.name] = name
-    return Golden(cases=CASES, vectors=VECTORS, logits=logits)
+    return Golden(cases=CASES, vectors=VECTORS, logits=logits, two_texts=two)
 
 
 def _ladder(tokenizer: Tokenizer, bundle: Bundle) -> Iterator[str]:

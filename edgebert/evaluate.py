@@ -7,6 +7,7 @@ BEIR's layout (Thakur et al. 2021, arXiv:2104.08663).
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -132,17 +133,18 @@ def _pairs(path: str | Path, columns: Sequence[str] | None) -> tuple[list[str], 
     second: list[str] = []
     scores: list[float] = []
     for number, row in enumerate(read_rows(path), start=1):
-        if columns is None:
-            columns = (*pair_columns(row), "score")
-        a, b, score = (_cell(path, number, row, column) for column in columns)
+        names = columns or (*pair_columns(row), "score")
+        a, b, score = (_cell(path, number, row, column) for column in names)
         first.append(_text(path, number, a))
         second.append(_text(path, number, b))
         try:
             scores.append(float(score))
         except (TypeError, ValueError, OverflowError):
             raise DataError(f"{path}: row {number} has the score {score!r:.80}; a number is needed") from None
-    if len(scores) < 2 or not np.isfinite(scores).all():
-        raise DataError(f"{path} has {len(scores)} pairs; at least 2 with finite scores are needed")
+        if not math.isfinite(scores[-1]):
+            raise DataError(f"{path}: row {number} has the score {score!r:.80}; a finite number is needed")
+    if len(scores) < 2:
+        raise DataError(f"{path} has {len(scores)} pairs; at least 2 are needed")
     return first, second, np.array(scores)
 
 

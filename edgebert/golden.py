@@ -51,12 +51,14 @@ class Golden:
     """The cases and their vectors by torch in fp32. Shape: vectors (len(cases), dimension), float32.
 
     logits: what each of the bundle's heads says of every case. Shape: of one (labels,) or (tokens, labels).
+    two_texts: they said it of two texts, see `segments`.
     """
 
     cases: tuple[Case, ...]
     vectors: Vectors
     max_error: float
     logits: tuple[tuple[NDArray[np.float32], ...], ...] = ()
+    two_texts: bool = False
 
 
 def read_golden(bundle: Bundle) -> Golden:
@@ -91,7 +93,8 @@ def read_golden(bundle: Bundle) -> Golden:
     if not np.isfinite(vectors).all():
         raise BundleError(f"{path}: the golden vectors hold NaN or infinite values")
     logits = tuple(_logits(bundle, head, fact, cases) for head in bundle.manifest.heads)
-    return Golden(cases, vectors, fact.max_error, logits)
+    two = reads_two(bundle.manifest.heads) if fact.two_texts is None else fact.two_texts
+    return Golden(cases, vectors, fact.max_error, logits, two)
 
 
 def _logits(bundle: Bundle, head: Head, fact: GoldenFiles, cases: Sequence[Case]) -> tuple[NDArray[np.float32], ...]:
@@ -248,13 +251,12 @@ def _prove_heads(engine: Engine, golden: Golden, bundle: Bundle, worst: Worst, s
     """What each head says of every case alone, and of the `short` ones in a batch."""
     manifest = bundle.manifest
     worst.heads = [_HeadError(head, wanted) for head, wanted in zip(manifest.heads, golden.logits, strict=True)]
-    two = reads_two(manifest.heads)
     for cases in [*([i] for i in range(len(golden.cases))), short]:
         rows = [golden.cases[i].input_ids for i in cases]
         if not rows:
             continue
         inputs, mask = pad(rows, manifest.pad_token_id, to=ladder(max(map(len, rows)), manifest.max_length))
-        types = np.zeros_like(inputs) if two else None
+        types = np.zeros_like(inputs) if golden.two_texts else None
         for place, row in enumerate(rows):
             if types is not None:
                 types[place, : len(row)] = segments(len(row))

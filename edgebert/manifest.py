@@ -82,13 +82,14 @@ class Golden:
     `cases`: a JSON file, a list of {"text", "input_ids", "kind": "ordinary" | "degenerate"}; `vectors`: an .npy file,
     float32, Shape: (cases, dimension). `max_error`: largest distance (1 - cosine) an fp32 engine may have. `logits`:
     for each head an .npy file of its answers, Shape: (cases, labels), or (tokens of all cases, labels) of tokens and
-    spans.
+    spans; `two_texts`: whether the second half of each case was a second text then, None: if a head reads two.
     """
 
     cases: str
     vectors: str
     max_error: float = 1e-4
     logits: Mapping[str, str] = field(default_factory=dict)
+    two_texts: bool | None = None
 
     @property
     def names(self) -> tuple[str, ...]:

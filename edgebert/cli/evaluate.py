@@ -25,7 +25,7 @@ def _names(count: int) -> Callable[[click.Context, click.Parameter, str | None],
 @click.argument("model")
 @click.option("--similarity", multiple=True, help="A file of text pairs with scores: JSONL, CSV, TSV or Parquet.")
 @click.option("--similarity-columns", callback=_names(3), metavar="A,B,SCORE",
-              help="Its columns; by default text, text_pair (or sentence1, sentence2) and score.")  # fmt: skip
+              help="Its columns; by default as those of a task of pairs: text, text_pair, score.")  # fmt: skip
 @click.option("--classification", nargs=2, multiple=True, metavar="TRAIN TEST", help="Two files of labelled texts.")
 @click.option("--classification-columns", callback=_names(2), metavar="TEXT,LABEL",
               help="Their columns; by default text and label.")  # fmt: skip

@@ -64,6 +64,11 @@ def as_task(bundle: Bundle, task: str | None) -> Bundle:
     if task is None or task == bundle.manifest.task:
         return bundle
     made = task_named(task)
+    if len(heads) > 1:
+        known = " and ".join(repr(one.name) for one in heads)
+        raise RecipeError(
+            f"task is {task!r}; {bundle.source} has several heads, {known}, each with its own: leave it out"
+        )
     if len(heads) != 1 or not does(heads[0], task):
         raise RecipeError(f"{bundle.source} is made for the task {bundle.manifest.task!r} and cannot do {task!r}")
     name = task if heads[0].name == heads[0].task else heads[0].name

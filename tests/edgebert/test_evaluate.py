@@ -77,8 +77,8 @@ def test_similarity_columns_can_be_named_and_scores_may_be_text(tmp_path: Path) 
         ([{"text": "east", "text_pair": "near", "score": "high"}], "row 1 has the score 'high'; a number is needed"),
         ([{"text": "east", "text_pair": "near", "score": None}], "row 1 has the score None; a number is needed"),
         ([{"text": "east", "text_pair": 5, "score": 1}], "row 1 holds 5 where a text is needed"),
-        ([{"text": "east", "text_pair": "near", "score": 1}], "has 1 pairs; at least 2 with finite scores are needed"),
-        ([{"text": "east", "text_pair": "near", "score": "nan"}] * 2, "at least 2 with finite scores are needed"),
+        ([{"text": "east", "text_pair": "near", "score": 1}], "has 1 pairs; at least 2 are needed"),
+        ([{"text": "east", "text_pair": "near", "score": "nan"}] * 2, "row 1 has the score 'nan'; a finite number is"),
         (
             [{"text": "east", "text_pair": "near", "score": 1}] * 2,
             "all 2 scores are 1.0; a correlation needs different",

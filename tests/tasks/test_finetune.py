@@ -22,6 +22,8 @@ from edgebert.engines import open_engine
 from edgebert.errors import RecipeError
 from edgebert.golden import prove, read_golden
 from edgebert.manifest import Head
+from edgebert.quantize.parity import Gates
+from edgebert.quantize.recipe import find_recipe
 from edgebert.quantize.stage import Options, quantize
 from edgebert.quantize.task_gate import TaskGate
 from edgebert.tasks import task_named
@@ -189,6 +191,52 @@ def test_several_tasks_share_one_encoder(base: Path, tmp_path: Path, cli: Cli) -
     assert all(one.retention >= 0.97 for name, one in found.measured.items() if "int8" in name)
     with pytest.raises(RecipeError, match="the head 'things' has no file of labelled examples"):
         files_of(manifest.heads, dev[:1])
+
+
+def test_one_head_of_several_is_proven_as_all_were_though_another_reads_two_texts(
+    base: Path, tmp_path: Path, cli: Cli
+) -> None:
+    parts = (
+        ("things", "tag", made.tag_rows),
+        ("after", "pairs", made.pair_rows),
+        ("mood", "classify", made.class_rows),
+    )
+    lines = []
+    for name, task, rows in parts:
+        files(tmp_path / name, rows)
+        lines.append(f'[[tasks]]\nname = "{name}"\ntask = "{task}"\n')
+        lines.append(f'train = ["{name}/dev.jsonl"]\ndev = ["{name}/dev.jsonl"]\n')
+    (tmp_path / "tasks.toml").write_text("".join(lines), encoding="utf-8")
+    out = tmp_path / "out"
+    done = cli(
+        "finetune",
+        base,
+        "--task",
+        "multi",
+        "--tasks",
+        tmp_path / "tasks.toml",
+        "-o",
+        out,
+        "--epochs",
+        "1",
+        "--max-length",
+        "48",
+    )
+    assert done.code == 0, done.err
+    options = Options(samples=40, recipe=find_recipe("weight-only"), gates=Gates(0.0, 0.0, 0.0))
+    quantize(Bundle.open(out), sentences(60), tmp_path / "bundle", options)
+    golden = Bundle.open(tmp_path / "bundle").manifest.golden
+    assert golden is not None
+    assert golden.two_texts
+    text, other = sentences(2, seed=9)
+    with edgebert.load(tmp_path / "bundle", precision="fp32", task="multi") as model:
+        said: dict[str, Any] = dict(model.predict(text))
+    with edgebert.load(tmp_path / "bundle", precision="fp32", task="tag") as tagger:
+        assert [(tag.start, tag.label) for tag in tagger.tag(text)] == [(t.start, t.label) for t in said["things"]]
+    with edgebert.load(tmp_path / "bundle", precision="fp32", task="classify", head="mood") as classifier:
+        assert classifier.classify(text).score == pytest.approx(said["mood"].score, abs=1e-4)
+    with edgebert.load(tmp_path / "bundle", precision="fp32", task="pairs") as scorer:
+        assert scorer.classify_pairs([(text, other)])[0].label in ("animal", "none")
 
 
 def test_a_head_is_proven_by_what_it_must_answer(base: Path, tmp_path: Path, cli: Cli) -> None:
