@@ -208,20 +208,8 @@ def test_one_head_of_several_is_proven_as_all_were_though_another_reads_two_text
         lines.append(f'train = ["{name}/dev.jsonl"]\ndev = ["{name}/dev.jsonl"]\n')
     (tmp_path / "tasks.toml").write_text("".join(lines), encoding="utf-8")
     out = tmp_path / "out"
-    done = cli(
-        "finetune",
-        base,
-        "--task",
-        "multi",
-        "--tasks",
-        tmp_path / "tasks.toml",
-        "-o",
-        out,
-        "--epochs",
-        "1",
-        "--max-length",
-        "48",
-    )
+    few = ("--epochs", "1", "--max-length", "48")
+    done = cli("finetune", base, "--task", "multi", "--tasks", tmp_path / "tasks.toml", "-o", out, *few)
     assert done.code == 0, done.err
     options = Options(samples=40, recipe=find_recipe("weight-only"), gates=Gates(0.0, 0.0, 0.0))
     quantize(Bundle.open(out), sentences(60), tmp_path / "bundle", options)
