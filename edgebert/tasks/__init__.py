@@ -69,7 +69,7 @@ def as_task(bundle: Bundle, task: str | None) -> Bundle:
         raise RecipeError(
             f"task is {task!r}; {bundle.source} has several heads, {known}, each with its own: leave it out"
         )
-    if len(heads) != 1 or not does(heads[0], task):
+    if not heads or not does(heads[0], task):
         raise RecipeError(f"{bundle.source} is made for the task {bundle.manifest.task!r} and cannot do {task!r}")
     name = task if heads[0].name == heads[0].task else heads[0].name
     return _with(bundle, made.name, (replace(heads[0], task=made.name, name=name),))

@@ -16,6 +16,7 @@ import edgebert
 from edgebert.embedder import Embedder
 from edgebert.errors import DataError
 from edgebert.evaluate import classification_scores, retrieval_scores, similarity_scores
+from edgebert.tasks.columns import PAIRS
 
 
 class Known:
@@ -47,7 +48,7 @@ def jsonl(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
 COMPASS = known(east=angle(0), north=angle(90), west=angle(180), near=angle(30), far=angle(120), half=angle(60))
 
 
-@pytest.mark.parametrize("names", [("text", "text_pair"), ("sentence1", "sentence2"), ("premise", "hypothesis")])
+@pytest.mark.parametrize("names", [(first, second) for second, first in PAIRS.items()])
 def test_similarity_is_the_correlation_of_cosines_with_scores(names: tuple[str, str], tmp_path: Path) -> None:
     pairs = [("east", "near", 5), ("east", "half", 4), ("east", "north", 3), ("east", "far", 1), ("east", "west", 2)]
     path = jsonl(tmp_path / "pairs.jsonl", [{names[0]: a, names[1]: b, "score": s} for a, b, s in pairs])
