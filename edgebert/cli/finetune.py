@@ -133,4 +133,11 @@ def _several(path: Path | None, train: tuple[str, ...], dev: tuple[str, ...]) ->
     def beside(files: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(str(path.parent / name) for name in files)
 
-    return tuple(Assignment(task_named(one.task), beside(one.train), beside(one.dev), one.name) for one in data.tasks)
+    found = []
+    for one in data.tasks:
+        try:
+            task = task_named(one.task)
+        except RecipeError as problem:
+            raise RecipeError(f"{path}: of {one.name!r} the {problem}") from None
+        found.append(Assignment(task, beside(one.train), beside(one.dev), one.name))
+    return tuple(found)

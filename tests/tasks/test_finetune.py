@@ -350,6 +350,14 @@ def test_bad_examples_are_refused(
     assert_refused(done, tmp_path / "out", *words)
 
 
+def test_a_task_that_is_none_is_told_with_its_file(base: Path, tmp_path: Path, cli: Cli) -> None:
+    tasks = tmp_path / "tasks.toml"
+    one = '[[tasks]]\nname = "{}"\ntask = "{}"\ntrain = ["x"]\ndev = ["x"]\n'
+    tasks.write_text(one.format("mood", "classify") + one.format("names", "translate"), encoding="utf-8")
+    done = cli("finetune", base, "--task", "multi", "--tasks", tasks, "-o", tmp_path / "out")
+    assert_refused(done, tmp_path / "out", "tasks.toml: of 'names' the task is 'translate'; it must be one of classify")
+
+
 def test_wrong_options_are_refused(base: Path, tmp_path: Path, cli: Cli) -> None:
     for options, words in (
         (("--task", "translate"), ("task is 'translate'", "classify, regress, pairs, tag, answer")),
