@@ -1,15 +1,17 @@
 """Every task from labelled data to int8, scored on the sets' test splits: teacher, student, student in int8, speed.
 
     python benchmarks/task_scores.py sst2 --data DATA --base sentence-transformers/all-MiniLM-L6-v2 --work FOLDER \\
-        --start GENERAL [--seeds 0 1 2] [--trainer] [--teachers-only] [--threads N] [--json FILE]
+        --start GENERAL [--larger MODEL] [--seeds 0 1 2] [--trainer] [--teachers-only] [--threads N] [--json FILE]
 
 Sets: sst2, chnsenticorp, clinc150, banking77, wnut17, btc_ner, wikigold, squad_part, cmrc2018, snli, scifact. The base
 is fine-tuned (`edgebert finetune`), its student distilled from the training inputs (`edgebert distill`), the student
 quantized with the set's dev examples as gate, and all of them scored. How each is trained stands in
 `task_settings.toml`, chosen by dev examples; where it says so, students learn from sentences without labels, too.
 --start is a general student of the base, made once for the sets whose students start from one, such as the first stage
-of `edgebert.distill.defaults`. --trainer fine-tunes the same base by a plain transformers Trainer on the same rows in
-the same settings.
+of `edgebert.distill.defaults`. --larger is a larger model, for the set whose teachers learn from one: it is fine-tuned,
+and the base then distilled from its answers to the training inputs and to what students learn from beside them
+(Mirzadeh et al. 2020, arXiv:1902.03393, where the middle one is called teacher assistant). --trainer fine-tunes the
+same base by a plain transformers Trainer on the same rows in the same settings.
 
 Dev examples are the set's own; where it has none, or its dev split is what is scored, they are held out of training: a
 tenth, of sst2 every 20th sentence with the phrases that stand in no other. squad_part and cmrc2018 are split by
@@ -53,7 +55,7 @@ from edgebert.distill.encoder import TorchEngine, load_tokenizer
 from edgebert.distill.finetuning import SETTINGS, Assignment, finetune, reading
 from edgebert.distill.heads import AUTO_CLASSES
 from edgebert.distill.lessons import LessonCollator
-from edgebert.distill.recipe import Recipe, Training, override
+from edgebert.distill.recipe import Recipe, Student, TaskStage, Training, override
 from edgebert.distill.task_stage import distill_task
 from edgebert.distill.teacher import fingerprint
 from edgebert.distill.training import best_precision
@@ -84,6 +86,7 @@ class Settings:
     """How teachers and students of a set are trained; see `task_settings.toml`.
 
     max_length: tokens that they read at once, None for as many as the base. engines: those that int8 is scored in.
+    larger: how the larger model is fine-tuned that teachers learn from, None where they are fine-tuned themselves.
     weight: of a pair scorer's log-odds beside the embedder's similarity, where it reranks; see `PairScorer.rank`.
     unlabelled: so many sentences with names that students learn from, too; see `with_names`. joined: so many texts made
     of training texts; see `joined`.
@@ -96,6 +99,7 @@ class Settings:
     unlabelled: int
     joined: int
     weight: float
+    larger: Training | None
 
     @classmethod
     def read(cls, path: Path, name: str) -> Settings:
@@ -106,9 +110,14 @@ class Settings:
         weight = found.pop("weight", 0.0)
         engines = tuple(found.pop("engines", ("onnxruntime", "openvino")))
         where = f"{path}: {name}"
-        teacher = parse(Training, plain(SETTINGS) | found.pop("teacher", {}), where=where, error=RecipeError)
+
+        def fine_tuning(given: dict[str, Any]) -> Training:
+            return parse(Training, plain(SETTINGS) | given, where=where, error=RecipeError)
+
+        teacher = fine_tuning(found.pop("teacher", {}))
+        larger = fine_tuning(found.pop("larger")) if "larger" in found else None
         recipe = parse(Recipe, found, where=where, error=RecipeError)
-        return cls(teacher, recipe, max_length, engines, unlabelled, together, weight)
+        return cls(teacher, recipe, max_length, engines, unlabelled, together, weight, larger)
 
 
 def main() -> None:
@@ -118,6 +127,7 @@ def main() -> None:
     options.add_argument("--work", type=Path, required=True)
     options.add_argument("--settings", type=Path, default=Path(__file__).with_name("task_settings.toml"))
     options.add_argument("--start", help="a general student of the base, from which students start")
+    options.add_argument("--larger", help="a larger model, of which teachers learn: folder or Hub id")
     options.add_argument("--seeds", type=int, nargs="+", default=[0])
     options.add_argument("--trainer", action="store_true", help="a plain transformers Trainer's teacher, too")
     options.add_argument("--teachers-only", action="store_true", help="no students")
@@ -163,12 +173,20 @@ class Run:
                 sys.exit(f"students of {given.set} start from a general student: name it with --start")
             self.recipe = override(self.recipe, "student", start=given.start)
             self.start = fingerprint(Bundle.from_pretrained(given.start))
+        self.larger: Bundle | None = None
+        if self.settings.larger:
+            if given.larger is None:
+                sys.exit(f"teachers of {given.set} learn from a larger model: name it with --larger")
+            self.larger = reading(Bundle.from_pretrained(given.larger), self.settings.max_length)
 
     def seed(self, seed: int) -> dict[str, float]:
         """Scores times 100, shares in per cent, speed as a ratio, seconds of training."""
         given, found = self.given, dict[str, float]()
-        teacher = self._made(f"teacher-{seed}", lambda out: self._teach(out, seed))
+        master = self._larger()
+        teacher = self._made(f"teacher-{seed}", lambda out: self._teach(out, seed, master))
         plain_one = self._made(f"trainer-{seed}", lambda out: self._plain(out, seed)) if given.trainer else None
+        if master is not None:
+            found |= {"larger": self._torch(master), "larger's seconds": _seconds_of(master)}
         if plain_one is not None:
             found["Trainer"] = self._torch(plain_one)
         if given.teachers_only:
@@ -197,15 +215,17 @@ class Run:
         self.corpus.append(path)
 
     def _made(self, name: str, make: Callable[[Path], object]) -> Bundle:
-        teacher = self.settings.teacher
+        teacher, beside = self.settings.teacher, [sha256(path) for path in self.corpus[1:]]
         facts: list[Any] = [
             VERSION, fingerprint(self.base), [sha256(path) for path in self.files.values()], name,
             teacher.epochs, teacher.learning_rate, teacher.batch_size, self.settings.max_length,
         ]  # fmt: skip
         if teacher.patience and not name.startswith("trainer"):  # a plain Trainer keeps its last model
             facts.append(teacher.patience)
+        if self.larger is not None and not name.startswith("trainer"):
+            facts += [fingerprint(self.larger), plain(self.settings.larger), *beside]
         if name.startswith(("student", "int8")):
-            facts += [plain(self.settings.recipe), self.start, *(sha256(path) for path in self.corpus[1:])]
+            facts += [plain(self.settings.recipe), self.start, *beside]
         out = self.work / f"{name}-{hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:8]}"
         if not out.exists():
             make(out)
@@ -213,10 +233,26 @@ class Run:
             return Bundle.open(out)
         return reading(Bundle.from_pretrained(out), self.base.manifest.max_length)
 
-    def _teach(self, out: Path, seed: int) -> None:
+    def _larger(self) -> Bundle | None:
+        """The larger model that teachers learn from, fine-tuned; one for all seeds."""
+        larger, settings = self.larger, self.settings.larger
+        if larger is None or settings is None:
+            return None
+        return self._made("larger", lambda out: self._fine_tune(larger, out, settings))
+
+    def _teach(self, out: Path, seed: int, master: Bundle | None) -> None:
         settings = dataclasses.replace(self.settings.teacher, seed=seed)
+        if master is None:
+            self._fine_tune(self.base, out, settings)
+            return
+        student = Student(start=self.given.base, max_length=self.settings.max_length, projection="drop")
+        task = TaskStage(epochs=settings.epochs, learning_rate=settings.learning_rate)
+        recipe = Recipe(student=student, training=dataclasses.replace(settings, epochs=0), task=task)
+        self._imitate(master, out, recipe)
+
+    def _fine_tune(self, base: Bundle, out: Path, settings: Training) -> None:
         one = Assignment(self.task, (str(self.files["train"]),), (str(self.files["dev"]),))
-        finetune(self.base, [one], out, settings, progress=self.progress)
+        finetune(base, [one], out, settings, progress=self.progress)
 
     def _plain(self, out: Path, seed: int) -> None:
         """The standard settings of transformers' examples: AdamW, linear decay, batches of like length."""
@@ -265,7 +301,9 @@ class Run:
         shutil.rmtree(run)
 
     def _distil(self, teacher: Bundle, out: Path, seed: int) -> None:
-        recipe = override(self.recipe, "training", seed=seed)
+        self._imitate(teacher, out, override(self.recipe, "training", seed=seed))
+
+    def _imitate(self, teacher: Bundle, out: Path, recipe: Recipe) -> None:
         corpus = [str(path) for path in self.corpus]
         chosen = apprenticeships(teacher, corpus, (str(self.files["dev"]),), self.task_name)
         distill_task(chosen, out, recipe, progress=self.progress)

@@ -330,3 +330,22 @@ def test_phrases_are_held_out_with_the_sentences_that_alone_have_them(monkeypatc
     train, dev = import_module("task_sets").by_sentence([{"text": text} for text in ["x y", "y", "x", "z y", "z"]], 2)
     assert [row["text"] for row in dev] == ["x y", "x"]
     assert [row["text"] for row in train] == ["y", "z y", "z"]
+
+
+def test_every_set_of_the_tasks_has_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from importlib import import_module
+
+    from edgebert.errors import RecipeError
+
+    monkeypatch.syspath_prepend(str(FOLDER))
+    scores, sets = import_module("task_scores"), import_module("task_sets").SETS
+    file = FOLDER / "task_settings.toml"
+    for name in sets:
+        settings = scores.Settings.read(file, name)
+        assert settings.recipe.student.layers or settings.recipe.student.take_layers, name
+        assert settings.recipe.task.epochs > 0, name
+        assert settings.engines, name
+    wrong = tmp_path / "settings.toml"
+    wrong.write_text("[sst2]\nlarger = { epoch = 1 }\n", encoding="utf-8")
+    with pytest.raises(RecipeError, match="epoch"):
+        scores.Settings.read(wrong, "sst2")
