@@ -196,5 +196,5 @@ def _key(paths: Sequence[str | Path], column: str | None, mix: Mix | None) -> st
 
 
 def _unpacked_size(paths: Sequence[str | Path]) -> int:
-    sizes = [(p.stat().st_size, p.suffix == ".gz") for p in map(Path, paths) if p.is_file()]
+    sizes = [(p.stat().st_size, p.suffix.lower() == ".gz") for p in map(Path, paths) if p.is_file()]
     return sum(size * (_GZIP_RATIO if packed else 1) for size, packed in sizes)

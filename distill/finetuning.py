@@ -82,7 +82,7 @@ def finetune(
     if state.is_main_process:
         require_writable(out)
         require_figures(out)
-    course, counts = _course(base, assignments)
+    course, counts, unread = _course(base, assignments)
     if class_weights and not any(head.labels for head in course.heads):
         raise RecipeError("--class-weights is for labels, and what is trained here has none: leave it out")
     lineage = _lineage(base, assignments, counts, course, settings, class_weights)
@@ -90,6 +90,9 @@ def finetune(
     with run_folder(key, work, state) as folder, contextlib.ExitStack() as held:
         model = _model(course, settings, class_weights)
         progress.say(_described(course, counts))
+        for head, what in zip(course.heads, unread, strict=True):
+            if what:
+                progress.say(f"{head.name}: {what}")
 
         def measure(*, int8: bool = False) -> float:
             return course.score(model.encoder)
@@ -113,8 +116,8 @@ def reading(base: Bundle, max_length: int | None) -> Bundle:
     return dataclasses.replace(base, manifest=dataclasses.replace(base.manifest, max_length=max_length))
 
 
-def _course(base: Bundle, assignments: Sequence[Assignment]) -> tuple[Course, list[int]]:
-    """What is learnt, and how many examples each task has."""
+def _course(base: Bundle, assignments: Sequence[Assignment]) -> tuple[Course, list[int], list[str]]:
+    """What is learnt, how many examples each task has, and what is left out of them, in words."""
     names = [one.name for one in assignments]
     if len(assignments) > 1 and len({name.lower() for name in names}) < len(names):  # their folders are named so
         raise RecipeError(
@@ -130,7 +133,11 @@ def _course(base: Bundle, assignments: Sequence[Assignment]) -> tuple[Course, li
     ]
     dev = [one.task.read(one.dev) for one in assignments]
     course = Course(base, [one.task for one in assignments], heads, lessons, dev, [one.dev for one in assignments])
-    return course, [len(some) for some in examples]
+    unread = [
+        one.task.unread(its, some, base.manifest.max_length)
+        for one, its, some in zip(assignments, lessons, examples, strict=True)
+    ]
+    return course, [len(some) for some in examples], unread
 
 
 def _lineage(

@@ -10,6 +10,7 @@ import contextlib
 import csv
 import gzip
 import io
+import itertools
 import json
 import shutil
 import sys
@@ -96,12 +97,28 @@ def no_column(where: str, wanted: str, known: Iterable[str]) -> DataError:
 
 def _texts(name: str, column: str | None) -> Iterator[str]:
     if _format(name) == "lines":
-        yield from _lines(name)
+        lines = _lines(name)
+        for line in itertools.islice(lines, 1):
+            if name == "-" and _is_object(line):
+                raise DataError(
+                    f"-: standard input is read as plain text, and its first line is the JSON object {line:.80}: write "
+                    "it to a .jsonl file, or to a .txt file if the text is JSON"
+                )
+            yield line
+        yield from lines
         return
     key = column
     for number, row in enumerate(read_rows(name, column=column), start=1):
         key = _column(name, list(row), key)
         yield _cell(name, number, row, key)
+
+
+def _is_object(line: str) -> bool:
+    """Whether a line is a JSON object."""
+    try:
+        return line.lstrip().startswith("{") and isinstance(json.loads(line), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 def _cell(name: str, number: int, row: dict[str, Any], column: str) -> str:
@@ -120,7 +137,7 @@ def _column(name: str, known: Sequence[str], column: str | None) -> str:
 
 
 def _format(name: str) -> str:
-    suffix = Path(name.removesuffix(".gz")).suffix.lower()
+    suffix = Path(name.lower().removesuffix(".gz")).suffix
     return {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".tsv": "tsv", ".parquet": "parquet"}.get(
         suffix, "lines"
     )
@@ -152,7 +169,7 @@ def _open(name: str) -> Iterator[IO[bytes]]:
         raise DataError(f"{name} is a folder; a file is needed")
     try:
         with path.open("rb") as stream:
-            if name.endswith(".gz"):
+            if name.lower().endswith(".gz"):
                 with gzip.open(stream) as unpacked:
                     yield io.BufferedReader(unpacked)
             else:
@@ -227,7 +244,7 @@ def _parquet_rows(name: str, column: str | None) -> Iterator[dict[str, Any]]:
 @contextlib.contextmanager
 def _seekable(stream: IO[bytes], name: str) -> Iterator[IO[bytes]]:
     """Parquet is read from its end, which gzip does not allow: a packed file is unpacked to a temporary one."""
-    if not name.endswith(".gz"):
+    if not name.lower().endswith(".gz"):
         yield stream
         return
     with tempfile.TemporaryFile() as unpacked:

@@ -73,6 +73,9 @@ def command(
         with open_model(model, **options, task=None) as opened:
             scores += labelled_scores(opened, labelled, task)
             used = used or opened.runs
+            if opened.truncated:
+                told = f"{opened.truncated} texts were longer than {opened.max_length} tokens and were cut"
+                click.echo(f"edgebert: {told}", err=True)
     if as_json:
         click.echo(json.dumps({"model": model, "engine": used, "scores": plain(scores)}, indent=2))
         return

@@ -164,8 +164,18 @@ class AnswerTask(Task):
             if one.target and not any(_covered(answer, known) for answer in one.target):
                 text = one.target[0][1]
                 raise DataError(f"{one.where}: the tokenizer leaves no token of the answer {text!r:.80}")
-            found += [Lesson(row.bare(), np.array(_span(row, one.target, known), np.int64)) for row in rows]
+            spans = [_span(row, one.target, known) for row in rows]
+            lost = bool(one.target) and not any(end for _, end in spans)
+            found += [
+                Lesson(row.bare(), np.array(span, np.int64), lost=lost and not number)
+                for number, (row, span) in enumerate(zip(rows, spans, strict=True))
+            ]
         return found
+
+    def unread(self, lessons: Sequence[Lesson], examples: Sequence[Example], max_length: int) -> str:
+        """See `Task.unread`: answers that are whole in no window, of which nothing is learnt."""
+        lost = sum(lesson.lost for lesson in lessons)
+        return f"{lost} of {len(examples)} questions have answers too long for {max_length} tokens" if lost else ""
 
     def loss(self, logits: Tensor, targets: Tensor, mask: Tensor, head: Head, weights: Tensor | None) -> Tensor:
         """See `Task.loss`: cross entropy of start and end over the tokens."""

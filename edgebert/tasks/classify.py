@@ -132,7 +132,8 @@ class Classify(Task):
                 target[[place_of(label, head, one.where) for label in one.target]] = 1
             else:
                 target = np.int64(place_of(one.target, head, one.where))
-            found += [Lesson(row.bare(), np.asarray(target)) for row in self.rows(reader, one.text)]
+            row, *more = reader.windows(one.text)
+            found.append(Lesson(row.bare(), np.asarray(target), lost=bool(more)))
         return found
 
     def loss(self, logits: Tensor, targets: Tensor, mask: Tensor, head: Head, weights: Tensor | None) -> Tensor:

@@ -193,8 +193,11 @@ class Pairs(Task):
                 np.int64(place_of(one.target, head, one.where)) if head.labels else np.float32(one.target)
                 for one in examples
             ]
-        rows, _ = reader.pairs([(one.text, one.pair or "") for one in examples])
-        return [Lesson(row, np.asarray(target)) for row, target in zip(rows, targets, strict=True)]
+        found = []
+        for one, target in zip(examples, targets, strict=True):
+            [row], cut = reader.pairs([(one.text, one.pair or "")])
+            found.append(Lesson(row, np.asarray(target), lost=cut))
+        return found
 
     def loss(self, logits: Tensor, targets: Tensor, mask: Tensor, head: Head, weights: Tensor | None) -> Tensor:
         """See `Task.loss`."""

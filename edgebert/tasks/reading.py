@@ -5,6 +5,7 @@ Source: Devlin et al. 2019, arXiv:1810.04805, for segments, and for long context
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
@@ -157,16 +158,22 @@ def _longest_first(first: int, second: int, room: int) -> tuple[int, int]:
 
 
 def _without_blanks(text: str, start: int, end: int) -> Place:
-    """The place without the blanks at its ends, None where there is nothing else.
+    """The place without the blanks and invisible characters at its ends, None where there is nothing else.
 
-    SentencePiece (Metaspace) and some byte-level tokenizers count the blank before a word to its first token.
+    SentencePiece (Metaspace) and some byte-level tokenizers count the blank before a word to its first token, and those
+    that read a zero-width blank or a mark of direction as a blank or as nothing, that one, too.
     """
     whole = start == end  # a token of nothing, which some tokenizers put between two words
-    while start < end and text[start].isspace():
+    while start < end and _is_unseen(text[start]):
         start += 1
-    while start < end and text[end - 1].isspace():
+    while start < end and _is_unseen(text[end - 1]):
         end -= 1
     return (start, end) if whole or start < end else None
+
+
+def _is_unseen(character: str) -> bool:
+    """Whether it is a blank or a format character, such as U+200B, U+FEFF and U+00AD."""
+    return character.isspace() or (not character.isascii() and unicodedata.category(character) == "Cf")
 
 
 def _clean(text: str) -> str:

@@ -65,10 +65,11 @@ class Regress(Task):
 
     def lessons(self, reader: TaskReader, examples: Sequence[Example], head: Head) -> list[Lesson]:
         """See `Task.lessons`."""
-        return [
-            Lesson(row.bare(), np.asarray(one.target, np.float32))
-            for one in examples for row in self.rows(reader, one.text)
-        ]  # fmt: skip
+        found = []
+        for one in examples:
+            row, *more = reader.windows(one.text)
+            found.append(Lesson(row.bare(), np.asarray(one.target, np.float32), lost=bool(more)))
+        return found
 
     def loss(self, logits: Tensor, targets: Tensor, mask: Tensor, head: Head, weights: Tensor | None) -> Tensor:
         """See `Task.loss`."""

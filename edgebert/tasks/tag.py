@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgebert.errors import DataError, MissingExtraError
 from edgebert.manifest import Head
@@ -142,7 +143,8 @@ class TagTask(Task):
         for one in examples:
             begins = [start for start, _ in one.target.words]
             labels, known = in_bio(one, head), dict[str, int]()
-            for row in self.rows(reader, one.text):
+            rows, every = self.rows(reader, one.text), list[NDArray[np.int64]]()
+            for row in rows:
                 targets, before = np.full(len(row), IGNORED, np.int64), -1
                 for token, place in enumerate(row.offsets):
                     word = -1 if place is None or place[0] == place[1] else bisect.bisect_right(begins, place[0]) - 1
@@ -156,8 +158,24 @@ class TagTask(Task):
                     if label not in known:
                         known[label] = _place_of(label, head, one.where)
                     targets[token] = known[label]
-                found.append(Lesson(row.bare(), targets))
+                every.append(targets)
+            lost = _lost(one, labels, rows, every, head)
+            found += [
+                Lesson(row.bare(), targets, lost=0 if number else lost)
+                for number, (row, targets) in enumerate(zip(rows, every, strict=True))
+            ]
         return found
+
+    def unread(self, lessons: Sequence[Lesson], examples: Sequence[Example], max_length: int) -> str:
+        """See `Task.unread`: stretches that no labels of the tokens can say."""
+        lost = sum(lesson.lost for lesson in lessons)
+        if not lost:
+            return ""
+        every = sum(len(_stretches(as_bio(one.target.labels, names_of(one.target.labels)))) for one in examples)
+        return (
+            f"{lost} of {every} tagged stretches share a token with what is beside them, or have none, and cannot be "
+            "found exactly; a base that reads such characters one by one can"
+        )
 
     def loss(self, logits: Tensor, targets: Tensor, mask: Tensor, head: Head, weights: Tensor | None) -> Tensor:
         """See `Task.loss`: cross entropy of every token."""
@@ -210,6 +228,32 @@ def _of_stretches(wanted: Sequence[list[str]], got: Sequence[list[str]]) -> dict
         "precision": float(metrics.precision_score(wanted, got, zero_division=0)),
         "recall": float(metrics.recall_score(wanted, got, zero_division=0)),
     }
+
+
+def _lost(
+    one: Example, labels: Sequence[str], rows: Sequence[Row], targets: Sequence[NDArray[np.int64]], head: Head
+) -> int:
+    """How many stretches of an example a model without a fault would not find. labels: of its words, in BIO."""
+    wanted = _stretches(labels)
+    if not wanted:
+        return 0
+    outside = head.labels.index(OUTSIDE) if OUTSIDE in head.labels else 0
+    chances = np.eye(len(head.labels), dtype=np.float32)
+    offsets, best = joined(rows, [chances[np.where(some < 0, outside, some)] for some in targets])
+    tags = merged(one.text, offsets, best, head.labels)
+    return len(wanted - _stretches(word_labels(tags, one.target.words)))
+
+
+def _stretches(labels: Sequence[str]) -> set[tuple[int, int, str]]:
+    """The first word of each, the one behind its last, and its name. labels: in BIO."""
+    begins = [number for number, label in enumerate(labels) if label.startswith("B-")]
+    found = set()
+    for begin in begins:
+        end = begin + 1
+        while end < len(labels) and labels[end].startswith("I-"):
+            end += 1
+        found.add((begin, end, labels[begin][2:]))
+    return found
 
 
 def _own_text(row: Mapping[str, Any], where: str) -> str | None:

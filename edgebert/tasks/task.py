@@ -49,12 +49,14 @@ class Example:
 class Lesson:
     """What is trained on. Shape: target () or (labels,) for a text, (tokens,) for tokens, (2,) for a span.
 
-    beside: what a teacher reads of it, None where that is the row itself.
+    beside: what a teacher reads of it, None where that is the row itself. lost: how much of the example cannot be
+    learnt, said by the first of its lessons; see `Task.unread`.
     """
 
     row: Row
     target: NDArray[Any]
     beside: Row | None = None
+    lost: int = 0
 
 
 class Task(ABC):
@@ -113,6 +115,11 @@ class Task(ABC):
     @abstractmethod
     def lessons(self, reader: TaskReader, examples: Sequence[Example], head: Head) -> list[Lesson]:
         """What is trained on; an example may give several. Raises: DataError for a target that the head lacks."""
+
+    def unread(self, lessons: Sequence[Lesson], examples: Sequence[Example], max_length: int) -> str:
+        """What the lessons leave out of the examples, in words, "" where that is nothing."""
+        lost = sum(lesson.lost for lesson in lessons)
+        return f"{lost} of {len(examples)} texts are longer than {max_length} tokens and are cut" if lost else ""
 
     @abstractmethod
     def loss(self, logits: Tensor, targets: Tensor, mask: Tensor, head: Head, weights: Tensor | None) -> Tensor:
