@@ -22,6 +22,7 @@ from accelerate import PartialState
 from torch import Tensor, nn
 
 from edgebert.bundle import Bundle
+from edgebert.distill.chinese_chars import chinese_chars_apart
 from edgebert.distill.course import Course, reader_of, require_files, run_folder
 from edgebert.distill.encoder import load_encoder
 from edgebert.distill.heads import head_over
@@ -58,13 +59,15 @@ class Assignment:
 
 def finetune(
     base: Bundle, assignments: Sequence[Assignment], out: Path, settings: Training = SETTINGS, *,
-    max_length: int | None = None, class_weights: bool = False, work: Path | None = None,
-    progress: Progress | None = None,
+    max_length: int | None = None, class_weights: bool = False, tokenize_chinese_chars: bool = False,
+    work: Path | None = None, progress: Progress | None = None,
 ) -> Bundle:  # fmt: skip
     """`base` with a new head for each assignment, all of it trained on their examples, as a new bundle in `out`.
 
     max_length: tokens that the model reads at once, special ones too; by default as many as the base. class_weights:
-    rare labels count as much as frequent ones. work: where checkpoints lie, by default the cache: in a folder named by
+    rare labels count as much as frequent ones. tokenize_chinese_chars: each Chinese character is a token, as BERT's own
+    tokenizer has it, also where the base's has tokens that go over several, in which no name or answer can begin or
+    end; see `edgebert.distill.chinese_chars`. work: where checkpoints lie, by default the cache: in a folder named by
     all that the run depends on, so that the same call goes on after a break. Figures are written beside `out`. The dev
     files measure, stop early (`settings.patience`) and fit the temperature of probabilities.
     Raises: DataError for files that cannot be used, RecipeError, BundleError; EdgeBertError when another process trains
@@ -76,6 +79,15 @@ def finetune(
         require_tensorboard()
     require_files(path for one in assignments for path in (*one.train, *one.dev))
     base = reading(base, max_length)
+    with chinese_chars_apart(base) if tokenize_chinese_chars else contextlib.nullcontext(base) as read:
+        return _finetune(read, assignments, out, settings, class_weights, work, progress)
+
+
+def _finetune(
+    base: Bundle, assignments: Sequence[Assignment], out: Path, settings: Training, class_weights: bool,
+    work: Path | None, progress: Progress | None,
+) -> Bundle:  # fmt: skip
+    """See `finetune`. base: as it is read."""
     began, state = time.monotonic(), PartialState(cpu=not torch.cuda.is_available())
     if progress is None or not state.is_main_process:
         progress = Progress()

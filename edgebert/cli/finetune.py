@@ -46,6 +46,8 @@ class _File:
               "keep the best model.")  # fmt: skip
 @click.option("--max-length", type=int, help="Tokens that the model reads at once; by default as many as BASE.")
 @click.option("--class-weights", is_flag=True, help="Rare labels count as much as frequent ones.")
+@click.option("--tokenize-chinese-chars", is_flag=True, help="Each Chinese character is a token, as in BERT, where "
+              "BASE has tokens that go over several: names are found only where tokens begin and end.")  # fmt: skip
 @click.option("--freeze-embeddings", is_flag=True, default=None, help="Keep the word vectors as they are.")
 @click.option("--precision", type=click.Choice(["auto", "fp32", "bf16"]), help="Of training.")
 @click.option("--tensorboard", metavar="FOLDER", help="Write a TensorBoard log there.")
@@ -57,8 +59,8 @@ def command(
     base: str, task: str, train: tuple[str, ...], dev: tuple[str, ...], tasks_file: Path | None, out: Path,
     revision: str | None, epochs: float | None, batch_size: int | None, learning_rate: float | None,
     accumulate: int | None, patience: int | None, max_length: int | None, class_weights: bool,
-    freeze_embeddings: bool | None, precision: str | None, tensorboard: str | None, seed: int | None, work: Path | None,
-    threads: int | None, as_json: bool,
+    tokenize_chinese_chars: bool, freeze_embeddings: bool | None, precision: str | None, tensorboard: str | None,
+    seed: int | None, work: Path | None, threads: int | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Train BASE, any BERT-like model, for a task: a bundle, a Hugging Face folder or a Hub id.
 
@@ -102,8 +104,8 @@ def command(
     with TerminalProgress() as progress:
         bundle = Bundle.from_pretrained(base, revision=revision)
         made = finetune(
-            bundle, assignments, out, settings, max_length=max_length, class_weights=class_weights, work=work,
-            progress=progress,
+            bundle, assignments, out, settings, max_length=max_length, class_weights=class_weights,
+            tokenize_chinese_chars=tokenize_chinese_chars, work=work, progress=progress,
         )  # fmt: skip
     if as_json:
         click.echo(manifest_bytes(made.manifest).decode("utf-8"), nl=False)

@@ -174,7 +174,7 @@ class TagTask(Task):
         every = sum(len(_stretches(as_bio(one.target.labels, names_of(one.target.labels)))) for one in examples)
         return (
             f"{lost} of {every} tagged stretches share a token with what is beside them, or have none, and cannot be "
-            "found exactly; a base that reads such characters one by one can"
+            "found exactly; of Chinese text they can with --tokenize-chinese-chars, which reads characters one by one"
         )
 
     def loss(self, logits: Tensor, targets: Tensor, mask: Tensor, head: Head, weights: Tensor | None) -> Tensor:

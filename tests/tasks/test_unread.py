@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import Result
+from helpers import HAN, assert_refused
 from tasks import made
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+from transformers import AutoTokenizer
 
 import edgebert.tokenizer
+from edgebert.bundle import Bundle
+from edgebert.distill.chinese_chars import chinese_chars_apart
 from edgebert.tasks import task_named
 from edgebert.tasks.reading import TaskReader
 from edgebert.tasks.task import Task
@@ -86,3 +92,50 @@ def test_finetune_tells_it(tiny_teacher: Path, tmp_path: Path, cli: Callable[...
     )  # fmt: skip
     assert done.code == 0, done.err
     assert "classify: 8 of 8 texts are longer than 8 tokens and are cut" in done.err
+
+
+def test_chinese_characters_are_read_one_by_one(tiny_teacher: Path, tmp_path: Path, cli: Callable[..., Result]) -> None:
+    base = tmp_path / "base"
+    shutil.copytree(tiny_teacher, base)
+    (base / "vocab.txt").unlink(missing_ok=True)
+    settings = json.loads((base / "tokenizer_config.json").read_text())
+    settings["tokenizer_class"] = "PreTrainedTokenizerFast"
+    (base / "tokenizer_config.json").write_text(json.dumps(settings))
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "▁", *sorted(set(HAN)), HAN[:4], f"▁{HAN[:4]}"]
+    backend = Tokenizer(models.Unigram([(piece, -1.0) for piece in pieces], unk_id=1, byte_fallback=False))
+    backend.pre_tokenizer = pre_tokenizers.Metaspace()
+    frame: dict[str, Any] = {"special_tokens": [("[CLS]", 2), ("[SEP]", 3)]}
+    backend.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B [SEP]", **frame
+    )
+    backend.save(str(base / "tokenizer.json"))
+    before = {path.name: path.read_bytes() for path in base.iterdir() if path.is_file()}
+    # The first two of four characters that are one token.
+    rows = [place(HAN[:4] + HAN[4 + number % 8], 0, 2) for number in range(16)]
+    file = made.write_rows(tmp_path / "x.jsonl", rows)
+    options = ("--task", "tag", "--train", file, "--dev", file, "--learning-rate", "3e-3", "--epochs", 6)
+
+    def finetuned(out: Path, *more: object) -> Result:
+        return cli("finetune", base, *options, *more, "--work", tmp_path / "work", "-o", out)
+
+    done = finetuned(tmp_path / "as they are")
+    assert done.code == 0, done.err
+    assert "16 of 16 tagged stretches share a token with what is beside them" in done.err
+    assert "f1: 0.0000" in done.out
+    done = finetuned(tmp_path / "apart", "--tokenize-chinese-chars")
+    assert done.code == 0, done.err
+    assert "tagged stretches" not in done.err
+    assert "f1: 1.0000" in done.out
+    assert {path.name: path.read_bytes() for path in base.iterdir() if path.is_file()} == before
+    text = f"{HAN[:4]}{HAN[9]}"
+    theirs = AutoTokenizer.from_pretrained(tmp_path / "apart")
+    assert theirs.tokenize(text) == ["▁", *text]
+    with chinese_chars_apart(Bundle.open(tmp_path / "apart")) as same:
+        assert same.root == tmp_path / "apart"  # read so already
+    with chinese_chars_apart(Bundle.from_pretrained(tiny_teacher)) as same:
+        assert same.root == Bundle.from_pretrained(tiny_teacher).root  # BERT's own
+
+    backend.pre_tokenizer = pre_tokenizers.Whitespace()
+    backend.save(str(base / "tokenizer.json"))
+    done = finetuned(tmp_path / "other", "--tokenize-chinese-chars")
+    assert_refused(done, tmp_path / "other", "SentencePiece's kind (Metaspace)", "splits text by Whitespace")
