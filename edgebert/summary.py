@@ -30,6 +30,7 @@ _NEW = 0.7  # how much a sentence's own weight counts beside not repeating a cho
 _MOST = 2000  # sentences: the similarities of all pairs are held
 # Behind it a sentence ends: a mark before a blank, a Chinese mark with its closing quotes, a blank line.
 _END = re.compile(r"(?<=[.!?؟۔।])[\"')\]»”’]*(?=\s)|[。！？；…]+[”’」』）]*|\n\s*\n")
+_CHINESE_ENDS = "。！？；…"
 _ABBREVIATION = re.compile(r"\b(?:Mr|Mrs|Ms|Dr|Prof|St|vs|etc|e\.g|i\.e|Fig|No|Jan|Feb|Aug|Sept|Oct|Nov|Dec|[A-Z])\.$")
 
 
@@ -87,8 +88,11 @@ def _split(text: str) -> Iterator[tuple[int, int]]:
             and match.group().strip() == ""
         ):
             continue
-        yield from _trimmed(text, start, match.end())
-        start = match.end()
+        end = match.end()
+        if text[end : end + 1] == '"' and match.group()[0] in _CHINESE_ENDS and text.count('"', start, end) % 2:
+            end += 1  # it closes what the sentence opened
+        yield from _trimmed(text, start, end)
+        start = end
     yield from _trimmed(text, start, len(text))
 
 

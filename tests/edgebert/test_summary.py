@@ -48,6 +48,12 @@ def test_no_sentence_is_cut_at_a_title_or_chosen_twice() -> None:
     assert two[0].text != two[1].text
 
 
+def test_a_plain_quote_closes_the_chinese_sentence_that_it_opened() -> None:
+    text = '他问："在吗？"没人答。"不在。"他说："走吧！""好。"'
+    every = edgebert.summarize(text, sentences=99, model=Vectors())  # type: ignore[arg-type]
+    assert [one.text for one in every] == ['他问："在吗？"', "没人答。", '"不在。"', '他说："走吧！"', '"好。"']
+
+
 def test_a_named_model_is_opened() -> None:
     (one,) = edgebert.summarize(TEXT, sentences=1)
     assert "storm" in one.text
