@@ -54,7 +54,8 @@ def chinese_chars_apart(base: Bundle) -> Iterator[Bundle]:
     content["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": [*pre_tokenizers, _APART]}
     cache = cache_folder("runs")
     cache.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="base-", dir=cache) as made:
+    # Windows deletes no file that the weights are still read from.
+    with tempfile.TemporaryDirectory(prefix="base-", dir=cache, ignore_cleanup_errors=True) as made:
         folder = Path(made) / base.root.name
         ignore = shutil.ignore_patterns("onnx", "openvino", "golden", ".*")
         shutil.copytree(base.root, folder, copy_function=_link, ignore=ignore)
