@@ -8,6 +8,8 @@ from typing import Any
 
 import click
 
+from edgebert.cli.running import tell_cut
+
 
 def _names(count: int) -> Callable[[click.Context, click.Parameter, str | None], tuple[str, ...] | None]:
     """A callback that splits a value into so many column names."""
@@ -73,9 +75,7 @@ def command(
         with open_model(model, **options, task=None) as opened:
             scores += labelled_scores(opened, labelled, task)
             used = used or opened.runs
-            if opened.truncated:
-                told = f"{opened.truncated} texts were longer than {opened.max_length} tokens and were cut"
-                click.echo(f"edgebert: {told}", err=True)
+            tell_cut(opened)
     if as_json:
         click.echo(json.dumps({"model": model, "engine": used, "scores": plain(scores)}, indent=2))
         return

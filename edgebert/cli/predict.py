@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from edgebert.cli.running import running
+from edgebert.cli.running import running, tell_cut
 
 _CHUNK = 1024  # rows read, answered and written at a time
 
@@ -69,9 +69,7 @@ def command(
             bar.advance(len(chunk))
         if not rows:
             click.echo(f"edgebert: {', '.join(files)}: no rows", err=True)
-        if loaded.truncated:
-            told = f"{loaded.truncated} texts were longer than {loaded.max_length} tokens and were cut"
-            click.echo(f"edgebert: {told}", err=True)
+        tell_cut(loaded)
 
 
 def _chunks(items: Iterator[Any]) -> Iterator[list[Any]]:

@@ -1,11 +1,14 @@
-"""The options of commands that load a model and run it on a file."""
+"""What commands that load a model and run it on a file have in common."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+if TYPE_CHECKING:
+    from edgebert.model import Model
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -27,3 +30,10 @@ def running(command: Command) -> Command:
     for option in reversed(_OPTIONS):
         command = option(command)
     return command
+
+
+def tell_cut(model: Model) -> None:
+    """Says on standard error how many texts were cut, if any."""
+    if model.truncated:
+        told = f"{model.truncated} texts were longer than {model.max_length} tokens and were cut"
+        click.echo(f"edgebert: {told}", err=True)
