@@ -71,6 +71,7 @@ def command(
             for folder in retrieval:
                 scores += retrieval_scores(encoder, folder, split)
             used = encoder.runs
+            tell_cut(encoder)
     if labelled:
         with open_model(model, **options, task=None) as opened:
             scores += labelled_scores(opened, labelled, task)
