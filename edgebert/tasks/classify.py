@@ -11,7 +11,7 @@ from edgebert.errors import DataError
 from edgebert.manifest import Head
 from edgebert.probability import HOLDS
 from edgebert.schema import plain
-from edgebert.tasks.columns import LABELS_LIST, TEXT, column, refuse_list
+from edgebert.tasks.columns import LABELS_LIST, only_text, refuse_list
 from edgebert.tasks.labels import best_labels, check, classes_loss, imitated_classes, label_scores, same_kind
 from edgebert.tasks.predictor import Predictor, as_texts
 from edgebert.tasks.reading import Row, TaskReader
@@ -98,7 +98,7 @@ class Classify(Task):
             target = label_of(row["label"], where)
         else:
             raise no_column(where, "'label'", row)
-        return Example(column(row, TEXT, where), None, target, where)
+        return Example(only_text(row, where), None, target, where)
 
     def head(self, examples: Sequence[Example]) -> Head:
         """See `Task.head`."""

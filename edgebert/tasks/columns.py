@@ -36,6 +36,17 @@ def pair(row: Mapping[str, Any], where: str) -> tuple[str, str]:
     return column(row, (first,), where), column(row, (second,), where)
 
 
+def only_text(row: Mapping[str, Any], where: str) -> str:
+    """The text of a row that has one. Raises: DataError; also for a row with a second text, which nobody would read."""
+    second = named(row, tuple(PAIRS))
+    if row.get(second) not in (None, ""):
+        raise DataError(
+            f"{where} has a second text, in the column {second!r}, and one is read: the task 'pairs' reads both; or "
+            "leave the column out"
+        )
+    return column(row, TEXT, where)
+
+
 def column(row: Mapping[str, Any], names: Sequence[str], where: str) -> str:
     """The text in the first of those columns that the row has. Raises: DataError."""
     name = named(row, names)

@@ -19,7 +19,7 @@ from edgebert.model import Model
 from edgebert.plan import Plan
 from edgebert.progress import Progress
 from edgebert.runner import Reopen
-from edgebert.tasks.columns import TEXT, column
+from edgebert.tasks.columns import only_text
 from edgebert.tasks.reading import Row, TaskReader, types_of
 from edgebert.texts import has_columns, read_rows, read_texts, refuse_json
 from edgebert.tokenizer import Tokenizer
@@ -66,7 +66,7 @@ class Predictor(Model):
     @staticmethod
     def item(row: Mapping[str, Any], where: str) -> Any:
         """What a row of a file asks about. Raises: DataError naming `where` for a row without the columns."""
-        return column(row, TEXT, where)
+        return only_text(row, where)
 
     @classmethod
     def items(cls, path: str | Path) -> Iterator[Any]:

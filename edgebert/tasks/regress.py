@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 
 from edgebert.manifest import Head
-from edgebert.tasks.columns import TEXT, column
+from edgebert.tasks.columns import only_text
 from edgebert.tasks.labels import correlations, number_of, numbers_loss, require_different, same_kind
 from edgebert.tasks.predictor import Predictor, as_texts
 from edgebert.tasks.reading import Row, TaskReader
@@ -52,7 +52,7 @@ class Regress(Task):
 
     def example(self, row: Mapping[str, Any], where: str) -> Example:
         """See `Task.example`."""
-        return Example(column(row, TEXT, where), None, number_of(row, where), where)
+        return Example(only_text(row, where), None, number_of(row, where), where)
 
     def head(self, examples: Sequence[Example]) -> Head:
         """See `Task.head`."""

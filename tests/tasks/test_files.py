@@ -229,7 +229,8 @@ def test_a_number_that_float32_has_not_is_refused(tmp_path: Path) -> None:
 )
 def test_labels_of_another_kind_are_told(task: str, train: str, other: dict[str, object], told: str) -> None:
     found, values = task_named(task), {"label": ["x", "y"], "labels": [["x"], ["y"]], "score": [0.5, 1.0]}
-    rows = [{"text": "a", "text_pair": "b", train: value} for value in values[train]]
+    texts = {"text": "a", "text_pair": "b"} if task == "pairs" else {"text": "a"}
+    rows = [texts | {train: value} for value in values[train]]
     head = found.head([found.example(row, f"row {i}") for i, row in enumerate(rows, start=1)])
     with pytest.raises(DataError, match=told):
         same_kind([found.example(other, "dev: row 1")], head)
@@ -256,6 +257,19 @@ def test_the_first_text_of_a_pair_is_the_one_named_as_the_second() -> None:
     assert task_named("pairs").runtime.item(row, "row 1") == ("a man sleeps", "nobody moves")
     with pytest.raises(DataError, match="row 1 has no column 'sentence1'"):
         task_named("pairs").runtime.item({"sentence2": "nobody moves"}, "row 1")
+
+
+@pytest.mark.parametrize(("task", "answer"), [("classify", {"label": "neutral"}), ("regress", {"score": 0.5})])
+@pytest.mark.parametrize("second", ["text_pair", "sentence2", "sentence_b", "hypothesis"])
+def test_a_task_of_one_text_refuses_a_second_one(task: str, answer: dict[str, object], second: str) -> None:
+    row, found = {"text": "a man sleeps", second: "nobody moves"} | answer, task_named(task)
+    told = f"row 1 has a second text, in the column '{second}', and one is read: the task 'pairs' reads both"
+    with pytest.raises(DataError, match=told):
+        found.example(row, "row 1")
+    with pytest.raises(DataError, match=told):
+        found.runtime.item(row, "row 1")
+    for nothing in (None, ""):  # as tables have it where rows of other kinds stand beside
+        assert found.example(row | {second: nothing}, "row 1").text == "a man sleeps"
 
 
 def test_macro_f1_counts_labels_that_were_only_said() -> None:
