@@ -310,7 +310,7 @@ class Run:
         distill_task(chosen, out, recipe, progress=self.progress)
 
     def _quantize(self, model: Bundle, out: Path, *, gates: bool = True) -> None:
-        texts = calibration_items(model, [str(self.files["train"])], None)
+        texts = calibration_items(model, [str(self.files["train"])])
         gate = TaskGate("task", (str(self.files["dev"]),), 0.993) if gates else None
         limits = Gates() if gates else Gates(0.0, 0.0, 0.0)
         recipe = None if gates else find_recipe("weight-only")  # its int8 is not asked for: the quickest to make

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from edgebert.errors import DataError, RecipeError
 from edgebert.manifest import Head
 from edgebert.pretrained import hidden_size, position_limit
 from edgebert.tasks import does, task_named
+from edgebert.tasks.columns import require_read
 from edgebert.tasks.reading import Row, TaskReader
 from edgebert.tasks.task import IGNORED, Example, Lesson, Task
 
@@ -30,7 +31,8 @@ class Apprenticeship:
     """One head of the student: whose it imitates, on what, and what measures it.
 
     place: of the head in the teacher's manifest. corpus: files of the task's inputs, with labels or without. dev: files
-    of labelled examples, or none. name: of the student's head where there are several.
+    of labelled examples, or none. name: of the student's head where there are several. columns: of all those files, the
+    ones that they call otherwise; see `Task.read`.
     """
 
     teacher: Bundle
@@ -39,6 +41,7 @@ class Apprenticeship:
     dev: tuple[str, ...] = ()
     name: str = ""
     task_name: str = ""
+    columns: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def head(self) -> Head:
@@ -52,11 +55,17 @@ class Apprenticeship:
 
 
 def apprenticeships(
-    teacher: Bundle, corpus: Sequence[str], dev: Sequence[str], task: str | None = None
+    teacher: Bundle,
+    corpus: Sequence[str],
+    dev: Sequence[str],
+    task: str | None = None,
+    columns: Mapping[str, str] | None = None,
 ) -> tuple[Apprenticeship, ...]:
     """One for each head of `teacher`; task: another one that its only head can do, such as "pairs" of a classifier.
 
-    Raises: RecipeError for a teacher without a head, a task that its head does not do, `dev` where there are several.
+    columns: those that the files call otherwise, of several heads those that each one reads.
+    Raises: RecipeError for a teacher without a head, a task that its head does not do, `dev` where there are several,
+    and a column that no head reads.
     """
     heads = teacher.manifest.heads
     if not heads:
@@ -68,8 +77,13 @@ def apprenticeships(
     if dev and len(heads) > 1:
         raise RecipeError(f"{teacher.source} has {len(heads)} heads; name the dev files of each in a file of tasks")
     one = "" if task in (None, "multi") else str(task)
-    return tuple(
+    found = tuple(
         Apprenticeship(teacher, place, tuple(corpus), tuple(dev), head.name, one) for place, head in enumerate(heads)
+    )
+    require_read(columns or {}, [name for its in found for name in its.task.reads])
+    return tuple(
+        replace(its, columns={name: theirs for name, theirs in (columns or {}).items() if name in its.task.reads})
+        for its in found
     )
 
 
@@ -83,10 +97,10 @@ class Inputs:
 
     def __init__(self, one: Apprenticeship, *, labelled: bool, seed: int) -> None:
         self.one = one
-        self.dev: list[Example] = one.task.read(one.dev) if one.dev else []
+        self.dev: list[Example] = one.task.read(one.dev, one.columns) if one.dev else []
         reader = reader_of(one.teacher)
         one.task.lessons(reader, self.dev, one.head)
-        found: list[Any] = one.task.read(one.corpus) if labelled else list(dict.fromkeys(_items(one)))
+        found: list[Any] = one.task.read(one.corpus, one.columns) if labelled else list(dict.fromkeys(_items(one)))
         if labelled:
             one.task.lessons(reader, found, one.head)
         files = ", ".join(map(str, one.corpus))
@@ -116,7 +130,7 @@ class Inputs:
 
 def _items(one: Apprenticeship) -> Iterator[Any]:
     for path in one.corpus:
-        yield from one.task.read_inputs(path)
+        yield from one.task.read_inputs(path, one.columns)
 
 
 def item_of(one: Any) -> Any:

@@ -11,8 +11,8 @@ import dataclasses
 import hashlib
 import json
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 
@@ -49,12 +49,13 @@ _SHOWN = 12  # labels
 
 @dataclass(frozen=True)
 class Assignment:
-    """A task with its files. name: of its head where there are several."""
+    """A task with its files. name: of its head where there are several. columns: see `Task.read`."""
 
     task: Task
     train: tuple[str, ...]
     dev: tuple[str, ...]
     name: str = ""
+    columns: Mapping[str, str] = field(default_factory=dict)
 
 
 def finetune(
@@ -136,14 +137,14 @@ def _course(base: Bundle, assignments: Sequence[Assignment]) -> tuple[Course, li
             f"the tasks are called {', '.join(map(repr, names))}; each needs a name of its own, whatever its case"
         )
     reader = reader_of(base)
-    examples = [one.task.read(one.train) for one in assignments]
+    examples = [one.task.read(one.train, one.columns) for one in assignments]
     heads = [one.task.head(some) for one, some in zip(assignments, examples, strict=True)]
     if len(assignments) > 1:
         heads = [renamed(head, one.name, f"heads/{one.name}") for one, head in zip(assignments, heads, strict=True)]
     lessons = [
         one.task.lessons(reader, some, head) for one, some, head in zip(assignments, examples, heads, strict=True)
     ]
-    dev = [one.task.read(one.dev) for one in assignments]
+    dev = [one.task.read(one.dev, one.columns) for one in assignments]
     course = Course(base, [one.task for one in assignments], heads, lessons, dev, [one.dev for one in assignments])
     unread = [
         one.task.unread(its, some, base.manifest.max_length)
@@ -164,6 +165,7 @@ def _lineage(
             {
                 "name": head.name, "task": head.task, "train": count, "dev": len(dev),
                 "sha256": [[sha256(Path(f)) for f in part] for part in (one.train, one.dev)],
+                **({"columns": dict(one.columns)} if one.columns else {}),
             }
             for one, head, count, dev in zip(assignments, course.heads, counts, course.dev, strict=True)
         ],

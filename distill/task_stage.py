@@ -138,6 +138,7 @@ def _told(one: Apprenticeship) -> dict[str, object]:
         "name": one.name, "task": one.task.name, "teacher": name_of(one.teacher),
         "teacher_sha256": fingerprint(one.teacher), "teacher_head": one.head.name,
         "sha256": [[sha256(Path(path)) for path in files] for files in (one.corpus, one.dev)],
+        **({"columns": dict(one.columns)} if one.columns else {}),
     }  # fmt: skip
 
 

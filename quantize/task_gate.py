@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -14,8 +14,7 @@ from edgebert.embedder import Embedder
 from edgebert.errors import DataError, RecipeError
 from edgebert.evaluate import classification_scores, retrieval_scores, similarity_scores
 from edgebert.manifest import Head
-from edgebert.tasks import task_named
-from edgebert.tasks.scoring import Answered, answered, files_of, least_agreement
+from edgebert.tasks.scoring import Answered, answered, examples_of, least_agreement
 
 Metric = Literal["agreement", "similarity", "classification", "retrieval", "task"]
 _FILES: dict[str, tuple[int | None, str]] = {
@@ -46,6 +45,8 @@ class Judged:
 class TaskGate:
     """The metric, its files, and the least share of torch fp32's score that an int8 model must reach.
 
+    columns: of the metric "task", those that the files call otherwise; see `edgebert.tasks.scoring.examples_of`.
+
     "similarity" is Spearman's correlation, "classification" the accuracy of a logistic regression on the vectors,
     "retrieval" nDCG@10, "task" the mean over the model's heads of each one's metric (of several heads the files are
     NAME=FILE), "agreement" the correlation of pairwise similarities with those of fp32, of a model of a task the
@@ -56,6 +57,7 @@ class TaskGate:
     metric: Metric = "agreement"
     files: tuple[str, ...] = ()
     min_retention: float = 0.995
+    columns: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.metric not in _FILES:
@@ -77,7 +79,7 @@ class TaskGate:
         Raises: DataError when the files cannot be used.
         """
         if self.metric == "task":
-            found = answered(model, self.files)
+            found = answered(model, self.files, names=self.columns)
             return Judged(float(np.mean([one.score for one in found])), found)
         return Judged(self._score(model))
 
@@ -96,9 +98,7 @@ class TaskGate:
         heads: the model's.
         """
         if self.metric == "task":
-            named = files_of(heads, self.files)
-            for head in heads:
-                task_named(head.task).read(named[head.name])
+            examples_of(heads, self.files, self.columns)
         for path in self.files if self.metric != "task" else ():
             if not Path(path).exists():
                 raise DataError(f"no such file: {path}")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from edgebert.cli.columns import WHOLE, column_option, of_text
 from edgebert.errors import MissingExtraError, RecipeError
 
 if TYPE_CHECKING:
@@ -45,6 +47,7 @@ class _One:
     dev: tuple[str, ...] = ()
     task: str | None = None
     revision: str | None = None
+    columns: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -63,10 +66,11 @@ class _File:
 @click.option("--dev", multiple=True, metavar="FILE", help="Of a task: labelled examples that measure, stop early and "
               "fit the temperature of probabilities.")  # fmt: skip
 @click.option("--tasks", "tasks_file", type=click.Path(path_type=Path), help="Several teachers for one student: a TOML "
-              "file with a table [[tasks]] for each: name, teacher, corpus, dev, task. TEACHER then teaches the "
-              "first stage.")  # fmt: skip
+              "file with a table [[tasks]] for each: name, teacher, corpus, dev, task, columns. TEACHER then teaches "
+              "the first stage.")  # fmt: skip
 @click.option("--task-epochs", type=float, help="Of a task: passes over its inputs in the second stage.")
-@click.option("--column", help="The text's column in JSONL, CSV, TSV and Parquet.")
+@column_option("The text's column in JSONL, CSV, TSV and Parquet, of --general where that is given; of a task "
+               "NAME=COLUMN for each that its own files call otherwise.")  # fmt: skip
 @click.option("--revision", help="The teacher's revision on the Hub.")
 @click.option("--pairs", multiple=True, metavar="FILE", help="Pairs for the contrastive objective: JSONL, CSV, TSV or "
               "Parquet with the columns anchor and positive.")  # fmt: skip
@@ -119,8 +123,9 @@ class _File:
 @click.option("--json", "as_json", is_flag=True, help="Print the student's manifest as JSON.")
 def command(
     teacher: str, corpus: tuple[str, ...], out: Path, task: str | None, general: tuple[str, ...],
-    dev: tuple[str, ...], tasks_file: Path | None, task_epochs: float | None, column: str | None, revision: str | None,
-    pairs: tuple[str, ...], recipe_name: str | None, preset: str | None, start: str | None, layers: int | None,
+    dev: tuple[str, ...], tasks_file: Path | None, task_epochs: float | None, columns: dict[str, str],
+    revision: str | None, pairs: tuple[str, ...], recipe_name: str | None, preset: str | None, start: str | None,
+    layers: int | None,
     take_layers: tuple[int, ...] | None, width: int | None, heads: int | None, feed_forward: int | None,
     activation: str | None, max_length: int | None, vocabulary: int | None, coverage: float | None,
     characters: str | None, table_codes: int | None, linear_bits: str | None, projection: str | None,
@@ -185,14 +190,20 @@ def command(
     refuse_existing(out)
     with TerminalProgress() as progress:
         bundle = bundles.Bundle.from_pretrained(teacher, revision=revision)
-        chosen = _chosen(bundle, corpus, dev, task, tasks_file)
+        column = columns.pop(WHOLE, None) if general else None
+        names = of_text(columns)
+        chosen = _chosen(bundle, corpus, dev, task, tasks_file, names)
         if not chosen:
             if not corpus:
                 raise RecipeError("--corpus is missing: training text is needed")
             for option, value in (("--general", general), ("--dev", dev), ("--task-epochs", task_epochs)):
                 if value:
                     raise RecipeError(f"{option} belongs to a task, and {teacher} teaches its vectors: leave it out")
-            student = distill(bundle, corpus, out, recipe, column=column, pairs=pairs, work=work, progress=progress)
+            if others := [name for name in names if name != "text"]:
+                raise RecipeError(f"--column {others[0]}=... belongs to a task, and {teacher} teaches its vectors")
+            student = distill(
+                bundle, corpus, out, recipe, column=names.get("text"), pairs=pairs, work=work, progress=progress
+            )
         else:
             from edgebert.distill.task_stage import distill_task
 
@@ -205,8 +216,9 @@ def command(
 
 
 def _chosen(
-    teacher: Bundle, corpus: tuple[str, ...], dev: tuple[str, ...], task: str | None, path: Path | None
-) -> tuple[Apprenticeship, ...]:
+    teacher: Bundle, corpus: tuple[str, ...], dev: tuple[str, ...], task: str | None, path: Path | None,
+    names: Mapping[str, str],
+) -> tuple[Apprenticeship, ...]:  # fmt: skip
     """Whose heads the student learns from; none where it learns vectors."""
     from edgebert.bundle import Bundle
     from edgebert.distill.apprenticeship import apprenticeships
@@ -217,9 +229,11 @@ def _chosen(
             return ()
         if not corpus:
             raise RecipeError("--corpus is missing: inputs of the task are needed, with labels or without")
-        return apprenticeships(teacher, corpus, dev, task)
-    if corpus or dev or task not in (None, "multi"):
-        raise RecipeError("--tasks names the tasks with their files: leave --corpus, --dev and --task out")
+        return apprenticeships(teacher, corpus, dev, task, names)
+    if corpus or dev or names or task not in (None, "multi"):
+        raise RecipeError(
+            "--tasks names the tasks with their files and columns: leave --corpus, --dev, --column and --task out"
+        )
     data = parse(_File, read_toml(path, what="list of tasks", error=RecipeError), where=str(path), error=RecipeError)
     found: list[Apprenticeship] = []
     for one in data.tasks:
@@ -229,7 +243,7 @@ def _chosen(
             raise RecipeError(f"{path}: the task {one.name!r} needs corpus, a list of files")
         beside = path.parent / one.teacher
         its = Bundle.from_pretrained(beside if beside.exists() else one.teacher, revision=one.revision)
-        its_own = apprenticeships(its, [str(path.parent / name) for name in one.corpus], (), one.task)
+        its_own = apprenticeships(its, [str(path.parent / name) for name in one.corpus], (), one.task, one.columns)
         if len(its_own) > 1:
             raise RecipeError(f"{path}: {one.teacher} has {len(its_own)} heads; a teacher with one is needed")
         dev_files = tuple(str(path.parent / name) for name in one.dev)

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from edgebert.cli.columns import column_option, of_text
 from edgebert.cli.running import tell_cut
 
 
@@ -36,6 +37,8 @@ def _names(count: int) -> Callable[[click.Context, click.Parameter, str | None],
               "finetune reads them; NAME=FILE of each head where it has several.")  # fmt: skip
 @click.option("--task", help="Of --labelled: another task that the model's head can do, such as pairs of a "
               "transformers classifier.")  # fmt: skip
+@column_option("What the files of --labelled call a column that is read by another name: text=review, or review alone; "
+               "label=stars. Several times for several.")  # fmt: skip
 @click.option("--split", default="test", show_default=True, help="Its judgements.")
 @click.option("--revision", help="The model's revision on the Hub.")
 @click.option("--engine", type=click.Choice(["auto", "onnxruntime", "openvino", "torch"]), default="auto",
@@ -48,12 +51,14 @@ def _names(count: int) -> Callable[[click.Context, click.Parameter, str | None],
 def command(
     model: str, similarity: tuple[str, ...], similarity_columns: tuple[str, ...] | None,
     classification: tuple[tuple[str, str], ...], classification_columns: tuple[str, ...] | None,
-    retrieval: tuple[str, ...], labelled: tuple[str, ...], task: str | None, split: str,
+    retrieval: tuple[str, ...], labelled: tuple[str, ...], task: str | None, columns: dict[str, str], split: str,
     revision: str | None, engine: str, precision: str, artifact: str | None, threads: int | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Score MODEL, a bundle, a package, a Hugging Face folder or a Hub id, on labelled files."""
     if not (similarity or classification or retrieval or labelled):
         raise click.UsageError("give at least one of --similarity, --classification, --retrieval, --labelled")
+    if columns and not labelled:
+        raise click.UsageError("--column names columns of the files of --labelled, which is missing")
     from edgebert.evaluate import Score, classification_scores, retrieval_scores, similarity_scores
     from edgebert.models import open_model
     from edgebert.schema import plain
@@ -74,7 +79,7 @@ def command(
             tell_cut(encoder)
     if labelled:
         with open_model(model, **options, task=None) as opened:
-            scores += labelled_scores(opened, labelled, task)
+            scores += labelled_scores(opened, labelled, task, of_text(columns))
             used = used or opened.runs
             tell_cut(opened)
     if as_json:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from edgebert.cli.columns import column_option, of_text
 from edgebert.errors import DataError, MissingExtraError, RecipeError
 
 if TYPE_CHECKING:
@@ -20,6 +22,7 @@ class _One:
     task: str
     train: tuple[str, ...]
     dev: tuple[str, ...]
+    columns: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,9 @@ class _File:
 @click.option("--dev", multiple=True, metavar="FILE", help="Labelled examples that are not trained on: they measure, "
               "stop early and fit the temperature of probabilities.")  # fmt: skip
 @click.option("--tasks", "tasks_file", type=click.Path(path_type=Path), help="Of multi: a TOML file with a table "
-              "[[tasks]] for each: name, task, train, dev.")  # fmt: skip
+              "[[tasks]] for each: name, task, train, dev, columns.")  # fmt: skip
+@column_option("What the files call a column that is read by another name: text=review, or review alone; label=stars. "
+               "Several times for several.")  # fmt: skip
 @click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="Folder of the bundle to write.")
 @click.option("--revision", help="The base's revision on the Hub.")
 @click.option("--epochs", type=float, help="Passes over the examples; by default 3.")
@@ -56,7 +61,8 @@ class _File:
 @click.option("--threads", type=click.IntRange(min=1), help="Processor threads.")
 @click.option("--json", "as_json", is_flag=True, help="Print the bundle's manifest as JSON.")
 def command(
-    base: str, task: str, train: tuple[str, ...], dev: tuple[str, ...], tasks_file: Path | None, out: Path,
+    base: str, task: str, train: tuple[str, ...], dev: tuple[str, ...], tasks_file: Path | None,
+    columns: dict[str, str], out: Path,
     revision: str | None, epochs: float | None, batch_size: int | None, learning_rate: float | None,
     accumulate: int | None, patience: int | None, max_length: int | None, class_weights: bool,
     tokenize_chinese_chars: bool, freeze_embeddings: bool | None, precision: str | None, tensorboard: str | None,
@@ -81,6 +87,8 @@ def command(
     from edgebert.tasks import KINDS, task_named
 
     if task == "multi":
+        if columns:
+            raise RecipeError("--task multi takes the names of columns from --tasks FILE.toml, not from --column")
         assignments = _several(tasks_file, train, dev)
     else:
         if task not in KINDS or task == "embedding":
@@ -92,7 +100,7 @@ def command(
         for option, files in (("--train", train), ("--dev", dev)):
             if not files:
                 raise RecipeError(f"{option} is missing: a file of {found.columns} is needed")
-        assignments = (Assignment(found, train, dev),)
+        assignments = (Assignment(found, train, dev, columns=of_text(columns)),)
     if threads:
         torch.set_num_threads(threads)
     settings = override(
@@ -141,5 +149,5 @@ def _several(path: Path | None, train: tuple[str, ...], dev: tuple[str, ...]) ->
             task = task_named(one.task)
         except RecipeError as problem:
             raise RecipeError(f"{path}: of {one.name!r} the {problem}") from None
-        found.append(Assignment(task, beside(one.train), beside(one.dev), one.name))
+        found.append(Assignment(task, beside(one.train), beside(one.dev), one.name, one.columns))
     return tuple(found)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, cast
 
 import click
 
+from edgebert.cli.columns import WHOLE, column_option, of_text
 from edgebert.errors import MissingExtraError, RecipeError
 
 if TYPE_CHECKING:
@@ -24,7 +25,8 @@ _SHARE = click.FloatRange(0, 1)
 @click.option("--calibration", required=True, multiple=True, help="A file with text like the text to come: lines, "
               "JSONL, CSV, TSV or Parquet, gzip or not; - is standard input.")  # fmt: skip
 @click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="The bundle's folder, a new one.")
-@click.option("--column", help="The text's column in JSONL, CSV, TSV and Parquet.")
+@column_option("The text's column in JSONL, CSV, TSV and Parquet; of a model of a task NAME=COLUMN for each that the "
+               "files, those of --eval too, call otherwise.")  # fmt: skip
 @click.option("--revision", help="The model's revision on the Hub.")
 @click.option("--samples", type=click.IntRange(min=8), default=200, show_default=True, help="Calibration texts.")
 @click.option("--recipe", help="One recipe instead of the ladder: a built-in one or a TOML file.")
@@ -49,7 +51,7 @@ _SHARE = click.FloatRange(0, 1)
 @click.option("--report", type=click.Path(path_type=Path), help="Write what was found out as one HTML page.")
 @click.option("--json", "as_json", is_flag=True, help="Print the table as JSON.")
 def command(
-    model: str, calibration: tuple[str, ...], out: Path, column: str | None, revision: str | None, samples: int,
+    model: str, calibration: tuple[str, ...], out: Path, columns: dict[str, str], revision: str | None, samples: int,
     recipe: str | None, tables: str | None, half: bool, min_retention: float | None, metric: str | None,
     files: tuple[str, ...], task_name: str | None, min_cosine: float, min_degenerate: float, min_agreement: float,
     report: Path | None, as_json: bool,
@@ -75,7 +77,7 @@ def command(
     from edgebert.quantize.stage import Options, quantize
     from edgebert.quantize.task_gate import TaskGate
     from edgebert.schema import plain
-    from edgebert.tasks import as_task
+    from edgebert.tasks import as_task, reads_two
     from edgebert.tasks.asked import calibration_items
 
     refuse_existing(out)
@@ -95,7 +97,11 @@ def command(
         min_retention = _TASK_KEPT if min_retention is None else min_retention
     if min_retention is None and (files or metric != "agreement"):
         raise click.UsageError("--metric and --eval belong to --min-retention, which is missing")
-    task = None if min_retention is None else TaskGate(cast("Metric", metric), files, min_retention)
+    heads, names = given.manifest.heads, of_text(columns)
+    whole = not heads or (WHOLE in columns and reads_two(heads))  # that column is of calibration's text alone
+    column = names.pop("text", None) if whole else None
+    its = names if metric == "task" else {}
+    task = None if min_retention is None else TaskGate(cast("Metric", metric), files, min_retention, its)
     options = Options(
         samples=samples,
         recipe=None if recipe is None else find_recipe(recipe),
@@ -107,7 +113,7 @@ def command(
     with TerminalProgress() as progress:
         bundle, findings = quantize(
             given,
-            calibration_items(given, calibration, column),
+            calibration_items(given, calibration, column, names),
             out,
             options,
             layers=report is not None,

@@ -13,14 +13,14 @@ from edgebert.errors import DataError, MissingExtraError
 from edgebert.manifest import Head
 from edgebert.model import is_whole
 from edgebert.schema import plain
-from edgebert.tasks.columns import CONTEXT, QUESTION, column
+from edgebert.tasks.columns import CONTEXT, QUESTION, column, missing
 from edgebert.tasks.labels import at_least_one
 from edgebert.tasks.predictor import Predictor, as_pairs, as_string
 from edgebert.tasks.reading import Row, TaskReader
 from edgebert.tasks.results import Answer
 from edgebert.tasks.spans import Window, best_answers
 from edgebert.tasks.task import Example, Lesson, Task
-from edgebert.texts import is_json, no_column, read_texts
+from edgebert.texts import Names, is_json, read_texts
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,6 +32,7 @@ class QuestionAnswerer(Predictor):
     """A question and a context of any length to stretches of that context."""
 
     what = "question answerer"
+    reads = ("question", "context")
 
     def answer(
         self, question: str, context: str, *, may_be_none: bool | None = None, longest: int = _LONGEST
@@ -105,21 +106,22 @@ class AnswerTask(Task):
 
     name, level, metric, runtime = "answer", "span", "f1", QuestionAnswerer
     columns = "a question (question), a context (context) and answers (answers: text, answer_start), or SQuAD's JSON"
+    answered = ("answers",)
     pipeline, call = "question-answering", 'model.answer("a question?", "a context of any length")'
     two_texts = True
 
-    def read_file(self, path: str | Path) -> Iterator[Example]:
+    def read_file(self, path: str | Path, names: Names | None = None) -> Iterator[Example]:
         """See `Task.read_file`; a file called .json is SQuAD's."""
         if is_json(path):
             yield from (self.example(row, where) for where, row in _squad(Path(path)))
         else:
-            yield from super().read_file(path)
+            yield from super().read_file(path, names)
 
     def example(self, row: Mapping[str, Any], where: str) -> Example:
         """See `Task.example`."""
         question, context = self.runtime.item(row, where)
         if "answers" not in row:
-            raise no_column(where, "'answers'", row)
+            raise missing(where, ["answers"], row)
         answers = tuple(_answers(row["answers"], where))
         for start, text in answers:
             if not text.strip():
@@ -137,13 +139,13 @@ class AnswerTask(Task):
             raise DataError(f"none of the {len(examples)} questions has an answer")
         return Head(self.name, self.name, self.level, may_be_none=not all(one.target for one in examples))
 
-    def read_inputs(self, path: str | Path) -> Iterator[Any]:
+    def read_inputs(self, path: str | Path, names: Names | None = None) -> Iterator[Any]:
         """See `Task.read_inputs`."""
         if is_json(path):
             for where, row in _squad(Path(path)):
                 yield self.runtime.item(row, where)
         else:
-            yield from super().read_inputs(path)
+            yield from super().read_inputs(path, names)
 
     def rows(self, reader: TaskReader, item: Any) -> list[Row]:
         """See `Task.rows`: every window of a context."""

@@ -11,13 +11,12 @@ from edgebert.errors import DataError
 from edgebert.manifest import Head
 from edgebert.probability import HOLDS
 from edgebert.schema import plain
-from edgebert.tasks.columns import LABELS_LIST, only_text, refuse_list
+from edgebert.tasks.columns import LABELS_LIST, missing, only_text, refuse_list
 from edgebert.tasks.labels import best_labels, check, classes_loss, imitated_classes, label_scores, same_kind
 from edgebert.tasks.predictor import Predictor, as_texts
 from edgebert.tasks.reading import Row, TaskReader
 from edgebert.tasks.results import Classification
 from edgebert.tasks.task import Example, Lesson, Task, label_of, place_of, require_several, sorted_labels
-from edgebert.texts import no_column
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -78,7 +77,7 @@ class Classify(Task):
     """See `Classifier`. A target is a tuple of labels, of one where only one holds."""
 
     name, level, metric, runtime = "classify", "text", "accuracy", Classifier
-    columns = "a text (text) and its label (label), or several as a list (labels)"
+    columns, answered = "a text (text) and its label (label), or several as a list (labels)", ("label", "labels")
     pipeline, call = "text-classification", 'model.classify("some text")'
 
     def example(self, row: Mapping[str, Any], where: str) -> Example:
@@ -97,7 +96,7 @@ class Classify(Task):
         elif "label" in row:
             target = label_of(row["label"], where)
         else:
-            raise no_column(where, "'label'", row)
+            raise missing(where, ["label"], row)
         return Example(only_text(row, where), None, target, where)
 
     def head(self, examples: Sequence[Example]) -> Head:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from edgebert.errors import DataError
-from edgebert.texts import no_column
+from edgebert.errors import DataError, RecipeError
+from edgebert.texts import Names, no_column
 
 TEXT = ("text", "sentence", "sentence1", "content")
 # The second text of a pair, and what the first one beside it is called; any name of a text will do, too.
@@ -17,6 +17,20 @@ QUESTION, CONTEXT = ("question",), ("context",)
 _LIST = re.compile(r"""\[(["']\S.*["'],?|[^\s,\[\]]+(,\s+[^\s,\[\]]+)+|)\]""", re.DOTALL)
 
 LABELS_LIST = re.compile(r"""\[(.*[\s,'"].*)?\]""", re.DOTALL)  # also without blanks: no label looks like it
+
+
+def require_read(names: Names, reads: Iterable[str]) -> None:
+    """Raises: RecipeError for a name of a column that is not among those that are read."""
+    known = tuple(dict.fromkeys(reads))
+    for name in names:
+        if name not in known:
+            raise RecipeError(f"{name}={names[name]} names a column that is not read; read are {', '.join(known)}")
+
+
+def missing(where: str, names: Sequence[str], row: Mapping[str, Any]) -> DataError:
+    """What is wrong with a row that has none of those columns, in words."""
+    told = no_column(where, " or ".join(map(repr, names)), row)
+    return DataError(f"{told}: what is called otherwise is named with --column {names[0]}=COLUMN")
 
 
 def named(row: Mapping[str, Any], names: Sequence[str]) -> str:
@@ -51,7 +65,7 @@ def column(row: Mapping[str, Any], names: Sequence[str], where: str) -> str:
     """The text in the first of those columns that the row has. Raises: DataError."""
     name = named(row, names)
     if name not in row:
-        raise no_column(where, repr(names[0]), row)
+        raise missing(where, names[:1], row)
     if not isinstance(row[name], str):
         raise DataError(f"{where}, column {name!r} holds {row[name]!r:.80}; a text is needed")
     return str(row[name])

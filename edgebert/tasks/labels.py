@@ -14,10 +14,10 @@ from edgebert.errors import DataError, MissingExtraError, RecipeError
 from edgebert.manifest import Head
 from edgebert.model import is_whole
 from edgebert.probability import probabilities
+from edgebert.tasks.columns import missing
 from edgebert.tasks.predictor import Logits
 from edgebert.tasks.results import Classification
 from edgebert.tasks.task import IGNORED, Example, place_of
-from edgebert.texts import no_column
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -56,7 +56,7 @@ def at_least_one(name: str, value: object, otherwise: str = "") -> None:
 def number_of(row: Mapping[str, Any], where: str) -> float:
     """The number in the column score. Raises: DataError."""
     if "score" not in row:
-        raise no_column(where, "'score'", row)
+        raise missing(where, ["score"], row)
     value, number = row["score"], math.nan
     # Python reads True as 1 and 1_5 as 15.
     if not isinstance(value, bool | np.bool_ | bytes) and not (isinstance(value, str) and "_" in value):

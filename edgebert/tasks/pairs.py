@@ -17,7 +17,7 @@ from edgebert.errors import DataError, RecipeError
 from edgebert.manifest import Head
 from edgebert.probability import log_odds, probabilities
 from edgebert.schema import plain
-from edgebert.tasks.columns import pair
+from edgebert.tasks.columns import missing, pair
 from edgebert.tasks.labels import (
     best_labels,
     check,
@@ -34,7 +34,6 @@ from edgebert.tasks.predictor import Predictor, as_pairs, as_string, as_texts
 from edgebert.tasks.reading import Row, TaskReader
 from edgebert.tasks.results import Classification, Ranked
 from edgebert.tasks.task import Example, Lesson, Task, label_of, place_of, require_several, sorted_labels
-from edgebert.texts import no_column
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -48,6 +47,7 @@ class PairScorer(Predictor):
     """Pairs of texts to labels or numbers: inference, paraphrase, relevance."""
 
     what = "pair scorer"
+    reads = ("text", "text_pair")
 
     def classify_pairs(self, pairs: Sequence[tuple[str, str]]) -> list[Classification]:
         """The most probable label of each pair.
@@ -150,7 +150,7 @@ class Pairs(Task):
     """
 
     name, level, metric, runtime = "pairs", "text", "accuracy", PairScorer
-    columns = "two texts (text, text_pair) and their label (label) or number (score)"
+    columns, answered = "two texts (text, text_pair) and their label (label) or number (score)", ("label", "score")
     pipeline, call = "text-classification", 'model.score_pairs([("one text", "another")])'
     two_texts = True
 
@@ -160,7 +160,7 @@ class Pairs(Task):
         if "label" in row:
             return Example(one, other, label_of(row["label"], where), where)
         if "score" not in row:
-            raise no_column(where, "'label' or 'score'", row)
+            raise missing(where, ["label", "score"], row)
         return Example(one, other, number_of(row, where), where)
 
     def head(self, examples: Sequence[Example]) -> Head:

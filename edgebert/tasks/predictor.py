@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,9 +19,9 @@ from edgebert.model import Model
 from edgebert.plan import Plan
 from edgebert.progress import Progress
 from edgebert.runner import Reopen
-from edgebert.tasks.columns import only_text
+from edgebert.tasks.columns import only_text, require_read
 from edgebert.tasks.reading import Row, TaskReader, types_of
-from edgebert.texts import has_columns, read_rows, read_texts, refuse_json
+from edgebert.texts import Names, has_columns, read_rows, read_texts, refuse_json
 from edgebert.tokenizer import Tokenizer
 
 T = TypeVar("T")
@@ -31,9 +31,13 @@ _AT_ONCE = 300_000  # characters that are held as tokens and logits; a character
 
 
 class Predictor(Model):
-    """A model with heads; see `Model`. `heads`: what it answers, in the order of the logits."""
+    """A model with heads; see `Model`. `heads`: what it answers, in the order of the logits.
+
+    reads: the columns of files that it is asked by.
+    """
 
     what = "model"
+    reads: ClassVar[tuple[str, ...]] = ("text",)
 
     def __init__(
         self, bundle: Bundle, engine: Engine, *, tokenizer: Tokenizer | None = None, hint: Hint = "f32",
@@ -69,11 +73,16 @@ class Predictor(Model):
         return only_text(row, where)
 
     @classmethod
-    def items(cls, path: str | Path) -> Iterator[Any]:
-        """What every row of a file asks about; a file without columns has a text in each line. Raises: DataError."""
+    def items(cls, path: str | Path, names: Names | None = None) -> Iterator[Any]:
+        """What every row of a file asks about; a file without columns has a text in each line.
+
+        names: the columns of `reads` that the file calls otherwise.
+        Raises: DataError; RecipeError for a name that is not read.
+        """
+        require_read(names or {}, cls.reads)
         refuse_json(path)
         if has_columns(path):
-            for number, row in enumerate(read_rows(path), start=1):
+            for number, row in enumerate(read_rows(path, names=names), start=1):
                 yield cls.item(row, f"{path}: row {number}")
         else:
             for number, text in enumerate(read_texts([path], keep_blank=True), start=1):

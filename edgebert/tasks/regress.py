@@ -47,7 +47,7 @@ class Regress(Task):
     """See `Regressor`. A target is a number."""
 
     name, level, metric, runtime = "regress", "text", "spearman", Regressor
-    columns = "a text (text) and its number (score)"
+    columns, answered = "a text (text) and its number (score)", ("score",)
     pipeline, call = "text-classification", 'model.predict("some text")'
 
     def example(self, row: Mapping[str, Any], where: str) -> Example:

@@ -15,8 +15,10 @@ from edgebert.evaluate import Score
 from edgebert.manifest import Head
 from edgebert.model import Model
 from edgebert.tasks import as_task, task_named
+from edgebert.tasks.columns import require_read
 from edgebert.tasks.predictor import Predictor
 from edgebert.tasks.task import Example, Task
+from edgebert.texts import Names
 
 
 class OneHead:
@@ -58,10 +60,26 @@ def files_of(heads: Sequence[Head], files: Sequence[str]) -> dict[str, tuple[str
     return found
 
 
-def labelled_scores(model: Model, files: Sequence[str], task_name: str | None = None) -> list[Score]:
+def examples_of(heads: Sequence[Head], files: Sequence[str], names: Names | None = None) -> list[list[Example]]:
+    """The labelled examples of each head; see `files_of`.
+
+    names: the columns that the files call otherwise, of several heads those that each one reads.
+    Raises: DataError for files that cannot be used; RecipeError, also for a name that no head reads.
+    """
+    its, tasks = files_of(heads, files), [task_named(head.task) for head in heads]
+    require_read(names or {}, [name for task in tasks for name in task.reads])
+    return [
+        task.read(its[head.name], {name: theirs for name, theirs in (names or {}).items() if name in task.reads})
+        for head, task in zip(heads, tasks, strict=True)
+    ]
+
+
+def labelled_scores(
+    model: Model, files: Sequence[str], task_name: str | None = None, names: Names | None = None
+) -> list[Score]:
     """All metrics of each of the model's heads on its files of labelled examples, the main one first; see `files_of`.
 
-    task_name: another task that the only head can do; see `as_task`.
+    task_name: another task that the only head can do; see `as_task`. names: see `examples_of`.
 
     Raises: DataError for files that cannot be used; RecipeError for a model without heads.
     """
@@ -70,7 +88,7 @@ def labelled_scores(model: Model, files: Sequence[str], task_name: str | None = 
     named = files_of(as_task(model.bundle, task_name).manifest.heads, files)
     return [
         Score(one.head.name, metric, value, ", ".join(named[one.head.name]), len(one.examples))
-        for one in answered(model, files, task_name)
+        for one in answered(model, files, task_name, names)
         for metric, value in one.scores().items()
     ]
 
@@ -103,14 +121,15 @@ def least_agreement(answers: Sequence[Answered], reference: Sequence[Answered]) 
     return float(np.min([ours.agreement(theirs) for ours, theirs in zip(answers, reference, strict=True)]))
 
 
-def answered(model: Model, files: Sequence[str], task_name: str | None = None) -> tuple[Answered, ...]:
-    """What each of the model's heads says to its files of labelled examples; see `files_of` and `labelled_scores`.
+def answered(
+    model: Model, files: Sequence[str], task_name: str | None = None, names: Names | None = None
+) -> tuple[Answered, ...]:
+    """What each of the model's heads says to its files of labelled examples; see `examples_of` and `labelled_scores`.
 
     Raises: DataError for files that cannot be used, RecipeError.
     """
-    named, found = files_of(as_task(model.bundle, task_name).manifest.heads, files), list[Answered]()
-    for head, task, predictor in predictors(model, task_name):
-        examples = task.read(named[head.name])
+    asked, found = examples_of(as_task(model.bundle, task_name).manifest.heads, files, names), list[Answered]()
+    for (head, task, predictor), examples in zip(predictors(model, task_name), asked, strict=True):
         task.check(examples, head)
         found.append(Answered(head, task, examples, task.answers(predictor, examples)))
     return tuple(found)

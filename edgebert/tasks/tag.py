@@ -24,7 +24,7 @@ from edgebert.tasks.results import Tag
 from edgebert.tasks.tagged_files import Joined, joined_words, stretches, stripped, tagged_words, words_of
 from edgebert.tasks.tagging import OUTSIDE, as_bio, merged, names_of, split_label
 from edgebert.tasks.task import IGNORED, Example, Lesson, Task, place_of
-from edgebert.texts import has_columns, read_rows, refuse_json
+from edgebert.texts import Names, has_columns, read_rows, refuse_json
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,6 +34,7 @@ class Tagger(Predictor):
     """Texts of any length to tags."""
 
     what = "tagger"
+    reads = ("text", "tokens")
 
     @overload
     def tag(self, texts: str) -> list[Tag]: ...  # type: ignore[overload-overlap]
@@ -95,12 +96,13 @@ class TagTask(Task):
         "tokens (tokens) and their tags (tags), or a text (text) and its stretches (entities: start, end, label), or "
         "CoNLL columns: a token and behind it its tag in a line, a blank line behind each text"
     )
+    answered = ("tags", "entities")
     pipeline, call = "token-classification", 'model.tag("some text")'
 
-    def read_file(self, path: str | Path) -> Iterator[Example]:
+    def read_file(self, path: str | Path, names: Names | None = None) -> Iterator[Example]:
         """See `Task.read_file`; files without columns of their own are CoNLL's."""
         refuse_json(path)
-        yield from super().read_file(path) if has_columns(path) else conll(path)
+        yield from super().read_file(path, names) if has_columns(path) else conll(path)
 
     def example(self, row: Mapping[str, Any], where: str) -> Example:
         """See `Task.example`."""
@@ -121,12 +123,12 @@ class TagTask(Task):
         labels = (OUTSIDE, *(f"{prefix}-{name}" for name in names for prefix in "BI"))
         return Head(self.name, self.name, self.level, labels)
 
-    def read_inputs(self, path: str | Path) -> Iterator[Any]:
+    def read_inputs(self, path: str | Path, names: Names | None = None) -> Iterator[Any]:
         """See `Task.read_inputs`: of tokens without their text, the one that they are joined to."""
         if not has_columns(path):
             yield from (Joined(one.text) for one in conll(path)) if is_conll(path) else super().read_inputs(path)
             return
-        for number, row in enumerate(read_rows(path), start=1):
+        for number, row in enumerate(read_rows(path, names=self.asked_by(names)), start=1):
             where = f"{path}: row {number}"
             if "tokens" in row and _own_text(row, where) is None:
                 yield Joined(joined_words(stripped(words_of(row, "tokens", where), where)))

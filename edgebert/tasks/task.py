@@ -21,9 +21,10 @@ from numpy.typing import NDArray
 
 from edgebert.errors import DataError
 from edgebert.manifest import Head, Level
+from edgebert.tasks.columns import require_read
 from edgebert.tasks.predictor import Predictor
 from edgebert.tasks.reading import Row, TaskReader
-from edgebert.texts import read_rows
+from edgebert.texts import Names, read_rows
 from edgebert.tokenizer import SURROGATE
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ class Lesson:
 class Task(ABC):
     """See the module. level: what a head answers for. metric: the main one of `scores`; columns: in words.
 
+    answered: the columns that hold the answer, beside those that the runtime object reads.
     two_texts: whether it is asked about two. pipeline: what transformers and the Hub call it; call: an example of use.
     """
 
@@ -69,33 +71,47 @@ class Task(ABC):
     level: ClassVar[Level]
     metric: ClassVar[str]
     columns: ClassVar[str]
+    answered: ClassVar[tuple[str, ...]]
     runtime: ClassVar[type[Predictor]]
     pipeline: ClassVar[str]
     call: ClassVar[str]
     two_texts: ClassVar[bool] = False
 
-    def read(self, paths: Sequence[str | Path]) -> list[Example]:
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The columns that examples are made of."""
+        return (*self.runtime.reads, *self.answered)
+
+    def read(self, paths: Sequence[str | Path], names: Names | None = None) -> list[Example]:
         """The examples of those files.
 
-        Raises: DataError naming file, row, value and what is allowed; for files without an example.
+        names: the columns of `reads` that the files call otherwise, where they have columns.
+        Raises: DataError naming file, row, value and what is allowed; for files without an example; RecipeError for a
+        name that is not read.
         """
-        found = [example for path in paths for example in self.read_file(path)]
+        require_read(names or {}, self.reads)
+        found = [example for path in paths for example in self.read_file(path, names)]
         if not found:
             raise DataError(f"{', '.join(map(str, paths))}: no example; wanted are {self.columns}")
         return found
 
-    def read_file(self, path: str | Path) -> Iterator[Example]:
-        """The examples of one file, which has columns."""
-        for number, row in enumerate(read_rows(path), start=1):
+    def read_file(self, path: str | Path, names: Names | None = None) -> Iterator[Example]:
+        """The examples of one file, which has columns; see `read`."""
+        for number, row in enumerate(read_rows(path, names=names), start=1):
             yield self.example(row, f"{path}: row {number}")
 
     def metric_of(self, head: Head) -> str:
         """The main metric for that head."""
         return self.metric
 
-    def read_inputs(self, path: str | Path) -> Iterator[Any]:
-        """What the rows of one file ask about, whether they have labels or not. Raises: DataError."""
-        yield from self.runtime.items(path)
+    def read_inputs(self, path: str | Path, names: Names | None = None) -> Iterator[Any]:
+        """What the rows of one file ask about, whether they have labels or not. Raises: as `read`."""
+        yield from self.runtime.items(path, self.asked_by(names))
+
+    def asked_by(self, names: Names | None) -> Names:
+        """Those of the names that are not of answers. Raises: RecipeError for one that is not read."""
+        require_read(names or {}, self.reads)
+        return {name: theirs for name, theirs in (names or {}).items() if name in self.runtime.reads}
 
     @abstractmethod
     def rows(self, reader: TaskReader, item: Any) -> list[Row]:

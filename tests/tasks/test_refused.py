@@ -167,10 +167,10 @@ def test_calibration_reads_what_the_model_is_asked(base: Path, tmp_path: Path) -
     made.with_head(base, tmp_path / "tagger", "AutoModelForTokenClassification", num_labels=2)
     made.with_head(base, tmp_path / "answerer", "AutoModelForQuestionAnswering")
     tagger, answerer = (Bundle.from_pretrained(tmp_path / name) for name in ("tagger", "answerer"))
-    assert list(calibration_items(tagger, [str(tmp_path / "c.conll")], None)) == ["Ada runs", "Bo sits"]
-    assert list(calibration_items(tagger, [str(tmp_path / "plain.txt")], None)) == ["the dog"]
-    assert list(calibration_items(answerer, [str(tmp_path / "q.JSON")], None)) == [("who", "the dog")]
-    assert list(calibration_items(answerer, [str(tmp_path / "plain.txt")], None)) == ["the dog"]
+    assert list(calibration_items(tagger, [str(tmp_path / "c.conll")])) == ["Ada runs", "Bo sits"]
+    assert list(calibration_items(tagger, [str(tmp_path / "plain.txt")])) == ["the dog"]
+    assert list(calibration_items(answerer, [str(tmp_path / "q.JSON")])) == [("who", "the dog")]
+    assert list(calibration_items(answerer, [str(tmp_path / "plain.txt")])) == ["the dog"]
 
 
 @pytest.mark.parametrize("text", ["...", "😀😀", "—", "\u200d"])
