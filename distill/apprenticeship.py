@@ -17,8 +17,7 @@ from edgebert.distill.students import same_tokenizer
 from edgebert.errors import DataError, RecipeError
 from edgebert.manifest import Head
 from edgebert.pretrained import hidden_size, position_limit
-from edgebert.tasks import does, task_named
-from edgebert.tasks.columns import require_read
+from edgebert.tasks import columns_of, does, task_named
 from edgebert.tasks.reading import Row, TaskReader
 from edgebert.tasks.task import IGNORED, Example, Lesson, Task
 
@@ -63,7 +62,7 @@ def apprenticeships(
 ) -> tuple[Apprenticeship, ...]:
     """One for each head of `teacher`; task: another one that its only head can do, such as "pairs" of a classifier.
 
-    columns: those that the files call otherwise, of several heads those that each one reads.
+    columns: those that the files call otherwise; see `columns_of`.
     Raises: RecipeError for a teacher without a head, a task that its head does not do, `dev` where there are several,
     and a column that no head reads.
     """
@@ -77,13 +76,10 @@ def apprenticeships(
     if dev and len(heads) > 1:
         raise RecipeError(f"{teacher.source} has {len(heads)} heads; name the dev files of each in a file of tasks")
     one = "" if task in (None, "multi") else str(task)
-    found = tuple(
-        Apprenticeship(teacher, place, tuple(corpus), tuple(dev), head.name, one) for place, head in enumerate(heads)
-    )
-    require_read(columns or {}, [name for its in found for name in its.task.reads])
+    its = columns_of([replace(head, task=one or head.task) for head in heads], columns)
     return tuple(
-        replace(its, columns={name: theirs for name, theirs in (columns or {}).items() if name in its.task.reads})
-        for its in found
+        Apprenticeship(teacher, place, tuple(corpus), tuple(dev), head.name, one, its[place])
+        for place, head in enumerate(heads)
     )
 
 

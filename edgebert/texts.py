@@ -16,13 +16,11 @@ import shutil
 import sys
 import tempfile
 import zlib
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
 from edgebert.errors import DataError, MissingExtraError
-
-Names = Mapping[str, str]  # a column as it is read here -> what a file calls it
 
 DEFAULT_COLUMN = "text"
 _PARQUET_ROWS = 8192
@@ -43,28 +41,13 @@ def read_texts(paths: Sequence[str | Path], *, column: str | None = None, keep_b
                 yield text
 
 
-def read_rows(path: str | Path, *, column: str | None = None, names: Names | None = None) -> Iterator[dict[str, Any]]:
+def read_rows(path: str | Path, *, column: str | None = None) -> Iterator[dict[str, Any]]:
     """The rows of a JSONL, CSV, TSV or Parquet file as dictionaries, column name to value.
 
-    column: the only one that is needed; formats that can leave the others unread do. names: the columns that the file
-    calls otherwise; the rows have them by the names that are read here, also where the file has such a one, too.
-    Raises: DataError, see `read_texts`, and for a row without a column that is named; a file of plain lines has no
-    columns.
+    column: the only one that is needed; formats that can leave the others unread do.
+    Raises: DataError, see `read_texts`; a file of plain lines has no columns.
     """
-    rows = _rows(str(path), column)
-    if not names:
-        yield from rows
-        return
-    for number, row in enumerate(rows, start=1):
-        for theirs in names.values():
-            if theirs not in row:
-                raise no_column(f"{path}: row {number}", repr(theirs), row)
-        others = {key: value for key, value in row.items() if key not in names.values()}
-        yield others | {ours: row[theirs] for ours, theirs in names.items()}
-
-
-def _rows(name: str, column: str | None) -> Iterator[dict[str, Any]]:
-    """See `read_rows`, as the file calls the columns."""
+    name = str(path)
     kind = _format(name)
     if kind == "lines":
         if name != "-" and not Path(name).exists():

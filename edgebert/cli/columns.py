@@ -17,8 +17,8 @@ def _named(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) 
         name, sign, theirs = value.partition("=") if "=" in value else (WHOLE, "", value)
         if not theirs or (sign and not name):
             raise click.BadParameter(f"{value!r} is not a column, such as review, or NAME=COLUMN such as label=stars")
-        if name in found or (theirs in found.values()):
-            raise click.BadParameter(f"{value!r}: a column is named twice")
+        if name in found:
+            raise click.BadParameter(f"{value!r} and {found[name]!r} name one column twice")
         found[name] = theirs
     return found
 
@@ -29,7 +29,7 @@ def column_option(help: str) -> Callable[[Any], Any]:
 
 
 def of_text(columns: dict[str, str]) -> dict[str, str]:
-    """The same with a column that is given alone as the text's. Raises: click's BadParameter where both are given."""
+    """The same with a column that is given alone as the text's. Raises: click's UsageError where both are given."""
     if WHOLE in columns and "text" in columns:
         raise click.UsageError(f"--column {columns[WHOLE]} and --column text={columns['text']} name one column twice")
     return {name or "text": theirs for name, theirs in columns.items()}

@@ -38,7 +38,7 @@ def _names(count: int) -> Callable[[click.Context, click.Parameter, str | None],
 @click.option("--task", help="Of --labelled: another task that the model's head can do, such as pairs of a "
               "transformers classifier.")  # fmt: skip
 @column_option("What the files of --labelled call a column that is read by another name: text=review, or review alone; "
-               "label=stars. Several times for several.")  # fmt: skip
+               "label=stars; HEAD.label=stars of one of several heads. Several times for several.")  # fmt: skip
 @click.option("--split", default="test", show_default=True, help="Its judgements.")
 @click.option("--revision", help="The model's revision on the Hub.")
 @click.option("--engine", type=click.Choice(["auto", "onnxruntime", "openvino", "torch"]), default="auto",
@@ -57,6 +57,7 @@ def command(
     """Score MODEL, a bundle, a package, a Hugging Face folder or a Hub id, on labelled files."""
     if not (similarity or classification or retrieval or labelled):
         raise click.UsageError("give at least one of --similarity, --classification, --retrieval, --labelled")
+    names = of_text(columns)
     if columns and not labelled:
         raise click.UsageError("--column names columns of the files of --labelled, which is missing")
     from edgebert.evaluate import Score, classification_scores, retrieval_scores, similarity_scores
@@ -79,7 +80,7 @@ def command(
             tell_cut(encoder)
     if labelled:
         with open_model(model, **options, task=None) as opened:
-            scores += labelled_scores(opened, labelled, task, of_text(columns))
+            scores += labelled_scores(opened, labelled, task, names)
             used = used or opened.runs
             tell_cut(opened)
     if as_json:

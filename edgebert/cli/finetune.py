@@ -62,11 +62,10 @@ class _File:
 @click.option("--json", "as_json", is_flag=True, help="Print the bundle's manifest as JSON.")
 def command(
     base: str, task: str, train: tuple[str, ...], dev: tuple[str, ...], tasks_file: Path | None,
-    columns: dict[str, str], out: Path,
-    revision: str | None, epochs: float | None, batch_size: int | None, learning_rate: float | None,
-    accumulate: int | None, patience: int | None, max_length: int | None, class_weights: bool,
-    tokenize_chinese_chars: bool, freeze_embeddings: bool | None, precision: str | None, tensorboard: str | None,
-    seed: int | None, work: Path | None, threads: int | None, as_json: bool,
+    columns: dict[str, str], out: Path, revision: str | None, epochs: float | None, batch_size: int | None,
+    learning_rate: float | None, accumulate: int | None, patience: int | None, max_length: int | None,
+    class_weights: bool, tokenize_chinese_chars: bool, freeze_embeddings: bool | None, precision: str | None,
+    tensorboard: str | None, seed: int | None, work: Path | None, threads: int | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Train BASE, any BERT-like model, for a task: a bundle, a Hugging Face folder or a Hub id.
 

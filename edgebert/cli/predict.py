@@ -47,6 +47,7 @@ def command(
     from edgebert.tasks import task_named
     from edgebert.tasks.predictor import Predictor
 
+    names = of_text(columns)
     if out is not None:
         refuse_existing(out)
     options: dict[str, Any] = {"revision": revision, "artifact": artifact, "threads": threads, "task": task,
@@ -60,7 +61,7 @@ def command(
             partial = opened.enter_context(new_file(out))
             sink = opened.enter_context(partial.open("w", encoding="utf-8", newline="\n"))
         bar.start("predict", 0)
-        rows, names = 0, of_text(columns)
+        rows = 0
         asks = task_named(task or loaded.head.task) if len(loaded.heads) == 1 else None  # a file of several is of texts
         read = loaded.items if asks is None else asks.read_inputs
         for chunk in _chunks(item for path in files for item in read(path, names)):

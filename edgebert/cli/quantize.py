@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 
 import click
 
-from edgebert.cli.columns import WHOLE, column_option, of_text
+from edgebert.cli.columns import column_option, of_text
 from edgebert.errors import MissingExtraError, RecipeError
 
 if TYPE_CHECKING:
@@ -25,8 +25,8 @@ _SHARE = click.FloatRange(0, 1)
 @click.option("--calibration", required=True, multiple=True, help="A file with text like the text to come: lines, "
               "JSONL, CSV, TSV or Parquet, gzip or not; - is standard input.")  # fmt: skip
 @click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="The bundle's folder, a new one.")
-@column_option("The text's column in JSONL, CSV, TSV and Parquet; of a model of a task NAME=COLUMN for each that the "
-               "files, those of --eval too, call otherwise.")  # fmt: skip
+@column_option("The text's column in JSONL, CSV, TSV and Parquet. Of a model of a task, for its --eval too, "
+               "NAME=COLUMN for each that is called otherwise; HEAD.NAME=COLUMN of one of several heads.")  # fmt: skip
 @click.option("--revision", help="The model's revision on the Hub.")
 @click.option("--samples", type=click.IntRange(min=8), default=200, show_default=True, help="Calibration texts.")
 @click.option("--recipe", help="One recipe instead of the ladder: a built-in one or a TOML file.")
@@ -77,7 +77,7 @@ def command(
     from edgebert.quantize.stage import Options, quantize
     from edgebert.quantize.task_gate import TaskGate
     from edgebert.schema import plain
-    from edgebert.tasks import as_task, reads_two
+    from edgebert.tasks import as_task, task_named
     from edgebert.tasks.asked import calibration_items
 
     refuse_existing(out)
@@ -98,8 +98,8 @@ def command(
     if min_retention is None and (files or metric != "agreement"):
         raise click.UsageError("--metric and --eval belong to --min-retention, which is missing")
     heads, names = given.manifest.heads, of_text(columns)
-    whole = not heads or (WHOLE in columns and reads_two(heads))  # that column is of calibration's text alone
-    column = names.pop("text", None) if whole else None
+    read = any("text" in task_named(head.task).reads for head in heads)
+    column = None if read else names.pop("text", None)  # where no head reads one: of calibration's text
     its = names if metric == "task" else {}
     task = None if min_retention is None else TaskGate(cast("Metric", metric), files, min_retention, its)
     options = Options(

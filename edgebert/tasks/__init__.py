@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from importlib import import_module
 from typing import TYPE_CHECKING
@@ -13,6 +13,7 @@ from edgebert.model import Model
 
 if TYPE_CHECKING:
     from edgebert.manifest import Head
+    from edgebert.tasks.columns import Names
     from edgebert.tasks.task import Task
 
 # What a task is called, and where its runtime object is; beside it in the module lies its `TASK`, if it has a head.
@@ -46,6 +47,28 @@ def whose(method: str) -> str:
 def reads_two(heads: Iterable[Head]) -> bool:
     """Whether one of them is asked about two texts."""
     return any(task_named(head.task).two_texts for head in heads)
+
+
+def columns_of(heads: Sequence[Head], names: Names | None) -> list[Names]:
+    """For each head the names of columns that are its own: `name` of all that read it, `head.name` of one of several.
+
+    Raises: RecipeError for a name that no head reads.
+    """
+    from edgebert.tasks.columns import require_read  # not above: a device that embeds reads no columns
+
+    reads = [task_named(head.task).reads for head in heads]
+    several = len(heads) > 1
+    known = [name for its in reads for name in its] + [
+        f"{head.name}.{name}" for head, its in zip(heads, reads, strict=True) for name in its if several
+    ]
+    for name, theirs in (names or {}).items():
+        require_read({name: theirs}, known or ["text"])  # which a model without heads reads
+    found: list[Names] = []
+    for head, its in zip(heads, reads, strict=True):
+        shared = {name: theirs for name, theirs in (names or {}).items() if name in its}
+        own = {name: (names or {})[key] for name in its if (key := f"{head.name}.{name}") in (names or {}) and several}
+        found.append(shared | own)
+    return found
 
 
 def does(head: Head, task: str) -> bool:

@@ -13,14 +13,14 @@ from edgebert.errors import DataError, MissingExtraError
 from edgebert.manifest import Head
 from edgebert.model import is_whole
 from edgebert.schema import plain
-from edgebert.tasks.columns import CONTEXT, QUESTION, column, missing
+from edgebert.tasks.columns import CONTEXT, QUESTION, Names, column, missing
 from edgebert.tasks.labels import at_least_one
 from edgebert.tasks.predictor import Predictor, as_pairs, as_string
 from edgebert.tasks.reading import Row, TaskReader
 from edgebert.tasks.results import Answer
 from edgebert.tasks.spans import Window, best_answers
 from edgebert.tasks.task import Example, Lesson, Task
-from edgebert.texts import Names, is_json, read_texts
+from edgebert.texts import is_json, read_texts
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -141,6 +141,7 @@ class AnswerTask(Task):
 
     def read_inputs(self, path: str | Path, names: Names | None = None) -> Iterator[Any]:
         """See `Task.read_inputs`."""
+        self.asked_by(names)
         if is_json(path):
             for where, row in _squad(Path(path)):
                 yield self.runtime.item(row, where)

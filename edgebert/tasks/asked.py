@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from edgebert.bundle import Bundle
-from edgebert.tasks import task_named
-from edgebert.tasks.columns import require_read
-from edgebert.texts import Names, has_columns, is_json, read_texts
+from edgebert.tasks import columns_of, task_named
+from edgebert.tasks.columns import Names
+from edgebert.texts import has_columns, is_json, read_texts
 
 Item = str | tuple[str, str]  # a text, or two where a head asks about two
 
@@ -17,18 +17,19 @@ def calibration_items(
 ) -> Iterator[Item]:
     """What those files hold: texts, or where the model's head asks about two, pairs of them where there are columns.
 
-    column: the text's, of files with columns; then texts are read, whatever the head asks about. names: the columns of
-    the heads' tasks that the files call otherwise; see `Task.read`.
+    column: the text's, of files with columns; then texts are read, whatever the head asks about. names: the columns
+    that the files call otherwise; see `columns_of`.
     Raises: DataError; RecipeError for a name that no head reads.
     """
-    tasks = [task_named(head.task) for head in model.manifest.heads]
-    require_read(names or {}, [name for task in tasks for name in task.reads] or ["text"])
-    asks = next((task for task in tasks if task.level == "token"), tasks[0] if tasks else None)  # reads tokens, too
+    heads = model.manifest.heads
+    asked = [(task_named(head.task), its) for head, its in zip(heads, columns_of(heads, names), strict=True)]
+    # The one that reads most: tokens, too, else two texts.
+    asks, own = max(asked, key=lambda one: (one[0].level == "token", one[0].two_texts), default=(None, {}))
     for path in files:
         if asks is None or column or not (has_columns(path) or asks.level == "token" or is_json(path)):
             yield from read_texts([path], column=column)
         else:
-            yield from asks.read_inputs(path, {n: theirs for n, theirs in (names or {}).items() if n in asks.reads})
+            yield from asks.read_inputs(path, own)
 
 
 def as_text(item: Item) -> str:

@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from edgebert.errors import DataError, RecipeError
-from edgebert.texts import Names, no_column
+from edgebert.texts import no_column, read_rows
+
+Names = Mapping[str, str]  # a column as it is read here -> what a file calls it
 
 TEXT = ("text", "sentence", "sentence1", "content")
 # The second text of a pair, and what the first one beside it is called; any name of a text will do, too.
 PAIRS = {"text_pair": "text", "sentence2": "sentence1", "sentence_b": "sentence_a", "hypothesis": "premise"}
+# What a file may have in a column's stead: it goes where that column is named.
+_INSTEAD = {
+    "text": (*TEXT, *PAIRS.values()),
+    "text_pair": tuple(PAIRS),
+    "label": ("labels", "score"),
+    "labels": ("label",),
+    "score": ("label",),
+    "tokens": ("text", "entities"),
+    "entities": ("tokens", "tags"),
+}
 QUESTION, CONTEXT = ("question",), ("context",)
 # Python's and JSON's lists and numpy's arrays, and no text in brackets, whose words have blanks around.
 _LIST = re.compile(r"""\[(["']\S.*["'],?|[^\s,\[\]]+(,\s+[^\s,\[\]]+)+|)\]""", re.DOTALL)
@@ -20,17 +33,46 @@ LABELS_LIST = re.compile(r"""\[(.*[\s,'"].*)?\]""", re.DOTALL)  # also without b
 
 
 def require_read(names: Names, reads: Iterable[str]) -> None:
-    """Raises: RecipeError for a name of a column that is not among those that are read."""
-    known = tuple(dict.fromkeys(reads))
-    for name in names:
+    """Raises: RecipeError for a name that is not among those that are read, and a column that is blank or has two."""
+    known, columns = tuple(dict.fromkeys(reads)), list(names.values())
+    for name, theirs in names.items():
         if name not in known:
-            raise RecipeError(f"{name}={names[name]} names a column that is not read; read are {', '.join(known)}")
+            raise RecipeError(f"{name}={theirs} names a column that is not read; read are {', '.join(known)}")
+        if not theirs or columns.count(theirs) > 1:
+            raise RecipeError(f"{name}={theirs} names {'the same column as another' if theirs else 'no column'}")
+
+
+def rows_of(path: str | Path, names: Names | None, reads: Iterable[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The rows of a file with columns, each after where it stands, in words.
+
+    names: the columns that the file calls otherwise. What the file has in their stead is left out: its own column of
+    that name, those that mean the same, and a second text beside one that is named where `reads` has no two.
+    Raises: DataError, also for a row without a column that is named; RecipeError for a name that is not in `reads`.
+    """
+    names, reads = names or {}, tuple(reads)
+    require_read(names, reads)
+    out = {*names.values(), *(other for name in names for other in _INSTEAD.get(name, ()))}
+    if "text" in names and "text_pair" not in reads:
+        out |= set(PAIRS)
+    for number, row in enumerate(read_rows(path), start=1):
+        where = f"{path}: row {number}"
+        for theirs in names.values():
+            if theirs not in row:
+                raise no_column(where, repr(theirs), row)
+        others = {key: value for key, value in row.items() if key not in out} if names else row
+        yield where, others | {ours: row[theirs] for ours, theirs in names.items()}
 
 
 def missing(where: str, names: Sequence[str], row: Mapping[str, Any]) -> DataError:
     """What is wrong with a row that has none of those columns, in words."""
     told = no_column(where, " or ".join(map(repr, names)), row)
-    return DataError(f"{told}: what is called otherwise is named with --column {names[0]}=COLUMN")
+    return DataError(f"{told}{called(names[0])}")
+
+
+def called(name: str) -> str:
+    """How a column is named that a file calls otherwise, in words."""
+    name = "text_pair" if name in PAIRS else "text" if name in _INSTEAD["text"] else name
+    return f": what is called otherwise is named with --column {name}=COLUMN, or in a file of tasks with columns"
 
 
 def named(row: Mapping[str, Any], names: Sequence[str]) -> str:
@@ -52,11 +94,12 @@ def pair(row: Mapping[str, Any], where: str) -> tuple[str, str]:
 
 def only_text(row: Mapping[str, Any], where: str) -> str:
     """The text of a row that has one. Raises: DataError; also for a row with a second text, which nobody would read."""
-    second = named(row, tuple(PAIRS))
-    if row.get(second) not in (None, ""):
+    second = next((name for name in PAIRS if isinstance(row.get(name), str) and row[name].strip()), None)
+    if second is not None:
+        first = named(row, (PAIRS[second], *TEXT))
         raise DataError(
-            f"{where} has a second text, in the column {second!r}, and one is read: the task 'pairs' reads both; or "
-            "leave the column out"
+            f"{where} has a second text, in the column {second!r}, and one is read: the task 'pairs' reads both, "
+            f"--column text={first} that one alone"
         )
     return column(row, TEXT, where)
 

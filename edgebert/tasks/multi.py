@@ -10,6 +10,7 @@ from edgebert.manifest import Head
 from edgebert.probability import HOLDS, probabilities
 from edgebert.schema import plain
 from edgebert.tasks import reads_two
+from edgebert.tasks.columns import TEXT, column
 from edgebert.tasks.labels import best_labels
 from edgebert.tasks.predictor import Logits, Predictor, as_texts
 from edgebert.tasks.reading import Row
@@ -53,6 +54,11 @@ class MultiTask(Predictor):
                 found.append({head.name: _said(text, rows, [one[place] for one in of_rows], head)
                               for place, head in asked})  # fmt: skip
         return found[0] if isinstance(texts, str) else found
+
+    @staticmethod
+    def item(row: Mapping[str, Any], where: str) -> Any:
+        """See `Predictor.item`: of two texts the first, as other heads may read both."""
+        return column(row, TEXT, where)
 
     def results(
         self, items: Sequence[Any], *, top_k: int | None = None, threshold: float | None = None

@@ -19,9 +19,9 @@ from edgebert.model import Model
 from edgebert.plan import Plan
 from edgebert.progress import Progress
 from edgebert.runner import Reopen
-from edgebert.tasks.columns import only_text, require_read
+from edgebert.tasks.columns import Names, only_text, require_read, rows_of
 from edgebert.tasks.reading import Row, TaskReader, types_of
-from edgebert.texts import Names, has_columns, read_rows, read_texts, refuse_json
+from edgebert.texts import has_columns, read_texts, refuse_json
 from edgebert.tokenizer import Tokenizer
 
 T = TypeVar("T")
@@ -82,8 +82,8 @@ class Predictor(Model):
         require_read(names or {}, cls.reads)
         refuse_json(path)
         if has_columns(path):
-            for number, row in enumerate(read_rows(path, names=names), start=1):
-                yield cls.item(row, f"{path}: row {number}")
+            for where, row in rows_of(path, names, cls.reads):
+                yield cls.item(row, where)
         else:
             for number, text in enumerate(read_texts([path], keep_blank=True), start=1):
                 yield cls.item({"text": text}, f"{path}: line {number}")

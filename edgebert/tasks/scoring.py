@@ -14,11 +14,10 @@ from edgebert.errors import RecipeError
 from edgebert.evaluate import Score
 from edgebert.manifest import Head
 from edgebert.model import Model
-from edgebert.tasks import as_task, task_named
-from edgebert.tasks.columns import require_read
+from edgebert.tasks import as_task, columns_of, task_named
+from edgebert.tasks.columns import Names
 from edgebert.tasks.predictor import Predictor
 from edgebert.tasks.task import Example, Task
-from edgebert.texts import Names
 
 
 class OneHead:
@@ -63,14 +62,13 @@ def files_of(heads: Sequence[Head], files: Sequence[str]) -> dict[str, tuple[str
 def examples_of(heads: Sequence[Head], files: Sequence[str], names: Names | None = None) -> list[list[Example]]:
     """The labelled examples of each head; see `files_of`.
 
-    names: the columns that the files call otherwise, of several heads those that each one reads.
+    names: the columns that the files call otherwise; see `columns_of`.
     Raises: DataError for files that cannot be used; RecipeError, also for a name that no head reads.
     """
-    its, tasks = files_of(heads, files), [task_named(head.task) for head in heads]
-    require_read(names or {}, [name for task in tasks for name in task.reads])
+    its = files_of(heads, files)
     return [
-        task.read(its[head.name], {name: theirs for name, theirs in (names or {}).items() if name in task.reads})
-        for head, task in zip(heads, tasks, strict=True)
+        task_named(head.task).read(its[head.name], own)
+        for head, own in zip(heads, columns_of(heads, names), strict=True)
     ]
 
 

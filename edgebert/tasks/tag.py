@@ -15,7 +15,7 @@ from edgebert.errors import DataError, MissingExtraError
 from edgebert.manifest import Head
 from edgebert.probability import probabilities
 from edgebert.schema import plain
-from edgebert.tasks.columns import TEXT, column
+from edgebert.tasks.columns import TEXT, Names, called, column, rows_of
 from edgebert.tasks.conll import conll, is_conll
 from edgebert.tasks.labels import weighted_cross_entropy
 from edgebert.tasks.predictor import Logits, Predictor, as_texts
@@ -24,7 +24,7 @@ from edgebert.tasks.results import Tag
 from edgebert.tasks.tagged_files import Joined, joined_words, stretches, stripped, tagged_words, words_of
 from edgebert.tasks.tagging import OUTSIDE, as_bio, merged, names_of, split_label
 from edgebert.tasks.task import IGNORED, Example, Lesson, Task, place_of
-from edgebert.texts import Names, has_columns, read_rows, refuse_json
+from edgebert.texts import has_columns, refuse_json
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -111,7 +111,9 @@ class TagTask(Task):
             return tagged_words(words, tags, where, text=_own_text(row, where))
         if "entities" not in row:
             has = ", ".join(map(repr, row))
-            raise DataError(f"{where} needs the columns 'tokens' and 'tags', or 'text' and 'entities'; it has {has}")
+            raise DataError(
+                f"{where} needs the columns 'tokens' and 'tags', or 'text' and 'entities'; it has {has}{called('tags')}"
+            )
         text = column(row, TEXT, where)
         return Example(text, None, stretches(text, row["entities"], where), where)
 
@@ -125,11 +127,11 @@ class TagTask(Task):
 
     def read_inputs(self, path: str | Path, names: Names | None = None) -> Iterator[Any]:
         """See `Task.read_inputs`: of tokens without their text, the one that they are joined to."""
+        asked = self.asked_by(names)
         if not has_columns(path):
             yield from (Joined(one.text) for one in conll(path)) if is_conll(path) else super().read_inputs(path)
             return
-        for number, row in enumerate(read_rows(path, names=self.asked_by(names)), start=1):
-            where = f"{path}: row {number}"
+        for where, row in rows_of(path, asked, self.runtime.reads):
             if "tokens" in row and _own_text(row, where) is None:
                 yield Joined(joined_words(stripped(words_of(row, "tokens", where), where)))
             else:

@@ -21,10 +21,9 @@ from numpy.typing import NDArray
 
 from edgebert.errors import DataError
 from edgebert.manifest import Head, Level
-from edgebert.tasks.columns import require_read
+from edgebert.tasks.columns import Names, require_read, rows_of
 from edgebert.tasks.predictor import Predictor
 from edgebert.tasks.reading import Row, TaskReader
-from edgebert.texts import Names, read_rows
 from edgebert.tokenizer import SURROGATE
 
 if TYPE_CHECKING:
@@ -97,8 +96,8 @@ class Task(ABC):
 
     def read_file(self, path: str | Path, names: Names | None = None) -> Iterator[Example]:
         """The examples of one file, which has columns; see `read`."""
-        for number, row in enumerate(read_rows(path, names=names), start=1):
-            yield self.example(row, f"{path}: row {number}")
+        for where, row in rows_of(path, names, self.reads):
+            yield self.example(row, where)
 
     def metric_of(self, head: Head) -> str:
         """The main metric for that head."""

@@ -20,10 +20,9 @@ from edgebert.errors import DataError, RecipeError
 from edgebert.manifest import Head
 from edgebert.tasks import task_named
 from edgebert.tasks.asked import calibration_items
-from edgebert.tasks.columns import missing
+from edgebert.tasks.columns import missing, rows_of
 from edgebert.tasks.multi import MultiTask
 from edgebert.tasks.scoring import examples_of
-from edgebert.texts import read_rows
 
 Cli = Callable[..., Result]
 FAST = ("--learning-rate", "3e-3", "--epochs", "2", "--batch-size", "16", "--seed", "3")
@@ -61,10 +60,11 @@ def test_rows_have_the_names_that_are_read(tmp_path: Path, kind: str) -> None:
         from pyarrow import parquet
 
         parquet.write_table(pyarrow.Table.from_pylist(rows), path)
-    assert list(read_rows(path, names=CALLED)) == made.class_rows(5, seed=1)
-    assert list(read_rows(path)) == rows
+    reads = task_named("classify").reads
+    assert [row for _, row in rows_of(path, CALLED, reads)] == made.class_rows(5, seed=1)
+    assert list(rows_of(path, None, reads)) == [(f"{path}: row {i}", row) for i, row in enumerate(rows, start=1)]
     with pytest.raises(DataError, match=rf"a.{kind}: row 1 has no column 'words'; it has 'text', 'review', 'stars'"):
-        list(read_rows(path, names={"text": "words"}))
+        list(rows_of(path, {"text": "words"}, reads))
 
 
 def test_every_task_reads_its_columns_by_other_names(tmp_path: Path) -> None:
@@ -108,6 +108,56 @@ def test_heads_of_several_read_the_names_that_are_theirs(tmp_path: Path) -> None
     assert list(MultiTask.items(rows, {"text": "words"})) == ["so"]
     with pytest.raises(RecipeError, match="label=mood names a column that is not read; read are text"):
         list(MultiTask.items(rows, names))
+    two = [Head("mood", "classify", "text", ("a", "b")), Head("topic", "classify", "text", ("a", "b"))]
+    made.write_rows(rows, [{"words": "so", "mood": "a", "topic": "b"}])
+    named = {"text": "words", "mood.label": "mood", "topic.label": "topic"}
+    mood, topic = examples_of(two, [f"mood={rows}", f"topic={rows}"], named)
+    assert (mood[0].target, topic[0].target) == ("a", "b")
+    with pytest.raises(RecipeError, match="noun.label=mood names a column that is not read; read are .*, mood.label"):
+        examples_of(two, [f"mood={rows}", f"topic={rows}"], {"noun.label": "mood"})
+    with pytest.raises(RecipeError, match="mood.label=mood names a column that is not read; read are text, label"):
+        examples_of(two[:1], [str(rows)], {"mood.label": "mood"})
+
+
+@pytest.mark.parametrize(
+    ("task", "row", "names", "found"),
+    [
+        ("pairs", {"text": "a", "text_pair": "b", "label": "own", "relevance": 0.5}, {"score": "relevance"}, 0.5),
+        ("classify", {"text": "a", "labels": "x|y", "stars": "5"}, {"label": "stars"}, "5"),
+        ("classify", {"text": "a", "label": "x", "topics": "x|y"}, {"labels": "topics"}, frozenset({"x", "y"})),
+    ],
+)
+def test_the_answer_that_is_named_goes_before_others(
+    tmp_path: Path, task: str, row: dict[str, Any], names: dict[str, str], found: Any
+) -> None:
+    path = made.write_rows(tmp_path / "a.jsonl", [row])
+    assert task_named(task).read([path], names)[0].target == found
+
+
+def test_the_texts_that_are_named_go_before_others(tmp_path: Path) -> None:
+    path = made.write_rows(tmp_path / "a.jsonl", [{"question": "q", "premise": "p", "hypothesis": "h"}])
+    assert list(task_named("pairs").read_inputs(path, {"text": "question"})) == [("q", "h")]
+    assert list(task_named("pairs").read_inputs(path, {"text_pair": "question"})) == [("p", "q")]
+    assert list(task_named("classify").read_inputs(path, {"text": "hypothesis"})) == ["h"]
+    assert list(task_named("classify").read_inputs(path, {"text": "premise"})) == ["p"]  # none is refused beside it
+    made.write_rows(path, [{"text": "7", "words": ["Ada", "runs"], "ner": ["B-P", "O"]}])
+    (one,) = task_named("tag").read([path], {"tokens": "words", "tags": "ner"})
+    assert one.text == "Ada runs"
+    spans = {"text": "Ada runs", "tokens": ["x"], "tags": ["O"], "spans": [{"start": 0, "end": 3, "label": "P"}]}
+    made.write_rows(path, [spans])
+    (one,) = task_named("tag").read([path], {"entities": "spans"})
+    assert one.text == "Ada runs"
+    assert "P" in " ".join(one.target.labels)
+
+
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [({"text": "a", "label": "a"}, "text=a names the same column as another"), ({"text": ""}, "text= names no column")],
+)
+def test_one_column_for_two_names_is_refused(tmp_path: Path, names: dict[str, str], told: str) -> None:
+    path = made.write_rows(tmp_path / "a.jsonl", [{"a": "so"}])
+    with pytest.raises(RecipeError, match=told):
+        task_named("classify").read([path], names)
 
 
 def test_what_is_missing_says_how_to_name_it() -> None:
@@ -123,9 +173,8 @@ def test_what_is_missing_says_how_to_name_it() -> None:
         (("label=",), "'label=' is not a column"),
         (("=stars",), "'=stars' is not a column"),
         (("",), "'' is not a column"),
-        (("text=a", "text=b"), "'text=b': a column is named twice"),
-        (("text=a", "label=a"), "'label=a': a column is named twice"),
-        (("a", "b"), "'b': a column is named twice"),
+        (("text=a", "text=b"), "'text=b' and 'a' name one column twice"),
+        (("a", "b"), "'b' and 'a' name one column twice"),
         (("a", "text=b"), "--column a and --column text=b name one column twice"),
     ],
 )
@@ -203,8 +252,62 @@ def test_calibration_reads_the_names_of_the_head_that_reads_most(tagger_of_two: 
     names = {"tokens": "words", "label": "mood"}
     assert [str(one) for one in calibration_items(tagger_of_two, [str(rows)], None, names)] == ["Ada runs"]
     assert list(calibration_items(tagger_of_two, [str(rows)], "body")) == ["so it is"]
+    assert [str(one) for one in calibration_items(tagger_of_two, [str(rows)], None, {"tags.tokens": "words"})] == [
+        "Ada runs"
+    ]
     with pytest.raises(RecipeError, match="score=mood names a column that is not read"):
         list(calibration_items(tagger_of_two, [str(rows)], None, {"score": "mood"}))
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_calibration_reads_both_texts_where_a_head_does(base: Path, tmp_path: Path, order: int) -> None:
+    rows = made.write_rows(tmp_path / "a.jsonl", [{"text": "one", "text_pair": "two"}])
+    heads = (Head("mood", "classify", "text", ("a", "b")), Head("same", "pairs", "text", ("a", "b")))[::order]
+    bundle = Bundle.from_pretrained(base)
+    bundle = replace(bundle, manifest=replace(bundle.manifest, heads=heads, task="multi"))
+    assert list(calibration_items(bundle, [str(rows)])) == [("one", "two")]
+    assert list(MultiTask.items(rows)) == ["one"]  # by the head that reads one
+
+
+def test_the_column_of_the_general_text_is_its_own(base: Path, tmp_path: Path, cli: Cli) -> None:
+    train = made.write_rows(tmp_path / "train.jsonl", [other_names(row) for row in made.class_rows(120, seed=1)])
+    general = made.write_rows(tmp_path / "general.jsonl", [{"review": row["text"], "stars": 1} for row in
+                                                           made.class_rows(200, seed=3)])  # fmt: skip
+    dev = ("--dev", train, "--epochs", "1", "--learning-rate", "3e-3")
+    done = cli("finetune", base, "--task", "classify", "--train", train, *dev, *COLUMNS, "-o", tmp_path / "teacher")
+    assert done.code == 0, done.err
+    learn = ("distill", tmp_path / "teacher", "--corpus", train, "--dev", train, "--general", general, "--layers", "1",
+             "--epochs", "1", "--task-epochs", "1", "-o", tmp_path / "student")  # fmt: skip
+    for columns, told in (
+        (("--column", "review"), "train.jsonl: row 1 has no column 'label'"),
+        (("--column", "text=review", "--column", "label=stars"), "general.jsonl has no column 'text'"),
+        (("--column", "review", "--column", "text=review", "--column", "label=stars"), ""),
+    ):
+        done = cli(*learn, *columns)
+        assert (done.code, told in done.err) == (1 if told else 0, True), done.err
+    facts = Bundle.open(tmp_path / "student").manifest.lineage
+    assert facts["tasks"][0]["columns"] == CALLED
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "told"),
+    [
+        (("quantize", "{base}", "--calibration", "{rows}", "--column", "label=x", "-o", "{out}"), 1,
+         "label=x names a column that is not read; read are text"),
+        (("distill", "{base}", "--corpus", "{rows}", "--column", "label=x", "-o", "{out}"), 1,
+         "--column label=... belongs to a task"),
+        (("evaluate", "{base}", "--similarity", "{rows}", "--column", "label=x"), 2,
+         "--column names columns of the files of --labelled, which is missing"),
+    ],
+)  # fmt: skip
+def test_a_model_of_vectors_has_one_column(
+    base: Path, tmp_path: Path, cli: Cli, command: tuple[str, ...], code: int, told: str
+) -> None:
+    rows = made.write_rows(tmp_path / "a.jsonl", made.class_rows(60, seed=1))
+    done = cli(*(part.format(base=base, rows=rows, out=tmp_path / "out") for part in command))
+    assert done.code == code
+    assert told in done.err
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.fixture
