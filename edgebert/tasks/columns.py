@@ -54,13 +54,13 @@ def rows_of(path: str | Path, names: Names | None, reads: Iterable[str]) -> Iter
     out = {*names.values(), *(other for name in names for other in _INSTEAD.get(name, ()))}
     if "text" in names and "text_pair" not in reads:
         out |= set(PAIRS)
+    told = f" ({', '.join(f'{name}={theirs}' for name, theirs in names.items())})" if names else ""
     for number, row in enumerate(read_rows(path), start=1):
-        where = f"{path}: row {number}"
         for theirs in names.values():
             if theirs not in row:
-                raise no_column(where, repr(theirs), row)
+                raise no_column(f"{path}: row {number}", repr(theirs), row)
         others = {key: value for key, value in row.items() if key not in out} if names else row
-        yield where, others | {ours: row[theirs] for ours, theirs in names.items()}
+        yield f"{path}: row {number}{told}", others | {ours: row[theirs] for ours, theirs in names.items()}
 
 
 def missing(where: str, names: Sequence[str], row: Mapping[str, Any]) -> DataError:
