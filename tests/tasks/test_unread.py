@@ -77,7 +77,8 @@ def test_answers_that_no_window_holds_are_counted(reader: TaskReader) -> None:
 def test_texts_that_are_cut_are_counted(reader: TaskReader, task: str) -> None:
     label = "score" if task == "regress" else "label"
     texts = ["北京" * 9, "北京", "北京"]
-    rows = [{"text": text, "text_pair": "北京", label: number if task == "regress" else str(number % 2)}
+    second = {"text_pair": "北京"} if task == "pairs" else {}
+    rows = [{"text": text, label: number if task == "regress" else str(number % 2)} | second
             for number, text in enumerate(texts)]  # fmt: skip
     assert told(task_named(task), rows, reader) == "1 of 3 texts are longer than 8 tokens and are cut"
     assert told(task_named(task), rows[1:], reader) == ""
