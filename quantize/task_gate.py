@@ -45,12 +45,11 @@ class Judged:
 class TaskGate:
     """The metric, its files, and the least share of torch fp32's score that an int8 model must reach.
 
-    columns: of the metric "task", those that the files call otherwise; see `edgebert.tasks.scoring.examples_of`.
-
     "similarity" is Spearman's correlation, "classification" the accuracy of a logistic regression on the vectors,
     "retrieval" nDCG@10, "task" the mean over the model's heads of each one's metric (of several heads the files are
     NAME=FILE), "agreement" the correlation of pairwise similarities with those of fp32, of a model of a task the
-    agreement of its answers, neither of which needs labels.
+    agreement of its answers, neither of which needs labels. columns: of the metric "task", those that the files call
+    otherwise; see `edgebert.tasks.scoring.examples_of`.
     Raises: RecipeError for a number that is not within 0 to 1 or files that do not fit the metric.
     """
 

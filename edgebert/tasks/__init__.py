@@ -56,17 +56,17 @@ def columns_of(heads: Sequence[Head], names: Names | None) -> list[Names]:
     """
     from edgebert.tasks.columns import require_read  # not above: a device that embeds reads no columns
 
+    names, several = names or {}, len(heads) > 1
     reads = [task_named(head.task).reads for head in heads]
-    several = len(heads) > 1
     known = [name for its in reads for name in its] + [
         f"{head.name}.{name}" for head, its in zip(heads, reads, strict=True) for name in its if several
     ]
-    for name, theirs in (names or {}).items():
+    for name, theirs in names.items():
         require_read({name: theirs}, known or ["text"])  # which a model without heads reads
     found: list[Names] = []
     for head, its in zip(heads, reads, strict=True):
-        shared = {name: theirs for name, theirs in (names or {}).items() if name in its}
-        own = {name: (names or {})[key] for name in its if (key := f"{head.name}.{name}") in (names or {}) and several}
+        shared = {name: theirs for name, theirs in names.items() if name in its}
+        own = {name: names[key] for name in its if (key := f"{head.name}.{name}") in names and several}
         found.append(shared | own)
     return found
 

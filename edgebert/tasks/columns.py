@@ -42,15 +42,15 @@ def require_read(names: Names, reads: Iterable[str]) -> None:
             raise RecipeError(f"{name}={theirs} names {'the same column as another' if theirs else 'no column'}")
 
 
-def rows_of(path: str | Path, names: Names | None, reads: Iterable[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+def rows_of(path: str | Path, names: Names | None, reads: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
     """The rows of a file with columns, each after where it stands, in words.
 
-    names: the columns that the file calls otherwise. What the file has in their stead is left out: its own column of
-    that name, those that mean the same, and a second text beside one that is named where `reads` has no two.
-    Raises: DataError, also for a row without a column that is named; RecipeError for a name that is not in `reads`.
+    names: the columns that the file calls otherwise, which `require_read` has seen. What the file has in their stead is
+    left out: its own column of that name, those that mean the same, and a second text beside one that is named where
+    `reads` has no two.
+    Raises: DataError, also for a row without a column that is named.
     """
-    names, reads = names or {}, tuple(reads)
-    require_read(names, reads)
+    names = names or {}
     out = {*names.values(), *(other for name in names for other in _INSTEAD.get(name, ()))}
     if "text" in names and "text_pair" not in reads:
         out |= set(PAIRS)
@@ -59,7 +59,7 @@ def rows_of(path: str | Path, names: Names | None, reads: Iterable[str]) -> Iter
         for theirs in names.values():
             if theirs not in row:
                 raise no_column(f"{path}: row {number}", repr(theirs), row)
-        others = {key: value for key, value in row.items() if key not in out} if names else row
+        others = {key: value for key, value in row.items() if key not in out}
         yield f"{path}: row {number}{told}", others | {ours: row[theirs] for ours, theirs in names.items()}
 
 
